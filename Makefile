@@ -1,0 +1,66 @@
+# Everything below makes what it needs in .venv and is quick when nothing changed.
+#
+#   make PYTHON=python3.12 ...   another interpreter (3.10 or newer)
+#   make USE_UV=1 ...            install with uv (0: with pip; default: see scripts/install.py)
+#   make test PYTEST_ARGS="-k strength"
+#
+# torch is pinned in constraints.txt. Which build of it is installed, CPU or CUDA, is up to your
+# pip configuration (PIP_EXTRA_INDEX_URL, PIP_FIND_LINKS, ...), as for any other package.
+
+PYTHON ?= python3
+VENV ?= .venv
+USE_UV ?= auto
+WORKERS ?= 2
+PYTEST_ARGS ?=
+DEMO_OUT ?= out/demo
+DEMO_ARGS ?= --task digits --optimizer adam
+BENCH_ARGS ?=
+
+INSTALLER := $(patsubst 0,pip,$(patsubst 1,uv,$(USE_UV)))
+BIN := $(VENV)/bin
+RUN := $(VENV)/.installed-run
+DEV := $(VENV)/.installed-dev
+# One thread a process: the tests already keep the cores busy, and results repeat exactly.
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+
+.PHONY: help demo test check docs bench install clean
+.DEFAULT_GOAL := help
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
+	  || sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1: \2/p' $(MAKEFILE_LIST)
+
+demo: $(RUN) ## run a small lr x weight-decay landscape and write its report to out/demo
+	$(BIN)/halflife landscape $(DEMO_ARGS) --out $(DEMO_OUT)
+
+test: $(DEV) ## run the tests and the examples in docstrings
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+
+check: $(DEV) ## lint, format, types, import direction, documentation, public names
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/mkdocs build --quiet --strict
+	$(ONE_THREAD) $(BIN)/python -m pytest -q -k "not import_cost" tests/test_public_api.py
+
+docs: $(DEV) ## build the documentation into site/
+	$(BIN)/mkdocs build --quiet --strict
+	@echo "open site/index.html"
+
+bench: $(DEV) ## measure what a decay rule costs, against torch in the same run
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+install: $(DEV) ## install everything into .venv without running anything
+
+clean: ## remove what the targets made, .venv included
+	rm -rf $(VENV) out site build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(RUN): pyproject.toml constraints.txt scripts/install.py
+	$(PYTHON) scripts/install.py --venv $(VENV) --installer $(INSTALLER) --extras lab
+	@touch $@
+
+$(DEV): pyproject.toml constraints.txt scripts/install.py
+	$(PYTHON) scripts/install.py --venv $(VENV) --installer $(INSTALLER) --extras lab,docs,dev
+	@touch $(RUN) $@
