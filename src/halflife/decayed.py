@@ -1,0 +1,445 @@
+"""The one place where a decay rule meets an optimizer's native step.
+
+A rule says ``w <- a w - s u``. On an optimizer whose native decay multiplies the weights by
+``1 - lr * weight_decay``, that is the native step itself, called with
+
+    lr' = s        weight_decay' = (1 - a) / s
+
+so a rule costs no pass over the weights and runs in torch's own fused kernel. `Decayed` swaps
+these scalars into the parameter groups for the duration of the native step and puts the user's
+own back. Where the native step cannot take the decay (SGD, scalars that are tensors, ``s = 0``),
+the weights are multiplied by ``a`` first and the native step runs without decay.
+
+    class AdamW(Decayed, torch.optim.AdamW): default_rule = Decoupled()     a declaration
+    decayed(torch.optim.NAdam)(params, lr=1e-3, decay="corrected")          any class
+    attach(optimizer, "corrected")                                          any instance
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import warnings
+import weakref
+from collections.abc import Callable
+from itertools import chain
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+from torch.optim import ASGD, SGD, Adadelta, Adagrad, Adamax, Optimizer, RMSprop
+from torch.utils._foreach_utils import _get_fused_kernels_supported_devices
+
+from .decay import DecayRule, Scalar, Step, as_rule
+from .effective_rate import SUM_KEY, EffectiveRate, effective_rate_of
+from .settings import check_fraction, check_keywords, clamps, group_settings
+from .strength import Strength
+
+__all__ = ["Decayed", "attach", "decayed"]
+
+# Optimizers of torch whose weight_decay is L2 and that have no switch: rules that remove a
+# fraction multiply the weights themselves. (Adam, NAdam and RAdam carry the switch in the group.)
+_NATIVE_L2 = (SGD, ASGD, Adadelta, Adagrad, Adamax, RMSprop)
+_SWITCH = "decoupled_weight_decay"
+
+OptimizerT = TypeVar("OptimizerT", bound=Optimizer)
+
+
+class _Call(NamedTuple):
+    """How one group's native step is to be called."""
+
+    swap: dict[str, Any]  # group entries for the duration of the step
+    factor: Scalar | None = None  # what the weights are multiplied by first
+    gradient: Scalar | None = None  # multiple of the weights that joins the gradients first
+
+
+class Decayed(Optimizer):
+    """Mixin that gives a ``torch.optim.Optimizer`` class an explicit decay rule.
+
+    Put it in front of the native class. The group entries ``lr`` and ``weight_decay`` stay the
+    user's (any scheduler may write them); ``decay`` holds the rule and ``peak_lr`` the highest lr.
+
+    Args:
+        params: parameters, named parameters, or groups, as torch takes them. A group may have its
+            own ``decay``, ``peak_lr`` and ``weight_decay``.
+        *args: the native optimizer's arguments, ``weight_decay`` as a number or a strength.
+        decay: the rule, or its name. Default: the class's ``default_rule``; without one the
+            optimizer is the native one.
+        peak_lr: the schedule's highest lr. Default: each group's lr at construction.
+        **kwargs: the native optimizer's keyword arguments.
+
+    Raises:
+        TypeError: for an unknown keyword, naming the nearest known one.
+        ValueError: for values out of range, before anything changes.
+
+    Example:
+        >>> class NAdam(Decayed, torch.optim.NAdam):
+        ...     default_rule = as_rule("independent")
+        >>> w = torch.ones(1, requires_grad=True)
+        >>> optimizer = NAdam([w], lr=1e-3, weight_decay=0.5)
+        >>> w.grad = torch.zeros(1)
+        >>> optimizer.step()
+        >>> w.item()
+        0.5
+    """
+
+    default_rule: ClassVar[DecayRule | None] = None
+    prefers_fused: ClassVar[bool] = False
+    _native_step: ClassVar[Callable[..., Any]]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Find the native step: the first one behind `Decayed` in the method resolution order."""
+        super().__init_subclass__(**kwargs)
+        behind = cls.__mro__[cls.__mro__.index(Decayed) + 1 :]
+        step = next(vars(base)["step"] for base in behind if "step" in vars(base))
+        # torch wraps a class's step to fire hooks once it has an instance. Our own step is wrapped
+        # so too, hence exactly this one layer must go; the next one sets the grad mode and stays.
+        cls._native_step = step.__wrapped__ if getattr(step, "hooked", False) else step
+
+    def __init__(
+        self,
+        params: Any,
+        *args: Any,
+        decay: DecayRule | str | None = None,
+        peak_lr: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        init = super().__init__
+        signature = inspect.signature(init)
+        check_keywords(signature, kwargs, own=("decay", "peak_lr", "weight_decay"))
+        self._own_defaults: dict[str, Any] = {
+            "decay": type(self).default_rule if decay is None else as_rule(decay),
+            "peak_lr": peak_lr,
+        }
+        if "weight_decay" not in signature.parameters:
+            self._own_defaults["weight_decay"] = kwargs.pop("weight_decay", 0.0)
+        call = signature.bind(params, *args, **kwargs)
+        if isinstance(strength := call.arguments.get("weight_decay"), Strength):
+            # The native constructor wants a number; each group resolves the strength for itself.
+            self._own_defaults["weight_decay"] = strength
+            call.arguments["weight_decay"] = 0.0
+        init(*call.args, **call.kwargs)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group; what it leaves open it inherits from the constructor.
+
+        Raises:
+            ValueError: if the rule, the lr, its peak or the weight decay is out of range.
+        """
+        # torch's constructor sets self.defaults and then adds the groups, so the first group is
+        # the first moment at which our own defaults can join them.
+        self.defaults.update(self.__dict__.pop("_own_defaults", {}))
+        if isinstance(param_group, dict):
+            label = f"parameter group {len(self.param_groups)}"
+            given = {**self.defaults, **param_group}
+            param_group.update(group_settings(type(self), given, label))
+        super().add_param_group(param_group)
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Take one step: the native one, with each group's decay as its rule says.
+
+        Args:
+            closure: reevaluates the model and returns the loss; called once.
+
+        Returns:
+            The closure's loss, or what the native step returns without one.
+
+        Raises:
+            ValueError: if a rule would remove a fraction of 1 or more, or the lr is above its
+                peak; nothing has changed then.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        rates = self._rates()
+        groups = self.param_groups
+        originals: list[dict[str, Any]] = []
+        gradients: list[tuple[Tensor, Tensor | None]] = []
+        taken = False
+        try:
+            calls = [self._native_call(i, group, rates) for i, group in enumerate(groups)]
+            for group, (swap, factor, gradient) in zip(groups, calls, strict=True):
+                if factor is not None:
+                    self._multiply_weights(group, factor)
+                if gradient is not None:
+                    gradients += self._add_to_gradients(group, gradient)
+                originals.append({key: group[key] for key in swap})
+                group.update(swap)
+            result = self._native_step()
+            taken = True
+        finally:
+            for group, original in zip(groups, originals, strict=False):
+                group.update(original)
+            for param, grad in gradients:
+                param.grad = grad
+            if rates is not None:
+                rates.finish(taken)
+        return result if closure is None else loss
+
+    def _native_call(
+        self, index: int, group: dict[str, Any], rates: EffectiveRate | None
+    ) -> _Call:
+        """The native call that does what the group's rule says."""
+        swap: dict[str, Any] = {}
+        if self.prefers_fused and self._fuses(index, group):
+            swap["fused"] = True
+        rule, lr, weight_decay = group["decay"], group["lr"], group["weight_decay"]
+        if rule is None:
+            return _Call(swap)
+        label = f"parameter group {index}"
+        of = None if rates is None else functools.partial(rates.of, group)
+        step = Step(lr, group["peak_lr"], weight_decay, of, label)
+        switch = group.get(_SWITCH)
+
+        gradient = rule.gradient_coefficient(step)
+        if isinstance(gradient, Tensor) or gradient != 0.0:
+            if switch is None and not isinstance(self, _NATIVE_L2):
+                swap["weight_decay"] = 0.0
+                return _Call(swap, gradient=gradient)
+            if switch:
+                swap[_SWITCH] = False
+            if gradient is not weight_decay:
+                swap["weight_decay"] = gradient
+            return _Call(swap)
+
+        scale = rule.direction_scale(step)
+        size = lr if not isinstance(scale, Tensor) and scale == 1.0 else lr * scale
+        if size is not lr:
+            swap["lr"] = size
+        if switch is False:
+            swap[_SWITCH] = True
+        rate = rule.rate(step)
+        if switch is not None and rate is lr and size is lr:
+            # The native decay itself. A tensor stays what the user gave: torch handles it.
+            if not isinstance(lr, Tensor) and not isinstance(weight_decay, Tensor):
+                check_fraction(rule, weight_decay * lr, step, label)
+            return _Call(swap)
+
+        fraction = weight_decay * rate
+        if clamps(rule):
+            fraction, clamped = self._clamped(fraction)
+        else:
+            check_fraction(rule, fraction, step, label)
+            clamped = False
+        if switch is None or isinstance(fraction, Tensor) or isinstance(size, Tensor) or size == 0.0:
+            swap["weight_decay"] = 0.0
+            return _Call(swap, factor=1.0 - fraction)
+        # In this order: lr / lr is exactly 1, whereas (lr * wd) / lr need not be wd.
+        swap["weight_decay"] = 1.0 / size if clamped else weight_decay * (rate / size)
+        return _Call(swap)
+
+    def _clamped(self, fraction: Scalar) -> tuple[Scalar, bool]:
+        if isinstance(fraction, Tensor):
+            return fraction.clamp(max=1.0), True
+        if fraction <= 1.0:
+            return fraction, False
+        if not self.__dict__.get("_warned_clamped"):
+            self._warned_clamped = True
+            warnings.warn(
+                f"{type(self).__name__}: the stable rule asked for the fraction {fraction:.3g} of "
+                "each weight in one step, clamped to 1: the gradients are tiny against lr * "
+                "weight_decay; lower weight_decay. (Said once.)",
+                stacklevel=4,
+            )
+        return 1.0, True
+
+    def _multiply_weights(self, group: dict[str, Any], factor: Scalar) -> None:
+        params = [p for p in group["params"] if p.grad is not None]
+        if (skipped := getattr(self, "found_inf", None)) is not None:
+            keep = torch.ones((), dtype=torch.float64, device=skipped.device)
+            factor = torch.where(skipped > 0, keep, keep * factor)
+        if params and (isinstance(factor, Tensor) or factor != 1.0):
+            with torch.set_grad_enabled(bool(group.get("differentiable"))):
+                torch._foreach_mul_(params, factor)
+
+    def _add_to_gradients(
+        self, group: dict[str, Any], coefficient: Scalar
+    ) -> list[tuple[Tensor, Tensor | None]]:
+        """Add the L2 gradient for a base without one; returns what to put back."""
+        sign = -1.0 if group.get("maximize") else 1.0
+        saved: list[tuple[Tensor, Tensor | None]] = []
+        with torch.no_grad():
+            for p in group["params"]:
+                if p.grad is not None:
+                    saved.append((p, p.grad))
+                    p.grad = p.grad + sign * coefficient * p
+        return saved
+
+    def _fuses(self, index: int, group: dict[str, Any]) -> bool:
+        """Whether to run the fused kernel, which torch leaves off unless asked for."""
+        if group["fused"] is not None or group["foreach"] is not None:
+            return False
+        if group["differentiable"] or torch.compiler.is_compiling():
+            return False
+        known = self.__dict__.setdefault("_fusable", {})
+        if index not in known:
+            known[index] = _supports_fused(group["params"])
+        return known[index]
+
+    def _rates(self) -> EffectiveRate | None:
+        if "_effective_rate" not in self.__dict__:
+            self._effective_rate = effective_rate_of(self)
+        return self._effective_rate
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore from a pickle or a checkpoint; what is derived from the state is forgotten."""
+        super().__setstate__(state)
+        for derived in ("_effective_rate", "_fusable", "_handed_squares"):
+            self.__dict__.pop(derived, None)
+
+    def state_dict(self) -> dict[str, Any]:
+        """As torch's, with each group's rule as plain data."""
+        state_dict = super().state_dict()
+        for group in state_dict["param_groups"]:
+            if group["decay"] is not None:
+                group["decay"] = group["decay"].as_dict()
+        return state_dict
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a checkpoint of this optimizer or of its torch twin.
+
+        A halflife checkpoint brings its rules and peaks; a torch checkpoint has none, and the
+        constructor's stay.
+
+        Raises:
+            ValueError: if the checkpoint names an unknown rule or does not fit; nothing has
+                changed then.
+        """
+        groups = []
+        for position, saved in enumerate(state_dict["param_groups"]):
+            live = self.param_groups[position] if position < len(self.param_groups) else {}
+            own = {key: live.get(key) for key in ("decay", "peak_lr", "weight_decay")}
+            group = {**own, **saved}
+            if group["decay"] is not None:
+                group["decay"] = as_rule(group["decay"])
+            groups.append(group)
+        super().load_state_dict({**state_dict, "param_groups": groups})
+        saved_indices = chain.from_iterable(group["params"] for group in groups)
+        params = chain.from_iterable(group["params"] for group in self.param_groups)
+        for index, p in zip(saved_indices, params, strict=True):
+            saved_state = state_dict["state"].get(index, {})
+            if SUM_KEY in saved_state:  # torch has cast it to the parameter's dtype
+                self.state[p][SUM_KEY] = saved_state[SUM_KEY].to(p.device, copy=True)
+            step = saved_state.get("step")
+            if self.prefers_fused and isinstance(step, Tensor) and step.device != p.device:
+                # Fused kernels want the count beside the parameter; torch moves it only for
+                # groups whose flag is set, and ours is chosen at each step.
+                self.state[p]["step"] = step.to(p.device, torch.float32, copy=True)
+
+
+def decayed(base: type[Optimizer]) -> type[Decayed]:
+    """The class of ``base`` with an explicit decay rule: same arguments, plus ``decay``, ``peak_lr``.
+
+    Without ``decay`` an instance is the native optimizer. The class is made once per base, and
+    it and its instances can be pickled.
+
+    Args:
+        base: a ``torch.optim.Optimizer`` subclass.
+
+    Raises:
+        TypeError: if ``base`` is no optimizer class.
+
+    Example:
+        >>> RAdam = decayed(torch.optim.RAdam)
+        >>> optimizer = RAdam([torch.ones(2, requires_grad=True)], weight_decay=0.1, decay="corrected")
+        >>> optimizer.param_groups[0]["decay"]
+        Corrected()
+    """
+    if not (isinstance(base, type) and issubclass(base, Optimizer)):
+        raise TypeError(
+            f"decayed({base!r}): must be a class derived from torch.optim.Optimizer; for an "
+            "instance use attach(optimizer, rule)."
+        )
+    return base if issubclass(base, Decayed) else _decayed(base)
+
+
+@functools.cache
+def _decayed(base: type[Optimizer]) -> type[Decayed]:
+    # Pickle finds a class by module and qualified name; __getattr__ below resolves this one.
+    key = f"decayed[{base.__module__}:{base.__qualname__}]".replace(".", "/")
+    body = {"__module__": __name__, "__qualname__": key, "__doc__": base.__doc__}
+    return type(base.__name__, (Decayed, base), body)
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("decayed[") and name.endswith("]"):
+        module, _, path = name[len("decayed[") : -1].replace("/", ".").partition(":")
+        base = functools.reduce(getattr, path.split("."), importlib.import_module(module))
+        return decayed(base)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def attach(
+    optimizer: OptimizerT, rule: DecayRule | str, *, peak_lr: float | None = None
+) -> OptimizerT:
+    """Give an existing optimizer a decay rule, in place; its state and hooks stay.
+
+    Args:
+        optimizer: any ``torch.optim.Optimizer``; its ``weight_decay`` becomes the rule's
+            coefficient, in the rule's unit.
+        rule: the rule, or its name.
+        peak_lr: the schedule's highest lr. Default: each group's current lr, which is the peak
+            only before a warm-up or decay has changed it.
+
+    Returns:
+        The same optimizer.
+
+    Raises:
+        ValueError: if a group's values do not fit the rule; nothing has changed then.
+        RuntimeError: if something unknown has replaced the optimizer's ``step``.
+
+    Example:
+        >>> w = torch.ones(1, requires_grad=True)
+        >>> optimizer = attach(torch.optim.AdamW([w], lr=0.1, weight_decay=0.5), "independent")
+        >>> w.grad = torch.zeros(1)
+        >>> optimizer.step()
+        >>> w.item()
+        0.5
+    """
+    cls, rule = decayed(type(optimizer)), as_rule(rule)
+    replaced = vars(optimizer).get("step")
+    if replaced is not None and not getattr(replaced, "_wrapped_by_lr_sched", False):
+        raise RuntimeError(
+            f"attach: {replaced!r} has replaced step of this {type(optimizer).__name__} and would "
+            "go on calling the old one; attach the rule first."
+        )
+    own = {"decay": rule} if peak_lr is None else {"decay": rule, "peak_lr": peak_lr}
+    settings = [
+        group_settings(cls, {**group, **own}, f"parameter group {index}")
+        for index, group in enumerate(optimizer.param_groups)
+    ]
+    optimizer.__class__ = cls
+    optimizer.defaults.update({"peak_lr": peak_lr, "decay": rule})
+    optimizer.defaults.setdefault("weight_decay", 0.0)
+    for group, values in zip(optimizer.param_groups, settings, strict=True):
+        group.update(values)
+    optimizer._patch_step_function()
+    if replaced is not None:
+        _count_steps_for_scheduler(optimizer)
+    return optimizer
+
+
+def _count_steps_for_scheduler(optimizer: Optimizer) -> None:
+    """Put back what a scheduler wraps around ``step``: a note that it has been called."""
+    reference, step = weakref.ref(optimizer), type(optimizer).step
+
+    @functools.wraps(step)
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        live = reference()
+        live._opt_called = True  # type: ignore[union-attr]
+        return step(live, *args, **kwargs)  # type: ignore[arg-type]
+
+    counted._wrapped_by_lr_sched = True  # type: ignore[attr-defined]
+    optimizer.step = counted  # type: ignore[method-assign]
+
+
+def _supports_fused(params: list[Tensor]) -> bool:
+    devices = _get_fused_kernels_supported_devices()
+    return all(
+        type(p) in (Tensor, torch.nn.Parameter)
+        and p.is_floating_point()
+        and p.device.type in devices
+        for p in params
+    )

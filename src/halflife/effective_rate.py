@@ -1,0 +1,256 @@
+r"""Effective rate: the size of the base optimizer's own step, for rules that follow it.
+
+Write a base optimizer's update as ``lr * E_t * m`` with ``m`` a momentum of the gradients and
+``E_t`` elementwise. The effective rate is the one scalar
+
+    e_t = (mean over the whole model of E_t^-2)^(-1/2)
+
+which is ``1/sqrt(mean v_hat)`` for Adam, and ``(1 - dampening)/(1 - momentum)`` for SGD, whose
+``E_t`` is a hyper-parameter and taken per group.
+
+The mean of Adam's second moment is linear in the squared gradient. So it needs no pass over the
+second moments, only one number per tensor, ``S_t = beta2 S_{t-1} + (1 - beta2) ||g_t||^2``; and
+nothing but scalar work where gradient clipping has just computed ``||g_t||^2``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.optim import SGD, Adam, Optimizer
+
+from .decay import Scalar
+from .reduction import WholeModel, real
+
+__all__ = ["AdamRate", "EffectiveRate", "SGDRate", "effective_rate_of"]
+
+# Key in the optimizer's per-parameter state: the sum of that parameter's exp_avg_sq.
+SUM_KEY = "exp_avg_sq_sum"
+
+
+class EffectiveRate(Protocol):
+    """What an optimizer class declares to give its steps an effective rate.
+
+    `of` is asked before the native step and may compute; `finish` is called after every step.
+    """
+
+    def of(self, group: dict[str, Any]) -> Scalar:
+        """Effective rate of a group at the step about to be taken."""
+
+    def finish(self, taken: bool) -> None:
+        """Keep what this step's gradients added, if the native step was taken."""
+
+
+class SGDRate:
+    """``(1 - dampening) / (1 - momentum)`` of each group; 1 without momentum.
+
+    Example:
+        >>> SGDRate().of({"momentum": 0.9, "dampening": 0.5})
+        5.000000000000001
+    """
+
+    def __init__(self, optimizer: Optimizer | None = None, reduction: object = None) -> None:
+        """Stateless: everything it needs is in the group."""
+
+    def of(self, group: dict[str, Any]) -> Scalar:
+        """Effective rate of a group; torch ignores the dampening when there is no momentum."""
+        momentum = group["momentum"]
+        return (1.0 - group["dampening"]) / (1.0 - momentum) if momentum else 1.0
+
+    def finish(self, taken: bool) -> None:
+        """Nothing to keep."""
+
+
+class AdamRate:
+    """``1/sqrt(mean v_hat)`` over all parameters with a gradient, of all groups.
+
+    The bias correction is each parameter's own. With ``amsgrad`` the mean is over the maximum of
+    the second moments, which is not linear in the gradient and takes a pass over them.
+
+    Args:
+        optimizer: an Adam or AdamW whose state and gradients are read.
+        reduction: what one whole model is.
+    """
+
+    def __init__(self, optimizer: Optimizer, reduction: WholeModel | None = None) -> None:
+        self._optimizer = optimizer
+        self._reduction = reduction or WholeModel()
+        self._sums: dict[int, _GroupSums] = {}
+        self._value: Scalar | None = None
+
+    def of(self, group: dict[str, Any]) -> Scalar:
+        """The rate of this step, the same for every group; computed once per step."""
+        if self._value is None:
+            self._value = self._compute()
+        return self._value
+
+    def finish(self, taken: bool) -> None:
+        """Advance the sums; where a gradient scaler had the step skipped, keep the old ones."""
+        state = self._optimizer.state
+        if taken and self._value is None and self._sums:
+            # No group asked this time, so the sums miss a step and must not be used again.
+            self._sums.clear()
+            for entries in state.values():
+                entries.pop(SUM_KEY, None)
+        elif taken and self._value is not None:
+            skipped = getattr(self._optimizer, "found_inf", None)
+            for sums in self._sums.values():
+                sums.commit(state, skipped)
+        self._value = None
+
+    @torch.no_grad()
+    def _compute(self) -> Scalar:
+        optimizer, reduction = self._optimizer, self._reduction
+        handed = vars(optimizer).pop("_handed_squares", {})
+        total: Tensor | float = 0.0
+        count = 0
+        for index, group in enumerate(optimizer.param_groups):
+            params = [p for p in group["params"] if p.grad is not None]
+            if not params:
+                continue
+            if group.get("amsgrad"):
+                terms = self._maximum_terms(group, params)
+            else:
+                squares = self._squares(params, handed.get(index))
+                ids = [id(p) for p in params]
+                sums = self._sums.get(index)
+                if sums is None or sums.ids != ids:
+                    sums = _GroupSums(ids, params, optimizer.state, reduction)
+                    self._sums[index] = sums
+                terms = sums.advance(squares, _number(group["betas"][1]))
+            total = total + reduction.total(terms)
+            count += reduction.numel(params)
+        return _inverse_root(total / count) if count else 0.0
+
+    def _squares(self, params: list[Tensor], handed: Any) -> Tensor:
+        grads = [p.grad for p in params]
+        if handed is not None and handed.still_describes(grads):
+            squares = handed.squares
+        else:
+            squares = self._reduction.squares(grads)
+        scale = getattr(self._optimizer, "grad_scale", None)
+        return squares if scale is None else squares / scale.to(squares.device).double().square()
+
+    def _maximum_terms(self, group: dict[str, Any], params: list[Tensor]) -> Tensor:
+        beta2 = _number(group["betas"][1])
+        scale = getattr(self._optimizer, "grad_scale", None)
+        maxima, known = [], [self._optimizer.state.get(p) or {} for p in params]
+        for p, state in zip(params, known, strict=True):
+            square = real(p.grad if scale is None else p.grad / scale).square()
+            second = square * (1.0 - beta2)
+            if state:
+                second += real(state["exp_avg_sq"]) * beta2
+                second = torch.maximum(real(state["max_exp_avg_sq"]), second)
+            maxima.append(second)
+        terms = self._reduction.sums(maxima)
+        return terms / (1.0 - beta2 ** (_steps_like(terms, known) + 1.0))
+
+
+class _GroupSums:
+    """The sums S of one group's parameters, stacked: shape ``[parameters]`` (plus members).
+
+    The optimizer's state holds views of the stack, so that checkpoints see the current values and
+    a step costs a few operations on one small vector.
+    """
+
+    def __init__(
+        self, ids: list[int], params: list[Tensor], state: Any, reduction: WholeModel
+    ) -> None:
+        self.ids = ids
+        self._params: list[Tensor] | None = params
+        known = [state.get(p) or {} for p in params]
+        self._stack = torch.stack(
+            [
+                s[SUM_KEY].to(params[0].device)
+                if SUM_KEY in s
+                else reduction.sums([s["exp_avg_sq"] if s else torch.zeros_like(p)])[0]
+                for s, p in zip(known, params, strict=True)
+            ]
+        )
+        self._steps = _steps_like(self._stack, known)
+        self._next = self._stack
+
+    def advance(self, squares: Tensor, beta2: float) -> Tensor:
+        """Bias-corrected sums of v_hat at the coming step; nothing is kept before `commit`."""
+        self._next = torch.lerp(self._stack, squares, 1.0 - beta2)
+        return self._next / (1.0 - beta2 ** (self._steps + 1.0))
+
+    def commit(self, state: Any, skipped: Tensor | None) -> None:
+        """Keep the advanced sums, unless the step was skipped."""
+        if skipped is None:
+            self._stack.copy_(self._next)
+            self._steps += 1.0
+        else:
+            skip = skipped.to(self._stack.device) > 0
+            self._stack.copy_(torch.where(skip, self._stack, self._next))
+            self._steps += torch.where(skip, 0.0, 1.0)
+        if self._params is not None:  # first step: the native step has made the state by now
+            for p, view in zip(self._params, self._stack.unbind(0), strict=True):
+                state[p][SUM_KEY] = view
+            self._params = None
+
+
+class HandedSquares:
+    """Squared gradient norms that clipping computed, with what proves that they still hold."""
+
+    def __init__(self, grads: list[Tensor], squares: Tensor) -> None:
+        self._grads = grads
+        self._versions = [g._version for g in grads]
+        self.squares = squares
+
+    def still_describes(self, grads: list[Tensor]) -> bool:
+        """Whether these are the same gradients, unwritten since."""
+        return (
+            len(grads) == len(self._grads)
+            and all(map(_same, grads, self._grads))
+            and [g._version for g in grads] == self._versions
+        )
+
+
+_DECLARED: dict[type[Optimizer], Callable[..., EffectiveRate]] = {SGD: SGDRate, Adam: AdamRate}
+
+
+def effective_rate_of(
+    optimizer: Optimizer, reduction: WholeModel | None = None
+) -> EffectiveRate | None:
+    """The effective rate that the optimizer's class declares, or None.
+
+    Example:
+        >>> adamw = torch.optim.AdamW([torch.zeros(2, requires_grad=True)])
+        >>> type(effective_rate_of(adamw)).__name__
+        'AdamRate'
+    """
+    for base in type(optimizer).__mro__:
+        if base in _DECLARED:
+            return _DECLARED[base](optimizer, reduction)
+    return None
+
+
+def _inverse_root(mean: Tensor) -> Scalar:
+    # Where the mean is 0 there is nothing to be stable against; a NaN fails the comparison too,
+    # and a gradient that overflowed its norm must not spread to parameters it does not belong to.
+    if mean.dim() == 0 and mean.device.type == "cpu" and not torch.compiler.is_compiling():
+        value = mean.item()
+        return value**-0.5 if value > 0.0 else 0.0
+    return torch.where(mean > 0.0, mean.rsqrt(), 0.0)
+
+
+def _same(a: object, b: object) -> bool:
+    return a is b
+
+
+def _number(value: Scalar) -> float:
+    return value.item() if isinstance(value, Tensor) else value
+
+
+def _steps_like(terms: Tensor, states: list[dict[str, Any]]) -> Tensor:
+    """Steps that each parameter has taken, shaped to broadcast with the terms."""
+    steps = [state["step"] if state else 0.0 for state in states]
+    if all(not isinstance(s, Tensor) or s.device.type == "cpu" for s in steps):
+        column = torch.tensor([float(s) for s in steps], dtype=terms.dtype, device=terms.device)
+    else:
+        column = torch.stack([torch.as_tensor(s, device=terms.device) for s in steps]).to(terms)
+    return column.view(-1, *[1] * (terms.dim() - 1))

@@ -1,0 +1,162 @@
+"""Adam and AdamW, with the decay rule as an argument."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..decay import DecayRule, Decoupled, L2Regularization
+from ..decayed import Decayed
+from ..strength import Strength
+
+__all__ = ["Adam", "AdamW"]
+
+
+class Adam(Decayed, torch.optim.Adam):
+    r"""``torch.optim.Adam`` with an explicit decay rule; by default torch's own, bit for bit.
+
+    Every rule runs inside torch's own kernel. With ``foreach`` and ``fused`` both left open, the
+    fused kernel is used wherever torch has one for the parameters (dense real floating point, on
+    CPU or an accelerator): it is the fastest, 4 to 7 times torch's default on the CPU, and the
+    one that keeps small decay in bfloat16. Pass ``foreach=False, fused=False`` for the for-loop.
+
+    Args:
+        params: parameters, named parameters, or groups.
+        lr: learning rate. Default 1e-3 (torch's).
+        betas: averaging factors of the gradient and of its square. Default (0.9, 0.999).
+        eps: added to the denominator. Default 1e-8.
+        weight_decay: the rule's coefficient, in the rule's unit, or a strength such as
+            ``HalfLife(steps=5000)``. Default 0.
+        amsgrad: divide by the maximum of all second moments so far.
+        foreach: multi-tensor implementation; None leaves it open.
+        maximize: ascend instead of descend.
+        capturable: allow capture in a CUDA graph.
+        differentiable: let autograd pass through the step.
+        fused: fused implementation; None leaves it open.
+        decoupled_weight_decay: torch's own switch, which only decides the default of ``decay``.
+        decay: the decay rule, or its name. Default ``L2Regularization()``, as in torch.
+        peak_lr: the schedule's highest lr, for the rules that divide by it. Default: the group's
+            lr at construction.
+        **unknown: refused, naming the nearest keyword.
+
+    Example:
+        >>> model = torch.nn.Linear(4, 2)
+        >>> optimizer = Adam(model.parameters(), lr=1e-3, weight_decay=5e-4, decay="stable")
+    """
+
+    default_rule = L2Regularization()
+    prefers_fused = True
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 1e-3,
+        betas: tuple[float | Tensor, float | Tensor] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float | Strength = 0,
+        amsgrad: bool = False,
+        *,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        decoupled_weight_decay: bool = False,
+        decay: DecayRule | str | None = None,
+        peak_lr: float | None = None,
+        **unknown: Any,
+    ) -> None:
+        if decay is None and decoupled_weight_decay:
+            decay = Decoupled()
+        super().__init__(
+            params,
+            lr=lr,
+            betas=betas,
+            eps=eps,
+            weight_decay=weight_decay,
+            amsgrad=amsgrad,
+            foreach=foreach,
+            maximize=maximize,
+            capturable=capturable,
+            differentiable=differentiable,
+            fused=fused,
+            decoupled_weight_decay=decoupled_weight_decay,
+            decay=decay,
+            peak_lr=peak_lr,
+            **unknown,
+        )
+
+
+class AdamW(Decayed, torch.optim.AdamW):
+    r"""``torch.optim.AdamW`` with an explicit decay rule; by default torch's own, bit for bit.
+
+    Every rule runs inside torch's own kernel. With ``foreach`` and ``fused`` both left open, the
+    fused kernel is used wherever torch has one for the parameters (dense real floating point, on
+    CPU or an accelerator): it is the fastest, 4 to 7 times torch's default on the CPU, and the
+    one that keeps small decay in bfloat16. Pass ``foreach=False, fused=False`` for the for-loop.
+
+    Args:
+        params: parameters, named parameters, or groups.
+        lr: learning rate. Default 1e-3 (torch's).
+        betas: averaging factors of the gradient and of its square. Default (0.9, 0.999).
+        eps: added to the denominator. Default 1e-8.
+        weight_decay: the rule's coefficient, in the rule's unit, or a strength such as
+            ``HalfLife(steps=5000)``. Default 1e-2 (torch's).
+        amsgrad: divide by the maximum of all second moments so far.
+        maximize: ascend instead of descend.
+        foreach: multi-tensor implementation; None leaves it open.
+        capturable: allow capture in a CUDA graph.
+        differentiable: let autograd pass through the step.
+        fused: fused implementation; None leaves it open.
+        decay: the decay rule, or its name. Default ``Decoupled()``, as in torch.
+        peak_lr: the schedule's highest lr, for the rules that divide by it. Default: the group's
+            lr at construction.
+        **unknown: refused, naming the nearest keyword.
+
+    Example:
+        >>> from halflife import HalfLife
+        >>> model = torch.nn.Linear(4, 2)
+        >>> optimizer = AdamW(model.parameters(), lr=1e-3, weight_decay=HalfLife(steps=5000))
+        >>> round(optimizer.param_groups[0]["weight_decay"], 4)
+        0.1386
+    """
+
+    default_rule = Decoupled()
+    prefers_fused = True
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 1e-3,
+        betas: tuple[float | Tensor, float | Tensor] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float | Strength = 1e-2,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        decay: DecayRule | str | None = None,
+        peak_lr: float | None = None,
+        **unknown: Any,
+    ) -> None:
+        super().__init__(
+            params,
+            lr=lr,
+            betas=betas,
+            eps=eps,
+            weight_decay=weight_decay,
+            amsgrad=amsgrad,
+            maximize=maximize,
+            foreach=foreach,
+            capturable=capturable,
+            differentiable=differentiable,
+            fused=fused,
+            decay=decay,
+            peak_lr=peak_lr,
+            **unknown,
+        )

@@ -1,0 +1,90 @@
+"""SGD, with the decay rule as an argument."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..decay import DecayRule, L2Regularization
+from ..decayed import Decayed
+from ..strength import Strength
+
+__all__ = ["SGD"]
+
+
+class SGD(Decayed, torch.optim.SGD):
+    r"""``torch.optim.SGD`` with an explicit decay rule; by default torch's own, bit for bit.
+
+    torch's SGD knows L2 only, so the other rules multiply the weights in a pass of their own.
+    With ``foreach`` and ``fused`` both left open, the fused kernel is used wherever torch has one
+    that can take this step: dense real floating-point parameters, no sparse gradient, and no
+    parameter whose first gradient comes later than the others' (torch's fused momentum cannot).
+
+    Args:
+        params: parameters, named parameters, or groups.
+        lr: learning rate. Default 1e-3 (torch's).
+        momentum: factor of the momentum buffer. Default 0.
+        dampening: 1 minus the weight of a new gradient in the buffer. Default 0.
+        weight_decay: the rule's coefficient, in the rule's unit, or a strength such as
+            ``HalfLife(steps=5000)``. Default 0.
+        nesterov: look-ahead momentum.
+        maximize: ascend instead of descend.
+        foreach: multi-tensor implementation; None leaves it open.
+        differentiable: let autograd pass through the step.
+        fused: fused implementation; None leaves it open.
+        decay: the decay rule, or its name. Default ``L2Regularization()``, as in torch.
+        peak_lr: the schedule's highest lr, for the rules that divide by it. Default: the group's
+            lr at construction.
+        **unknown: refused, naming the nearest keyword.
+
+    Example:
+        >>> model = torch.nn.Linear(4, 2)
+        >>> optimizer = SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=1e-4,
+        ...                 decay="independent")  # SGDW as in its paper
+    """
+
+    default_rule = L2Regularization()
+    prefers_fused = True
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 1e-3,
+        momentum: float = 0,
+        dampening: float = 0,
+        weight_decay: float | Tensor | Strength = 0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        decay: DecayRule | str | None = None,
+        peak_lr: float | None = None,
+        **unknown: Any,
+    ) -> None:
+        super().__init__(
+            params,
+            lr=lr,
+            momentum=momentum,
+            dampening=dampening,
+            weight_decay=weight_decay,
+            nesterov=nesterov,
+            maximize=maximize,
+            foreach=foreach,
+            differentiable=differentiable,
+            fused=fused,
+            decay=decay,
+            peak_lr=peak_lr,
+            **unknown,
+        )
+
+    def _fuses(self, index: int, group: dict[str, Any]) -> bool:
+        if not super()._fuses(index, group):
+            return False
+        stepped = [p for p in group["params"] if p.grad is not None]
+        buffers = [self.state[p].get("momentum_buffer") is not None for p in stepped]
+        late = group["momentum"] != 0 and any(buffers) and not all(buffers)
+        return not late and not any(p.grad.is_sparse for p in stepped)

@@ -1,0 +1,119 @@
+"""Group settings: what a parameter group must hold before a decayed optimizer accepts it.
+
+Everything a user can get wrong about lr, peak, rule and strength is found here, before anything
+changes. Messages name the value, the requirement and the remedy.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from .decay import DecayRule, Scalar, Stable, Step, as_rule
+from .strength import Strength, base_of
+
+__all__ = ["check_fraction", "check_keywords", "clamps", "group_settings"]
+
+
+def group_settings(cls: type[Optimizer], group: Mapping[str, Any], label: str) -> dict[str, Any]:
+    """The values of ``decay``, ``peak_lr`` and ``weight_decay`` that a group starts with.
+
+    Args:
+        cls: the optimizer class, which may refuse a rule.
+        group: the group, completed by the optimizer's defaults.
+        label: names the group in messages.
+
+    Returns:
+        The three settings: rule (or None), a float, and a number.
+
+    Raises:
+        ValueError: for a value out of range, or a strength that the rule or optimizer cannot have.
+        TypeError: if ``decay`` is no rule.
+    """
+    lr, rule, decay = group.get("lr"), group.get("decay"), group.get("weight_decay", 0.0)
+    if rule is None and not isinstance(decay, Strength):
+        return {"decay": None, "peak_lr": group.get("peak_lr"), "weight_decay": decay}
+    rule = None if rule is None else as_rule(rule)
+    _require_number("lr", lr, label)
+    peak = group.get("peak_lr")
+    peak = float(lr) if peak is None else peak
+    _require_number("peak_lr", peak, label)
+    if isinstance(decay, Strength):
+        if rule is None:
+            raise ValueError(
+                f"weight_decay={decay!r} of {label}: a strength needs a decay rule to become a "
+                "number; pass decay=, for example decay='decoupled'."
+            )
+        decay = decay.coefficient(rule, base_of(cls, dict(group), peak))
+    _require_number("weight_decay", decay, label)
+    if rule is not None and not isinstance(decay, Tensor):
+        step = Step(peak, peak, decay, effective_rate=lambda: 0.0, label=label)
+        check_fraction(rule, rule.fraction(step), step, label)
+        if not isinstance(lr, Tensor) and lr > peak * (1 + 1e-9):
+            raise ValueError(
+                f"peak_lr={peak} of {label} is below its lr={lr}: the peak is the schedule's "
+                "highest lr; raise peak_lr or leave it out."
+            )
+    return {"decay": rule, "peak_lr": peak, "weight_decay": decay}
+
+
+def check_fraction(rule: DecayRule, fraction: Scalar, step: Step, label: str) -> None:
+    """Refuse a step that would remove a whole weight or more.
+
+    Raises:
+        ValueError: if the fraction is 1 or more, which would flip the sign of every weight.
+    """
+    if not isinstance(fraction, Tensor) and fraction >= 1.0:
+        most = rule.coefficient(1.0, step)
+        raise ValueError(
+            f"weight_decay={step.weight_decay} of {label} at lr={step.lr}: {rule!r} would remove "
+            f"the fraction {fraction:.6g} of each weight in one step, and 1 or more flips its sign; "
+            f"keep weight_decay below {most:.6g} at this lr."
+        )
+
+
+def clamps(rule: DecayRule) -> bool:
+    """Whether the fraction depends on the data, so that 1 is a bound to hold and no user error."""
+    return isinstance(rule, Stable)
+
+
+def check_keywords(
+    signature: inspect.Signature, kwargs: Mapping[str, Any], own: tuple[str, ...]
+) -> None:
+    """Refuse keywords that neither a native constructor nor we know.
+
+    Raises:
+        TypeError: naming the nearest known keyword.
+    """
+    parameters = signature.parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    known = [name for name in (*parameters, *own) if name != "params"]
+    for name in kwargs:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise TypeError(
+                f"{name}={kwargs[name]!r}: unknown keyword"
+                + (f", did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}.")
+            )
+
+
+def _require_number(name: str, value: Scalar, label: str) -> None:
+    if isinstance(value, Tensor):
+        return  # torch's own check has seen it, and another would synchronise with the device
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(
+            f"{name}={value!r} of {label}: must be a number"
+            + (" or a strength such as HalfLife(steps=5000)." if name == "weight_decay" else ".")
+        )
+    if not 0.0 <= value < math.inf:
+        raise ValueError(
+            f"{name}={value} of {label}: must be a finite number >= 0; "
+            + ("use maximize=True to ascend." if name == "lr" else "0 turns the decay off.")
+        )

@@ -1,0 +1,136 @@
+r"""Where decay and updates balance: weight RMS, rotation and angle in the random-walk model.
+
+If updates point in random directions, ``w <- (1 - d) w - lr u`` settles where what decay removes
+is what updates add. With ``a = 1 - d``, momentum ``b`` and updates of RMS ``U`` per entry,
+
+    RMS(w)      = lr U sqrt( (1 + a b) / ((1 - a^2)(1 - a b)) )      ~ lr U' / sqrt(2 d)
+    rotation    = sqrt( (1 - a^2)(1 - b^2) ) / (1 + a b)             ~ sqrt( 2 d (1-b)/(1+b) )
+    cos(w, u)   = - b sqrt( (1 - a^2) / ((1 + a b)(1 - a b)) )
+
+The exact forms are those of Wen et al. (Hyperball, 2026), the approximations Kosson et al. 2023.
+For Adam ``U = sqrt((1 - b)/(1 + b))``, so that ``RMS(w) ~ sqrt(lr / (2 weight_decay))``. A network
+that learns is no random walk: these are predictions to compare measurements with.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+__all__ = [
+    "adam_update_rms",
+    "cosine",
+    "fraction_for_rms",
+    "fraction_for_rotation",
+    "half_life",
+    "rms",
+    "rotation",
+    "timescale",
+]
+
+
+def adam_update_rms(beta1: float) -> float:
+    """RMS per entry of Adam's update direction under gradients that are pure noise.
+
+    Example:
+        >>> adam_update_rms(0.0)
+        1.0
+    """
+    return math.sqrt((1.0 - beta1) / (1.0 + beta1))
+
+
+def rms(fraction: float, lr: float, momentum: float, update_rms: float) -> float:
+    """Equilibrium RMS of the weights; infinite without decay.
+
+    Args:
+        fraction: share of each weight removed per step, in [0, 1].
+        lr: learning rate.
+        momentum: ``b``, beta1 of Adam.
+        update_rms: ``U``, RMS per entry of the direction that lr multiplies.
+
+    Example:
+        >>> round(rms(1e-4, lr=1e-3, momentum=0.0, update_rms=1.0), 6)  # sqrt(1e-3 / (2 * 0.1))
+        0.070712
+    """
+    if fraction <= 0.0:
+        return math.inf
+    a = 1.0 - fraction
+    removed = fraction * (1.0 + a)  # 1 - a^2, without cancellation
+    return lr * update_rms * math.sqrt((1.0 + a * momentum) / (removed * (1.0 - a * momentum)))
+
+
+def rotation(fraction: float, momentum: float) -> float:
+    """Equilibrium angle between the weights of successive steps, in radians.
+
+    Example:
+        >>> round(rotation(1e-4, momentum=0.0), 6)  # sqrt(2e-4)
+        0.014142
+    """
+    a = 1.0 - fraction
+    return math.sqrt(fraction * (1.0 + a) * (1.0 - momentum**2)) / (1.0 + a * momentum)
+
+
+def cosine(fraction: float, momentum: float) -> float:
+    """Equilibrium cosine between the weights and the update direction.
+
+    Example:
+        >>> cosine(1e-4, momentum=0.0)
+        -0.0
+    """
+    a = 1.0 - fraction
+    removed = fraction * (1.0 + a)
+    return -momentum * math.sqrt(removed / ((1.0 + a * momentum) * (1.0 - a * momentum)))
+
+
+def half_life(fraction: float) -> float:
+    """Steps after which half of a weight is left if nothing is added: ln 2 / -ln(1 - d).
+
+    Example:
+        >>> half_life(0.5)
+        1.0
+    """
+    if fraction >= 1.0:
+        return 0.0
+    return math.log(2.0) / -math.log1p(-fraction) if fraction > 0.0 else math.inf
+
+
+def timescale(fraction: float) -> float:
+    """Steps over which the weights average past updates, as an exponential average: 1/d.
+
+    Example:
+        >>> timescale(1e-4)
+        10000.0
+    """
+    return 1.0 / fraction if fraction > 0.0 else math.inf
+
+
+def fraction_for_rms(target: float, lr: float, momentum: float, update_rms: float) -> float:
+    """The fraction whose equilibrium RMS is the target: inverse of `rms`.
+
+    Example:
+        >>> round(fraction_for_rms(0.070712, lr=1e-3, momentum=0.0, update_rms=1.0), 7)
+        0.0001
+    """
+    return _solve(lambda d: -rms(d, lr, momentum, update_rms), -target)
+
+
+def fraction_for_rotation(target: float, momentum: float) -> float:
+    """The fraction whose equilibrium rotation is the target: inverse of `rotation`.
+
+    Example:
+        >>> round(fraction_for_rotation(0.0141411, momentum=0.0), 7)
+        0.0001
+    """
+    return _solve(lambda d: rotation(d, momentum), target)
+
+
+def _solve(rising: Callable[[float], float], target: float) -> float:
+    """The fraction in (0, 1] at which a rising function meets the target, by bisection in log d.
+
+    Returns the nearest end where the function does not reach the target in the interval.
+    """
+    low, high = math.log(1e-300), 0.0
+    for _ in range(200):
+        middle = 0.5 * (low + high)
+        low, high = (low, middle) if rising(math.exp(middle)) > target else (middle, high)
+    return math.exp(high)
