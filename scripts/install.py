@@ -49,7 +49,7 @@ def main() -> None:
             "name one with 'make PYTHON=python3.12'."
         )
     start = time.monotonic()
-    python = environment(args.venv)
+    python = environment(args.venv.absolute())
     config = pip_config(python)
     uv = shutil.which("uv")
     if args.installer == "uv" and uv is None:
@@ -78,7 +78,8 @@ def environment(venv: Path) -> Path:
     works = [str(python), "-c", "import pip"]
     if python.exists() and subprocess.run(works, capture_output=True).returncode == 0:
         return python
-    made = subprocess.run([sys.executable, "-m", "venv", "--clear", str(venv)])
+    again = ["--clear"] if (venv / "pyvenv.cfg").exists() else []
+    made = subprocess.run([sys.executable, "-m", "venv", *again, str(venv)])
     if made.returncode:
         sys.exit(
             f"{sys.executable} cannot make virtual environments: on Debian and Ubuntu, "

@@ -1,0 +1,67 @@
+"""What holds for every test: fixed seeds, restored global state, and where it runs.
+
+Options: ``--device cuda`` runs the tests that use the ``device`` fixture there.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+# The same examples in every run: a failure seen once is a failure anyone can repeat. Look for new
+# ones with --hypothesis-profile=search.
+settings.register_profile(
+    "repeat",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile("search", deadline=None, max_examples=1000)
+settings.load_profile("repeat")
+
+torch.set_num_threads(1)  # xdist already keeps the cores busy, and sums keep their order
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", default="cpu", help="torch device of the 'device' fixture")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if torch.cuda.is_available():
+        return
+    skip = pytest.mark.skip(reason="needs a CUDA device")
+    for item in items:
+        if "gpu" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture
+def device(request: pytest.FixtureRequest) -> torch.device:
+    return torch.device(request.config.getoption("--device"))
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed() -> None:
+    random.seed(0)
+    np.random.seed(0)  # the legacy state is the one libraries share
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def restored_global_state() -> Iterator[None]:
+    """A test may set these; the next one must not notice."""
+    dtype = torch.get_default_dtype()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    threads = torch.get_num_threads()
+    yield
+    torch.set_default_dtype(dtype)
+    torch.use_deterministic_algorithms(deterministic)
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+    torch.set_grad_enabled(True)

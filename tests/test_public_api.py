@@ -1,0 +1,163 @@
+"""The public surface: its names, its words, its documentation, and what importing it costs."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import halflife
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Adding, renaming or removing a name is a decision: it changes this list, docs/api and CHANGELOG.
+PUBLIC_NAMES = [
+    "Adam",
+    "AdamW",
+    "Constant",
+    "Corrected",
+    "DecayRule",
+    "Decayed",
+    "Decoupled",
+    "HalfLife",
+    "Independent",
+    "L2Regularization",
+    "Proximal",
+    "SGD",
+    "Stable",
+    "attach",
+    "decayed",
+]
+
+# Words that CONTRIBUTING.md replaces by one of its own: no public name or argument uses them.
+AVOIDED = {
+    "backend",
+    "engine",
+    "gauge",
+    "initial_lr",
+    "max_lr",
+    "no_decay_list",
+    "skip_list",
+    "wd",
+}
+
+# Imported by extras only; `import halflife` must work, and stay quick, without them.
+OPTIONAL = ["lightning", "optuna", "ray", "rich", "scipy", "sklearn", "transformers", "typer"]
+
+
+def public_objects() -> list[tuple[str, object]]:
+    return [(name, getattr(halflife, name)) for name in halflife.__all__]
+
+
+# --- names ---------------------------------------------------------------------------------------
+
+
+def test_names_are_pinned():
+    assert sorted(halflife.__all__) == sorted(PUBLIC_NAMES)
+
+
+def test_all_holds_every_public_name_and_nothing_else():
+    visible = {
+        name
+        for name, value in vars(halflife).items()
+        if not name.startswith("_") and not isinstance(value, ModuleType)
+    }
+    assert visible == {
+        name for name, value in public_objects() if not isinstance(value, ModuleType)
+    }
+    assert len(halflife.__all__) == len(set(halflife.__all__))
+
+
+@pytest.mark.parametrize("name", PUBLIC_NAMES)
+def test_name_uses_our_words(name):
+    value = getattr(halflife, name)
+    words = {name.lower()}
+    for function in [value, *vars(value).values()] if inspect.isclass(value) else [value]:
+        if inspect.isfunction(function) or inspect.isclass(function):
+            try:
+                words.update(inspect.signature(function).parameters)
+            except ValueError:  # no signature: implemented in C
+                continue
+    assert not words & AVOIDED
+
+
+# --- documentation -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PUBLIC_NAMES)
+def test_name_is_documented(name):
+    value = getattr(halflife, name)
+    assert inspect.getdoc(value)
+    module = value.__name__ if isinstance(value, ModuleType) else value.__module__
+    pages = "\n".join(page.read_text("utf-8") for page in (ROOT / "docs/api").glob("*.md"))
+    documented = re.findall(r"^::: (\S+)", re.sub(r"<!--.*?-->", "", pages, flags=re.S), flags=re.M)
+    assert any(module == entry or module.startswith(f"{entry}.") for entry in documented), (
+        f"{module} has no ':::' entry in docs/api"
+    )
+
+
+# --- cost and isolation of the import ------------------------------------------------------------
+
+
+def run_fresh(code: str) -> dict:
+    """What a new interpreter prints as JSON. No warning may come up in it."""
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT / "tests")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_import_pulls_in_nothing_beyond_torch_and_numpy():
+    loaded = run_fresh(
+        "import json, sys, numpy, torch\n"
+        "before = set(sys.modules)\n"
+        "import halflife\n"
+        "names = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "print(json.dumps(sorted(names - set(sys.stdlib_module_names))))"
+    )
+    assert set(loaded) <= {"halflife", "torch", "numpy"}
+
+
+def test_import_works_without_the_extras():
+    loaded = run_fresh(
+        "import json, sys\n"
+        f"sys.modules.update(dict.fromkeys({OPTIONAL!r}))  # importing one now raises\n"
+        "import halflife\n"
+        "print(json.dumps(halflife.__all__))"
+    )
+    assert loaded == halflife.__all__
+
+
+def test_import_leaves_torch_as_it_was():
+    state = (
+        "(str(torch.get_default_dtype()), torch.get_num_threads(), torch.is_grad_enabled(), "
+        "torch.are_deterministic_algorithms_enabled(), len(warnings.filters), "
+        "torch.get_rng_state().tolist())"
+    )
+    unchanged = run_fresh(
+        "import json, warnings, torch\n"
+        f"before = {state}\n"
+        "import halflife\n"
+        f"print(json.dumps(before == {state}))"
+    )
+    assert unchanged is True
+
+
+def test_import_cost():
+    """At most a fifth above ``import torch``, by processor time, the best of five."""
+    code = (
+        "import json, time\n"
+        "start = time.process_time()\n"
+        "import torch\n"
+        "middle = time.process_time()\n"
+        "import halflife\n"
+        "print(json.dumps([middle - start, time.process_time() - start]))"
+    )
+    runs = [run_fresh(code) for _ in range(5)]
+    assert min(whole for _, whole in runs) <= 1.2 * min(torch_alone for torch_alone, _ in runs)
