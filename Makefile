@@ -21,6 +21,7 @@ BIN := $(VENV)/bin
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 # One thread a process: the tests already keep the cores busy, and results repeat exactly.
+export NO_MKDOCS_2_WARNING := 1
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
 .PHONY: help demo test check docs bench install clean
