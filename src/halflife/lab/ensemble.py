@@ -1,0 +1,224 @@
+r"""Train many small models at once, each with its own rule, learning rate and decay.
+
+Every parameter is stacked to ``[E, ...]`` and ``torch.vmap`` runs the model over the stack: a few
+large operations instead of E times as many small ones, whose overhead would take most of the time.
+No update rule is written a second time:
+
+    u   the native torch optimizer, run at lr = 1 without decay on a buffer of zeros [E, ...]:
+        what it writes there is -u, whatever the optimizer
+    d   the same `DecayRule` objects, on scalars that are tensors [E]
+    w   w <- (1 - d) w - s u
+
+Members are independent: one that diverges to NaN touches no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from halflife.decay import DecayRule, Scalar, Step
+from halflife.effective_rate import effective_rate_of
+from halflife.lab.tasks import Data
+from halflife.lab.training import Member, Outcome, Single, Training, train
+from halflife.reduction import PerMember
+from halflife.settings import check_fraction, clamps
+
+__all__ = ["Ensemble", "train_ensemble", "train_one"]
+
+# Members evaluated at a time: the activations of a whole test set are large.
+_EVALUATED_AT_ONCE = 8
+
+
+def train_ensemble(training: Training, members: Sequence[Member]) -> list[Outcome]:
+    """Train the members, all at once.
+
+    Args:
+        training: what they share.
+        members: runs of one seed, which therefore see the same batches.
+
+    Returns:
+        One outcome per member, in order.
+
+    Raises:
+        ValueError: if the seeds differ, or a rule would remove a whole weight in one step.
+    """
+    return train(training, Ensemble(training, members))
+
+
+def train_one(training: Training, member: Member) -> Outcome:
+    """Train one model with halflife's own optimizer: slow, and what an ensemble must equal."""
+    return train(training, Single(training, member))[0]
+
+
+class Ensemble:
+    """E models of one seed, stacked.
+
+    Args:
+        training: what they share.
+        members: the runs; those of one rule should be adjacent, as each change costs a little.
+
+    Raises:
+        ValueError: if the seeds differ, or a rule would remove a whole weight in one step.
+    """
+
+    def __init__(self, training: Training, members: Sequence[Member]) -> None:
+        seeds = {member.seed for member in members}
+        if len(seeds) != 1:
+            raise ValueError(
+                f"seeds={sorted(seeds)}: the members of one ensemble share their batches, so they "
+                "must be one or more runs of one seed; train each seed by itself."
+            )
+        self.members = members
+        self._training = training
+        self._model = training.model(members[0].seed)
+        self.params = {
+            name: p.detach().expand(len(members), *p.shape).clone().requires_grad_()
+            for name, p in self._model.named_parameters()
+        }
+        self._buffers = {
+            name: b.expand(len(members), *b.shape).clone()
+            for name, b in self._model.named_buffers()
+        }
+        # The direction: the native optimizer's, and the zeros it moves.
+        self._moved = [torch.zeros_like(p) for p in self.params.values()]
+        self._native = training.family.native(
+            self._moved, lr=1.0, weight_decay=0.0, fused=True, **training.family.settings
+        )
+        self._rate = effective_rate_of(self._native, PerMember())
+        self._segments = list(_segments(members))
+        for segment in self._segments:
+            segment.check()
+
+    def step(self, inputs: Tensor, targets: Tensor, multiplier: float) -> tuple[Tensor, Tensor]:
+        """One step at this multiple of each member's peak lr.
+
+        Returns:
+            Fraction ``d`` and step size ``s``, each of shape ``[E]``, float64.
+        """
+        losses = torch.vmap(self._loss, in_dims=(0, 0, None, None))(
+            self.params, self._buffers, inputs, targets
+        )
+        # The members share no parameter, so the gradient of the sum is each member's own.
+        losses.sum().backward()
+        with torch.no_grad():
+            return self._update(multiplier)
+
+    def _loss(
+        self, params: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Tensor, targets: Tensor
+    ) -> Tensor:
+        outputs = functional_call(self._model, (params, buffers), (inputs,))
+        return self._training.task.loss(outputs, targets)
+
+    def _update(self, multiplier: float) -> tuple[Tensor, Tensor]:
+        weights = list(self.params.values())
+        for w, moved in zip(weights, self._moved, strict=True):
+            moved.grad, w.grad = w.grad, None
+        steps = [(s, s.at(multiplier, self._effective_rate)) for s in self._segments]
+
+        # L2 joins the gradient before the optimizer, or an effective rate, sees it.
+        for segment, step in steps:
+            coefficient = segment.rule.gradient_coefficient(step)
+            if isinstance(coefficient, Tensor):
+                for w, moved in zip(weights, self._moved, strict=True):
+                    own = w[segment.rows]
+                    moved.grad[segment.rows].addcmul_(own, _column(coefficient, own))
+
+        parts = [segment.fraction_and_size(step) for segment, step in steps]
+        fraction, size = (torch.cat(column) for column in zip(*parts, strict=True))
+        self._native.step()
+        if self._rate is not None:
+            self._rate.finish(True)
+        for w, moved in zip(weights, self._moved, strict=True):
+            # Subtracting d*w, where a factor 1 - d would be rounded to the dtype first.
+            w.addcmul_(w, _column(-fraction, w)).addcmul_(moved, _column(size, w))
+            moved.zero_()
+        return fraction, size
+
+    def _effective_rate(self) -> Scalar:
+        if self._rate is None:
+            raise ValueError(f"optimizer={self._training.optimizer}: declares no effective rate.")
+        return self._rate.of(self._native.param_groups[0])
+
+    @torch.no_grad()
+    def evaluate(self, data: Data) -> Tensor:
+        """Training loss, test loss, test error of each member; shape ``[3, E]``."""
+
+        def one(params: dict[str, Tensor], buffers: dict[str, Tensor]) -> tuple[Tensor, ...]:
+            return self._training.evaluate(self._model, params, buffers, data)
+
+        measured = torch.vmap(one, chunk_size=_EVALUATED_AT_ONCE)(self.params, self._buffers)
+        return torch.stack(measured)
+
+    @torch.no_grad()
+    def mean_square(self) -> Tensor:
+        """Mean square of the entries of all weight matrices, shape ``[E]``."""
+        matrices = [w for w in self.params.values() if w.dim() >= 3]
+        reduction = PerMember()
+        return reduction.total(reduction.squares(matrices)) / reduction.numel(matrices)
+
+
+class _Segment(NamedTuple):
+    """Adjacent members of one rule; scalars of shape ``[members]``, float64."""
+
+    rule: DecayRule
+    rows: slice
+    peak_lr: Tensor
+    weight_decay: Tensor
+
+    def check(self) -> None:
+        """Refuse a member that would lose a whole weight in one step."""
+        if clamps(self.rule):
+            return  # its fraction depends on the gradients, and is clamped
+        for lr, weight_decay in zip(
+            self.peak_lr.tolist(), self.weight_decay.tolist(), strict=True
+        ):
+            step = Step(lr, lr, weight_decay)
+            check_fraction(self.rule, self.rule.fraction(step), step, f"the member at lr={lr}")
+
+    def at(self, multiplier: float, effective_rate: object) -> Step:
+        """What the rule may know at this multiple of the peak lr."""
+        return Step(
+            lr=self.peak_lr * multiplier,
+            peak_lr=self.peak_lr,
+            weight_decay=self.weight_decay,
+            effective_rate=lambda: _rows(effective_rate(), self.rows),  # type: ignore[operator]
+        )
+
+    def fraction_and_size(self, step: Step) -> tuple[Tensor, Tensor]:
+        """``d`` and ``s`` of these members."""
+        fraction = torch.as_tensor(self.rule.fraction(step), dtype=torch.float64)
+        if clamps(self.rule):
+            fraction = fraction.clamp(max=1.0)
+        size = step.lr * self.rule.direction_scale(step)
+        return fraction.expand_as(self.peak_lr), torch.as_tensor(size)
+
+
+def _segments(members: Sequence[Member]) -> list[_Segment]:
+    segments, start = [], 0
+    for rule, adjacent in groupby(members, key=lambda member: member.rule):
+        own = list(adjacent)
+        segments.append(
+            _Segment(
+                rule,
+                slice(start, start + len(own)),
+                torch.tensor([m.lr for m in own], dtype=torch.float64),
+                torch.tensor([m.weight_decay for m in own], dtype=torch.float64),
+            )
+        )
+        start += len(own)
+    return segments
+
+
+def _rows(value: Scalar, rows: slice) -> Scalar:
+    return value[rows] if isinstance(value, Tensor) else value
+
+
+def _column(scalars: Tensor, like: Tensor) -> Tensor:
+    """Scalars of shape ``[E]``, to broadcast over ``[E, ...]`` in its dtype."""
+    return scalars.to(like.dtype).view(-1, *[1] * (like.dim() - 1))

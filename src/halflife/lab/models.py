@@ -1,0 +1,35 @@
+"""Models of the built-in tasks: small enough that a whole landscape of them fits in a cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+__all__ = ["mlp"]
+
+
+def mlp(widths: Sequence[int], *, batch_norm: bool = False) -> nn.Sequential:
+    """Linear layers with ReLU between them, and with batch norm before each ReLU if asked for.
+
+    Batch norm has no affine parameters, and the layers before it no bias: what it would cancel
+    has a gradient of pure rounding noise, which Adam would scale up to full-sized steps. Its
+    momentum of 1 makes the running statistics those of the last batch seen in training mode, so
+    that one pass over the whole training set sets them for evaluation.
+
+    Args:
+        widths: features of the input, of each hidden layer, and of the output.
+        batch_norm: normalise before each ReLU.
+
+    Example:
+        >>> sum(p.numel() for p in mlp([64, 64, 64, 10]).parameters())
+        8970
+    """
+    layers: list[nn.Module] = []
+    for inputs, outputs in zip(widths[:-2], widths[1:-1], strict=True):
+        layers.append(nn.Linear(inputs, outputs, bias=not batch_norm))
+        if batch_norm:
+            layers.append(nn.BatchNorm1d(outputs, affine=False, momentum=1.0))
+        layers.append(nn.ReLU())
+    layers.append(nn.Linear(widths[-2], widths[-1]))
+    return nn.Sequential(*layers)
