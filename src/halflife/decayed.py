@@ -24,7 +24,7 @@ import warnings
 import weakref
 from collections.abc import Callable
 from itertools import chain
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -178,9 +178,7 @@ class Decayed(Optimizer):
                 rates.finish(taken)
         return result if closure is None else loss
 
-    def _native_call(
-        self, index: int, group: dict[str, Any], rates: EffectiveRate | None
-    ) -> _Call:
+    def _native_call(self, index: int, group: dict[str, Any], rates: EffectiveRate | None) -> _Call:
         """The native call that does what the group's rule says."""
         swap: dict[str, Any] = {}
         if self.prefers_fused and self._fuses(index, group):
@@ -223,7 +221,12 @@ class Decayed(Optimizer):
         else:
             check_fraction(rule, fraction, step, label)
             clamped = False
-        if switch is None or isinstance(fraction, Tensor) or isinstance(size, Tensor) or size == 0.0:
+        if (
+            switch is None
+            or isinstance(fraction, Tensor)
+            or isinstance(size, Tensor)
+            or size == 0.0
+        ):
             swap["weight_decay"] = 0.0
             return _Call(swap, factor=1.0 - fraction)
         # In this order: lr / lr is exactly 1, whereas (lr * wd) / lr need not be wd.
@@ -330,8 +333,9 @@ class Decayed(Optimizer):
 
 
 def decayed(base: type[Optimizer]) -> type[Decayed]:
-    """The class of ``base`` with an explicit decay rule: same arguments, plus ``decay``, ``peak_lr``.
+    """The class of ``base`` with an explicit decay rule.
 
+    It takes the same arguments, and ``decay`` and ``peak_lr``.
     Without ``decay`` an instance is the native optimizer. The class is made once per base, and
     it and its instances can be pickled.
 
@@ -343,7 +347,8 @@ def decayed(base: type[Optimizer]) -> type[Decayed]:
 
     Example:
         >>> RAdam = decayed(torch.optim.RAdam)
-        >>> optimizer = RAdam([torch.ones(2, requires_grad=True)], weight_decay=0.1, decay="corrected")
+        >>> weight = torch.ones(2, requires_grad=True)
+        >>> optimizer = RAdam([weight], weight_decay=0.1, decay="corrected")
         >>> optimizer.param_groups[0]["decay"]
         Corrected()
     """
@@ -352,7 +357,7 @@ def decayed(base: type[Optimizer]) -> type[Decayed]:
             f"decayed({base!r}): must be a class derived from torch.optim.Optimizer; for an "
             "instance use attach(optimizer, rule)."
         )
-    return base if issubclass(base, Decayed) else _decayed(base)
+    return base if issubclass(base, Decayed) else _decayed(base)  # type: ignore[arg-type]
 
 
 @functools.cache
@@ -367,7 +372,7 @@ def __getattr__(name: str) -> Any:
     if name.startswith("decayed[") and name.endswith("]"):
         module, _, path = name[len("decayed[") : -1].replace("/", ".").partition(":")
         base = functools.reduce(getattr, path.split("."), importlib.import_module(module))
-        return decayed(base)
+        return decayed(cast("type[Optimizer]", base))
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -410,7 +415,7 @@ def attach(
         group_settings(cls, {**group, **own}, f"parameter group {index}")
         for index, group in enumerate(optimizer.param_groups)
     ]
-    optimizer.__class__ = cls
+    optimizer.__class__ = cls  # type: ignore[assignment]
     optimizer.defaults.update({"peak_lr": peak_lr, "decay": rule})
     optimizer.defaults.setdefault("weight_decay", 0.0)
     for group, values in zip(optimizer.param_groups, settings, strict=True):

@@ -15,15 +15,17 @@ nothing but scalar work where gradient clipping has just computed ``||g_t||^2``.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
 from .decay import Scalar
-from .reduction import WholeModel, real
+from .reduction import Terms, WholeModel, like, plus, real
 
 __all__ = ["AdamRate", "EffectiveRate", "SGDRate", "effective_rate_of"]
 
@@ -103,43 +105,49 @@ class AdamRate:
 
     @torch.no_grad()
     def _compute(self) -> Scalar:
-        optimizer, reduction = self._optimizer, self._reduction
-        handed = vars(optimizer).pop("_handed_squares", {})
-        total: Tensor | float = 0.0
+        handed = vars(self._optimizer).pop("_handed_squares", {})
+        totals: list[Any] = []
         count = 0
-        for index, group in enumerate(optimizer.param_groups):
+        for index, group in enumerate(self._optimizer.param_groups):
             params = [p for p in group["params"] if p.grad is not None]
             if not params:
                 continue
+            terms: Terms
             if group.get("amsgrad"):
                 terms = self._maximum_terms(group, params)
+                count += self._reduction.numel(params)
             else:
                 squares = self._squares(params, handed.get(index))
-                ids = [id(p) for p in params]
-                sums = self._sums.get(index)
-                if sums is None or sums.ids != ids:
-                    sums = _GroupSums(ids, params, optimizer.state, reduction)
-                    self._sums[index] = sums
+                sums = self._sums_of(index, params)
                 terms = sums.advance(squares, _number(group["betas"][1]))
-            total = total + reduction.total(terms)
-            count += reduction.numel(params)
-        return _inverse_root(total / count) if count else 0.0
+                count += sums.numel
+            totals.append(self._reduction.total(terms))
+        return _inverse_root(functools.reduce(plus, totals) / count) if count else 0.0
 
-    def _squares(self, params: list[Tensor], handed: Any) -> Tensor:
-        grads = [p.grad for p in params]
+    def _sums_of(self, index: int, params: list[Tensor]) -> _GroupSums:
+        ids = [id(p) for p in params]
+        sums = self._sums.get(index)
+        if sums is None or sums.ids != ids:  # other parameters have gradients than last time
+            sums = _GroupSums(ids, params, self._optimizer.state, self._reduction)
+            self._sums[index] = sums
+        return sums
+
+    def _squares(self, params: list[Tensor], handed: Any) -> Terms:
+        grads: list[Any] = [p.grad for p in params]
         if handed is not None and handed.still_describes(grads):
             squares = handed.squares
         else:
             squares = self._reduction.squares(grads)
         scale = getattr(self._optimizer, "grad_scale", None)
-        return squares if scale is None else squares / scale.to(squares.device).double().square()
+        return squares if scale is None else squares / like(squares, scale) ** 2
 
     def _maximum_terms(self, group: dict[str, Any], params: list[Tensor]) -> Tensor:
         beta2 = _number(group["betas"][1])
         scale = getattr(self._optimizer, "grad_scale", None)
         maxima, known = [], [self._optimizer.state.get(p) or {} for p in params]
         for p, state in zip(params, known, strict=True):
-            square = real(p.grad if scale is None else p.grad / scale).square()
+            grad = cast("Tensor", p.grad)
+            square = real(grad if scale is None else grad / scale).square()
             second = square * (1.0 - beta2)
             if state:
                 second += real(state["exp_avg_sq"]) * beta2
@@ -160,7 +168,8 @@ class _GroupSums:
         self, ids: list[int], params: list[Tensor], state: Any, reduction: WholeModel
     ) -> None:
         self.ids = ids
-        self._params: list[Tensor] | None = params
+        self.numel = reduction.numel(params)
+        self._unseen: list[Tensor] | None = params
         known = [state.get(p) or {} for p in params]
         self._stack = torch.stack(
             [
@@ -170,33 +179,39 @@ class _GroupSums:
                 for s, p in zip(known, params, strict=True)
             ]
         )
-        self._steps = _steps_like(self._stack, known)
-        self._next = self._stack
+        steps = _steps_like(self._stack, known)
+        on_host = self._stack.is_cpu and not torch.compiler.is_compiling()
+        self._sums: Terms = self._stack.numpy() if on_host else self._stack
+        self._steps: Terms = steps.numpy() if on_host else steps
+        self._next = self._sums
 
-    def advance(self, squares: Tensor, beta2: float) -> Tensor:
+    def advance(self, squares: Terms, beta2: float) -> Terms:
         """Bias-corrected sums of v_hat at the coming step; nothing is kept before `commit`."""
-        self._next = torch.lerp(self._stack, squares, 1.0 - beta2)
+        squares = like(self._sums, squares)
+        self._next = self._sums + (squares - self._sums) * (1.0 - beta2)
         return self._next / (1.0 - beta2 ** (self._steps + 1.0))
 
     def commit(self, state: Any, skipped: Tensor | None) -> None:
         """Keep the advanced sums, unless the step was skipped."""
-        if skipped is None:
-            self._stack.copy_(self._next)
-            self._steps += 1.0
-        else:
-            skip = skipped.to(self._stack.device) > 0
-            self._stack.copy_(torch.where(skip, self._stack, self._next))
-            self._steps += torch.where(skip, 0.0, 1.0)
-        if self._params is not None:  # first step: the native step has made the state by now
-            for p, view in zip(self._params, self._stack.unbind(0), strict=True):
+        next_sums: Any = self._next
+        taken: Any = 1.0
+        if skipped is not None:
+            taken = (like(self._sums, skipped) == 0) * 1.0
+            # The gradients of a skipped step are not finite, so no product with 0 would do.
+            choose = torch.where if isinstance(taken, Tensor) else np.where
+            next_sums = choose(taken > 0, next_sums, self._sums)
+        self._sums[...] = next_sums
+        self._steps += taken
+        if self._unseen is not None:  # first step: the native step has made the state by now
+            for p, view in zip(self._unseen, self._stack.unbind(0), strict=True):
                 state[p][SUM_KEY] = view
-            self._params = None
+            self._unseen = None
 
 
 class HandedSquares:
     """Squared gradient norms that clipping computed, with what proves that they still hold."""
 
-    def __init__(self, grads: list[Tensor], squares: Tensor) -> None:
+    def __init__(self, grads: list[Tensor], squares: Terms) -> None:
         self._grads = grads
         self._versions = [g._version for g in grads]
         self.squares = squares
@@ -229,13 +244,12 @@ def effective_rate_of(
     return None
 
 
-def _inverse_root(mean: Tensor) -> Scalar:
+def _inverse_root(mean: Any) -> Scalar:
     # Where the mean is 0 there is nothing to be stable against; a NaN fails the comparison too,
     # and a gradient that overflowed its norm must not spread to parameters it does not belong to.
-    if mean.dim() == 0 and mean.device.type == "cpu" and not torch.compiler.is_compiling():
-        value = mean.item()
-        return value**-0.5 if value > 0.0 else 0.0
-    return torch.where(mean > 0.0, mean.rsqrt(), 0.0)
+    if isinstance(mean, Tensor):
+        return torch.where(mean > 0.0, mean.rsqrt(), 0.0)
+    return float(mean) ** -0.5 if mean > 0.0 else 0.0
 
 
 def _same(a: object, b: object) -> bool:

@@ -6,15 +6,27 @@ ensemble of models, and only these reductions know:
     WholeModel   every element of every tensor belongs to the one model
     PerMember    the leading axis of every tensor counts the members of an ensemble
 
-Terms come back in float64: there are few of them, and they feed recurrences.
+Terms come back in float64 where the device has it: they are few, and they feed recurrences. For
+tensors on the CPU they come as a NumPy array, whose arithmetic on some dozens of numbers costs a
+fraction of torch's; both kinds take the same operators.
 """
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
+import numpy as np
 import torch
 from torch import Tensor
+from torch._utils import _flatten_dense_tensors
 
-__all__ = ["PerMember", "WholeModel", "real"]
+__all__ = ["PerMember", "Terms", "WholeModel", "like", "plus", "real"]
+
+Terms: TypeAlias = "Tensor | np.ndarray[Any, np.dtype[np.float64]]"
+
+# Below this size a BLAS call costs more than its arithmetic, and tensors share one.
+_SMALL = 4096
+_BLAS = {torch.float32, torch.float64}
 
 
 class WholeModel:
@@ -23,41 +35,34 @@ class WholeModel:
     Example:
         >>> tensors = [torch.ones(2, 3), torch.full((2,), 2.0)]
         >>> WholeModel().squares(tensors)
-        tensor([6., 8.], dtype=torch.float64)
+        array([6., 8.])
         >>> WholeModel().numel(tensors)
         8
     """
 
-    def squares(self, tensors: list[Tensor]) -> Tensor:
-        """Sum of squares of each tensor, shape ``[len(tensors)]`` (plus a member axis)."""
-        return _gather([self._square(real(t)) for t in tensors])
+    def squares(self, tensors: list[Tensor]) -> Terms:
+        """Sum of squares of each tensor, shape ``[len(tensors)]``."""
+        if all([t.is_cpu for t in tensors]) and {t.dtype for t in tensors} <= _BLAS:
+            return _squares_on_host(tensors)
+        return _gather([_square(real(t)) for t in tensors])
 
     def sums(self, tensors: list[Tensor]) -> Tensor:
-        """Sum of each tensor, shape ``[len(tensors)]`` (plus a member axis)."""
-        return _gather([self._sum(real(t)) for t in tensors])
+        """Sum of each tensor, shape ``[len(tensors)]``."""
+        return _gather([real(t).sum(dtype=_wide(t)) for t in tensors])
 
-    def total(self, terms: Tensor) -> Tensor:
+    def total(self, terms: Terms) -> Any:
         """Sum over the tensors of a model: the last step of every norm."""
         return terms.sum(0)
 
     def numel(self, tensors: list[Tensor]) -> int:
         """Number of real elements per model; a complex one counts twice, as in torch's Adam."""
-        return sum(t.numel() * (2 if t.is_complex() else 1) for t in tensors)
-
-    def _square(self, tensor: Tensor) -> Tensor:
-        if tensor.device.type != "cpu" or tensor.dtype not in (torch.float32, torch.float64):
-            dtype = torch.promote_types(tensor.dtype, torch.float32)
-            return torch.linalg.vector_norm(tensor, dtype=dtype).square()
-        # On the CPU a dot product is faster than a norm, and its blocked sum more accurate.
-        flat = _flat(tensor)
-        return torch.dot(flat, flat)
-
-    def _sum(self, tensor: Tensor) -> Tensor:
-        return tensor.sum(dtype=torch.float64)
+        return sum([real(t).numel() for t in tensors])
 
 
 class PerMember(WholeModel):
     """Sums over all but the leading axis: one number per member of a stacked ensemble.
+
+    Terms have the shape ``[len(tensors), members]``.
 
     Example:
         >>> PerMember().squares([torch.ones(2, 3), torch.tensor([[2.0], [0.0]])])
@@ -65,20 +70,51 @@ class PerMember(WholeModel):
                 [4., 0.]], dtype=torch.float64)
     """
 
+    def squares(self, tensors: list[Tensor]) -> Tensor:
+        """Sum of squares of each tensor and member."""
+        return _gather([t.flatten(1).square().sum(1, dtype=_wide(t)) for t in tensors])
+
+    def sums(self, tensors: list[Tensor]) -> Tensor:
+        """Sum of each tensor and member."""
+        return _gather([t.flatten(1).sum(1, dtype=_wide(t)) for t in tensors])
+
     def numel(self, tensors: list[Tensor]) -> int:
         """Number of elements of one member."""
-        return super().numel(tensors) // tensors[0].shape[0] if tensors else 0
-
-    def _square(self, tensor: Tensor) -> Tensor:
-        return tensor.flatten(1).square().sum(1, dtype=torch.float64)
-
-    def _sum(self, tensor: Tensor) -> Tensor:
-        return tensor.flatten(1).sum(1, dtype=torch.float64)
+        return super().numel(tensors) // tensors[0].shape[0]
 
 
 def real(tensor: Tensor) -> Tensor:
     """A real view of a complex tensor, as torch's optimizers see it."""
-    return torch.view_asreal(tensor) if tensor.is_complex() else tensor
+    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
+
+
+def like(terms: Terms, other: Terms) -> Terms:
+    """The other as the kind, and on the device, of the terms."""
+    if isinstance(terms, Tensor):
+        return torch.as_tensor(other).to(terms)
+    return other.cpu().double().numpy() if isinstance(other, Tensor) else other
+
+
+def plus(a: Any, b: Any) -> Any:
+    """Sum of two totals, which may live on two devices."""
+    return a + like(a, b)
+
+
+def _squares_on_host(tensors: list[Tensor]) -> Terms:
+    # On the CPU a dot product is faster than torch's norms, and its blocked sum more accurate.
+    sizes = [t.numel() for t in tensors]
+    values = np.zeros(len(sizes))
+    small = [i for i, size in enumerate(sizes) if 0 < size <= _SMALL]
+    if small:
+        flat = _flatten_dense_tensors([tensors[i] for i in small]).detach().numpy()
+        starts = np.cumsum([0] + [sizes[i] for i in small[:-1]])
+        values[small] = np.add.reduceat(np.square(flat, dtype=np.float64), starts)
+    # Backwards, so that the tensors which the step reads first are the last to pass the cache.
+    for i in range(len(sizes) - 1, -1, -1):
+        if sizes[i] > _SMALL:
+            whole = _flat(tensors[i])
+            values[i] = torch.dot(whole, whole).item()
+    return values
 
 
 def _flat(tensor: Tensor) -> Tensor:
@@ -90,8 +126,17 @@ def _flat(tensor: Tensor) -> Tensor:
     return tensor.reshape(-1)
 
 
+def _square(tensor: Tensor) -> Tensor:
+    dtype = torch.promote_types(tensor.dtype, torch.float32)
+    return torch.linalg.vector_norm(tensor, dtype=dtype).square()
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    return torch.float32 if tensor.device.type == "mps" else torch.float64
+
+
 def _gather(terms: list[Tensor]) -> Tensor:
-    if len({term.device for term in terms}) > 1:  # a model spread over several devices
-        terms = [term.to(terms[0].device, non_blocking=True) for term in terms]
-    stacked = torch.stack(terms)
-    return stacked if stacked.device.type == "mps" else stacked.double()
+    device = terms[0].device
+    if any(term.device != device for term in terms):  # a model spread over several devices
+        terms = [term.to(device, non_blocking=True) for term in terms]
+    return torch.stack(terms).to(_wide(terms[0]))

@@ -36,13 +36,13 @@ def group_settings(cls: type[Optimizer], group: Mapping[str, Any], label: str) -
         ValueError: for a value out of range, or a strength that the rule or optimizer cannot have.
         TypeError: if ``decay`` is no rule.
     """
-    lr, rule, decay = group.get("lr"), group.get("decay"), group.get("weight_decay", 0.0)
+    lr: Any = group.get("lr")
+    rule, decay = group.get("decay"), group.get("weight_decay", 0.0)
     if rule is None and not isinstance(decay, Strength):
         return {"decay": None, "peak_lr": group.get("peak_lr"), "weight_decay": decay}
     rule = None if rule is None else as_rule(rule)
     _require_number("lr", lr, label)
-    peak = group.get("peak_lr")
-    peak = float(lr) if peak is None else peak
+    peak: float = float(lr) if group.get("peak_lr") is None else group["peak_lr"]
     _require_number("peak_lr", peak, label)
     if isinstance(decay, Strength):
         if rule is None:
@@ -73,7 +73,7 @@ def check_fraction(rule: DecayRule, fraction: Scalar, step: Step, label: str) ->
         most = rule.coefficient(1.0, step)
         raise ValueError(
             f"weight_decay={step.weight_decay} of {label} at lr={step.lr}: {rule!r} would remove "
-            f"the fraction {fraction:.6g} of each weight in one step, and 1 or more flips its sign; "
+            f"the fraction {fraction:.6g} of each weight in a step, and 1 or more flips its sign; "
             f"keep weight_decay below {most:.6g} at this lr."
         )
 

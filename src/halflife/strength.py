@@ -116,7 +116,7 @@ class Strength(ABC):
 
     def _require(self, name: str, holds: bool, requirement: str) -> None:
         value = getattr(self, name)
-        if not holds or value != value:  # noqa: PLR0124 - a NaN is the only value unlike itself
+        if not holds or value != value:  # a NaN
             raise ValueError(
                 f"{type(self).__name__}: {name}={value} must be {requirement}; "
                 "its docstring names the unit."
@@ -261,9 +261,9 @@ class TargetRMS(Strength):
 
 @dataclass(frozen=True)
 class Rotation(Strength):
-    """Equilibrium angle by which a step turns a weight vector, in radians.
+    """Equilibrium angle by which a step turns a weight vector, in radians; the exact form.
 
-    About ``sqrt(2 d (1-b)/(1+b))`` with momentum ``b`` (Kosson et al. 2023); inverts the exact form.
+    About ``sqrt(2 d (1-b)/(1+b))`` with momentum ``b`` (Kosson et al. 2023).
 
     Args:
         radians: angle per step.
@@ -390,7 +390,7 @@ class TotalDecay(Strength):
         coefficient = rule.coefficient(min(self.fraction(base), 0.5), base.step())  # a first guess
         for _ in range(100):  # one pass is exact where the fraction is linear in the coefficient
             steps = [base.step(m, weight_decay=coefficient) for m in self._multipliers if m > 0.0]
-            total = math.fsum(rule.fraction(step) for step in steps)  # type: ignore[misc]
+            total = math.fsum(rule.fraction(step) for step in steps)
             if math.isclose(total, self.total, rel_tol=1e-14):
                 return coefficient
             coefficient = coefficient * (self.total / total)
