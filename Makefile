@@ -41,7 +41,7 @@ check: $(DEV) ## lint, format, types, import direction, documentation, public na
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/mkdocs build --quiet --strict
 	$(ONE_THREAD) $(BIN)/python -m pytest -q -k "not import_cost" tests/test_public_api.py
 
