@@ -268,7 +268,7 @@ def test_resuming_equals_not_stopping(stop: int) -> None:
 @pytest.mark.parametrize("optimizer_first", [True, False])
 def test_loading_order_does_not_matter_for_weight_decay(optimizer_first: bool) -> None:
     optimizer = make_optimizer()
-    scheduler = WeightDecayScheduler(optimizer, cosine(9))
+    scheduler = WeightDecayScheduler(optimizer, cosine(9, start=0.5))
     for _ in range(4):
         advance(optimizer, scheduler)
     saved_optimizer, saved = optimizer.state_dict(), plain_round_trip(scheduler.state_dict())
@@ -276,8 +276,9 @@ def test_loading_order_does_not_matter_for_weight_decay(optimizer_first: bool) -
     fresh = make_optimizer()
     if optimizer_first:
         fresh.load_state_dict(saved_optimizer)
-    again = WeightDecayScheduler(fresh, cosine(9))
+    again = WeightDecayScheduler(fresh, cosine(9, start=0.5))
     again.load_state_dict(saved)
+    assert column(fresh, "weight_decay") == column(optimizer, "weight_decay")
     if not optimizer_first:
         fresh.load_state_dict(saved_optimizer)
     assert column(fresh, "weight_decay") == column(optimizer, "weight_decay")
