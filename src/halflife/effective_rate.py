@@ -198,7 +198,7 @@ class _GroupSums:
         if skipped is not None:
             taken = (like(self._sums, skipped) == 0) * 1.0
             # The gradients of a skipped step are not finite, so no product with 0 would do.
-            choose = torch.where if isinstance(taken, Tensor) else np.where
+            choose: Any = torch.where if isinstance(taken, Tensor) else np.where
             next_sums = choose(taken > 0, next_sums, self._sums)
         self._sums[...] = next_sums
         self._steps += taken
