@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -52,6 +51,7 @@ SCHEDULES: Mapping[str, Callable[[int], Curve]] = {
 }
 
 _CURVE_POINTS = 20
+_CURVE_ROWS = 500  # of the test set; all of it takes longer than the training
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class Training:
     @cached_property
     def evaluated(self) -> list[int]:
         """Numbers of steps after which the model is evaluated; the last is the end of the run."""
-        return sorted({round(s) for s in np.linspace(0, self.steps, _CURVE_POINTS + 1)[1:]} - {0})
+        return sorted({-(-i * self.steps // _CURVE_POINTS) for i in range(1, _CURVE_POINTS + 1)})
 
     def model(self, seed: int) -> nn.Module:
         """The initial model of a seed; torch's global generator is left as it was."""
@@ -163,7 +163,7 @@ class Training:
     def evaluate(
         self, model: nn.Module, params: dict[str, Tensor], buffers: dict[str, Tensor], data: Data
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Training loss, test loss and test error (percent), each 0-dim.
+        """Training loss, test loss and test error (percent) on all of `data`, each 0-dim.
 
         The model's buffers, if any, are first set by one pass over the whole training set in
         training mode: with a batch-norm momentum of 1 they are then its statistics.
@@ -195,7 +195,8 @@ class Outcome:
         predicted_rms: the same by `halflife.lab.prediction`; None where there is no prediction.
         fraction: removed per step at the peak lr: the sum over the run divided by the schedule's.
             None where the rule has none, or for a `Single`, whose optimizer does not tell.
-        curve: lists ``step``, ``train_loss`` and ``test_error``.
+        curve: lists ``step``, ``train_loss`` and ``test_error``, the last over the first 500 rows
+            of the test set.
         diverged: whether a loss or a weight is not finite.
         seconds: wall time, an equal share of the ensemble's.
     """
@@ -235,6 +236,9 @@ def train(training: Training, trainee: Trainee) -> list[Outcome]:
     start = time.perf_counter()
     members = trainee.members
     data = training.data(members[0].seed)
+    some = data._replace(
+        test_inputs=data.test_inputs[:_CURVE_ROWS], test_targets=data.test_targets[:_CURVE_ROWS]
+    )
     initial = trainee.mean_square()
     rates, points = [], []
     for done, rows in enumerate(training.batches(members[0].seed)):
@@ -242,8 +246,10 @@ def train(training: Training, trainee: Trainee) -> list[Outcome]:
         if (rate := trainee.step(*batch, training.curve(done))) is not None:
             rates.append(rate)
         if done + 1 in training.evaluated:
-            points.append(trainee.evaluate(data))
-    final, measured = trainee.mean_square(), torch.stack(points).double().numpy()
+            points.append(trainee.evaluate(some))
+    curves = torch.stack(points).tolist()
+    finals = trainee.evaluate(data).T.tolist()
+    end_square = trainee.mean_square()
     seconds = (time.perf_counter() - start) / len(members)
 
     fractions = predictions = [None] * len(members)
@@ -257,8 +263,8 @@ def train(training: Training, trainee: Trainee) -> list[Outcome]:
             predictions = mean_square(removed, sizes, beta1, initial).sqrt().tolist()
     outcomes = []
     for e, member in enumerate(members):
-        train_loss, test_loss, test_error = measured[-1, :, e].tolist()
-        weight_rms = math.sqrt(final[e])
+        train_loss, test_loss, test_error = finals[e]
+        weight_rms = math.sqrt(end_square[e])
         # L2 joins the gradient: what it removes is up to the optimizer, and not predicted.
         known = member.weight_decay == 0.0 or member.rule.name != "l2"
         outcomes.append(
@@ -271,8 +277,8 @@ def train(training: Training, trainee: Trainee) -> list[Outcome]:
                 fraction=fractions[e] if known else None,
                 curve={
                     "step": list(training.evaluated),
-                    "train_loss": measured[:, 0, e].tolist(),
-                    "test_error": measured[:, 2, e].tolist(),
+                    "train_loss": [losses[e] for losses, _, _ in curves],
+                    "test_error": [errors[e] for _, _, errors in curves],
                 },
                 diverged=not math.isfinite(train_loss + test_loss + weight_rms),
                 seconds=seconds,
