@@ -19,11 +19,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from halflife.decay import DecayRule
+from halflife.decay import DecayRule, Step
 from halflife.lab.prediction import mean_square
 from halflife.lab.tasks import Data, Task, generator
 from halflife.optim import SGD, Adam
 from halflife.schedules import Curve, constant, cosine, linear, warmup
+from halflife.settings import clamps
 from halflife.strength import Base, base_of
 
 __all__ = ["OPTIMIZERS", "SCHEDULES", "Member", "Outcome", "Single", "Training", "train"]
@@ -193,8 +194,9 @@ class Outcome:
         train_loss: final, over the whole training set.
         weight_rms: final RMS over all weight matrices (tensors of two or more dimensions).
         predicted_rms: the same by `halflife.lab.prediction`; None where there is no prediction.
-        fraction: removed per step at the peak lr: the sum over the run divided by the schedule's.
-            None where the rule has none, or for a `Single`, whose optimizer does not tell.
+        fraction: removed per step at the peak lr. Where it depends on the gradients (Stable): the
+            sum over the run divided by that of the schedule's multipliers. None where the rule
+            has none (L2), or for a `Single`, whose optimizer does not tell.
         curve: lists ``step``, ``train_loss`` and ``test_error``, the last over the first 500 rows
             of the test set.
         diverged: whether a loss or a weight is not finite.
@@ -252,11 +254,11 @@ def train(training: Training, trainee: Trainee) -> list[Outcome]:
     end_square = trainee.mean_square()
     seconds = (time.perf_counter() - start) / len(members)
 
-    fractions = predictions = [None] * len(members)
+    fractions: list[float | None] = [None] * len(members)
+    predictions = fractions
     if rates:
         removed = torch.stack([d for d, _ in rates])
-        multipliers = sum(map(training.curve, range(training.steps)))
-        fractions = (removed.sum(0) / multipliers).tolist()
+        fractions = _at_peak(training, members, removed)
         beta1 = training.base(members[0].lr).momentum if training.optimizer == "adam" else None
         if beta1 is not None:
             sizes = torch.stack([s for _, s in rates])
@@ -285,6 +287,19 @@ def train(training: Training, trainee: Trainee) -> list[Outcome]:
             )
         )
     return outcomes
+
+
+def _at_peak(
+    training: Training, members: Sequence[Member], removed: Tensor
+) -> list[float | None]:
+    total = sum(map(training.curve, range(training.steps)))
+    measured = (removed.sum(0) / total).tolist()
+    return [
+        measured[e]
+        if clamps(m.rule)
+        else float(m.rule.fraction(Step(m.lr, m.lr, m.weight_decay)))
+        for e, m in enumerate(members)
+    ]
 
 
 class Single:

@@ -1,0 +1,285 @@
+"""A landscape: test error over learning rate and decay strength, for several rules.
+
+    plan the cells -> leave out those in the ledger -> train the rest in chunks -> record each
+
+A best cell on the border of the grid is no optimum. The grid then grows by one step of its spacing
+on that side, until the optimum of every rule is interior or a limit is reached; either way the
+meta data say so. All decisions follow from the ledger, so that a resumed run repeats them.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from itertools import groupby
+from typing import Any
+
+import optuna
+import torch
+
+from halflife.decay import Decoupled, DecayRule, as_rule
+from halflife.lab.axes import L2_ON_ADAM, Axis, Currency
+from halflife.lab.ensemble import train_ensemble
+from halflife.lab.ledger import Cell, Ledger
+from halflife.lab.surface import BASELINE, surface
+from halflife.lab.training import Member, Training
+from halflife.lab.workers import Workers
+
+__all__ = ["CHUNK", "Landscape", "run_landscape"]
+
+# Members of one ensemble. More take no less time each; fewer, more often recorded, take longer.
+CHUNK = 64
+
+_HIGHEST_LR = 1.0
+
+# Called with cells done, cells planned so far, and what is going on.
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Landscape:
+    """What to map.
+
+    Args:
+        training: task, base optimizer, budget and schedule.
+        rules: names of decay rules.
+        lrs: peak learning rates.
+        strengths: fractions removed per step at the central lr, the same for every rule.
+        seeds: one run of every cell each.
+        extend: whether the grid may grow where an optimum lies on its border.
+        extension_limit: rows and columns that each rule may add.
+
+    Raises:
+        ValueError: if a rule is unknown or refused by the optimizer, or a strength is no fraction.
+    """
+
+    training: Training
+    rules: tuple[str, ...]
+    lrs: Axis
+    strengths: Axis
+    seeds: tuple[int, ...]
+    extend: bool = True
+    extension_limit: int = 4
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run."""
+        if not self.rules or not self.seeds:
+            raise ValueError(
+                f"rules={self.rules}, seeds={self.seeds}: at least one of each is needed."
+            )
+        if self.lrs.values[-1] > _HIGHEST_LR:
+            raise ValueError(
+                f"lr={self.lrs.values[-1]:g}: learning rates above {_HIGHEST_LR:g} are not mapped; "
+                "lower the end of the axis."
+            )
+        for rule in self.rules:
+            currency = Currency(as_rule(rule), self.training, self.lrs.central, 1.0)
+            for strength in self.strengths.values:
+                currency.coefficient(strength)
+
+    def configuration(self) -> dict[str, Any]:
+        """The settings that all cells of one ledger share."""
+        training = self.training
+        return {
+            "task": training.task.name,
+            "task_description": training.task.description,
+            "optimizer": training.optimizer,
+            **training.family.settings,
+            "epochs": training.epochs,
+            "batch_size": training.batch_size,
+            "schedule": training.schedule,
+            "rules": list(self.rules),
+            "lr": list(self.lrs.values),
+            "strength": list(self.strengths.values),
+            "seeds": list(self.seeds),
+        }
+
+
+def run_landscape(
+    landscape: Landscape,
+    ledger: Ledger,
+    *,
+    workers: int = 2,
+    progress: Progress | None = None,
+    command: str = "",
+) -> None:
+    """Train every cell that the ledger lacks, extending the grid where it must.
+
+    Args:
+        landscape: what to map.
+        ledger: opened for writing, and configured.
+        workers: processes of one torch thread each; 0 trains in this process.
+        progress: called after every chunk.
+        command: what reproduces the run, for the report.
+    """
+    with Workers(workers) as pool:
+        grid = _Grid(landscape, ledger, pool, progress or (lambda *_: None), command)
+        grid.record_meta()
+        grid.train_missing()
+        while landscape.extend and grid.grow():
+            grid.record_meta()
+            grid.train_missing()
+        grid.record_meta()
+
+
+@dataclass
+class _Grid:
+    """The grid as it has grown so far."""
+
+    landscape: Landscape
+    ledger: Ledger
+    pool: Workers
+    progress: Progress
+    command: str
+    extensions: list[dict[str, Any]] = field(default_factory=list)
+    unresolved: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        names = self.landscape.rules
+        self.lrs = self.landscape.lrs
+        self.strengths = dict.fromkeys(names, self.landscape.strengths)
+        self.calibration = dict(self.ledger.meta().get("calibration", {}))
+        self.currencies = {name: self._currency(as_rule(name)) for name in names}
+
+    def _currency(self, rule: DecayRule) -> Currency:
+        central = self.landscape.lrs.central
+        currency = Currency(rule, self.landscape.training, central)
+        if not currency.needs_probe:
+            return currency
+        if rule.name not in self.calibration:
+            self.progress(0, 0, f"measuring the effective rate for {rule.name}")
+            seed = self.landscape.seeds[0]
+            # A coefficient too small to act, so that the fraction tells the rate and no more.
+            probe = Member(rule, central, 1e-12, seed)
+            (outcome,) = train_ensemble(self.landscape.training, [probe])
+            self.calibration[rule.name] = {
+                "effective_rate": (outcome.fraction or 0.0) / (central * probe.weight_decay),
+                "lr": central,
+                "seed": seed,
+                "method": "mean over a run without decay, weighted by the schedule",
+            }
+        rate = self.calibration[rule.name]["effective_rate"]
+        return Currency(rule, self.landscape.training, central, rate)
+
+    def train_missing(self) -> None:
+        """Train and record every cell of the grid that the ledger lacks."""
+        missing = [(cell, m) for cell, m in self.cells() if cell not in self.ledger]
+        done, total = 0, len(missing)
+        self.progress(done, total, "training")
+        chunks = list(_chunks(missing))
+        members = [[member for _, member in chunk] for chunk in chunks]
+        for index, outcomes in self.pool.map(train_ensemble, self.landscape.training, members):
+            for (cell, member), outcome in zip(chunks[index], outcomes, strict=True):
+                rule, lr, strength, seed = cell
+                record = {"rule": rule, "lr": lr, "strength": strength, "seed": seed}
+                self.ledger.add({**record, "weight_decay": member.weight_decay, **asdict(outcome)})
+            done += len(outcomes)
+            self.progress(done, total, "training")
+
+    def cells(self) -> Iterator[tuple[Cell, Member]]:
+        """All cells that can be built, seed by seed, the baseline first."""
+        for seed in self.landscape.seeds:
+            for lr in self.lrs.values:
+                yield (BASELINE, lr, 0.0, seed), Member(Decoupled(), lr, 0.0, seed)
+            for name, lr, strength, coefficient in self._columns():
+                if self.currencies[name].buildable(coefficient, lr):
+                    member = Member(as_rule(name), lr, coefficient, seed)
+                    yield (name, lr, strength, seed), member
+
+    def _columns(self) -> Iterator[tuple[str, float, float, float]]:
+        for name, axis in self.strengths.items():
+            for strength in axis.values:
+                coefficient = self.currencies[name].coefficient(strength)
+                for lr in self.lrs.values:
+                    yield name, lr, strength, coefficient
+
+    def grow(self) -> bool:
+        """Extend the grid where the best cell of a rule is on its border; False if nowhere."""
+        self.unresolved = []
+        before = len(self.extensions)
+        records, meta = self.ledger.records(), self.meta()
+        for name in self.landscape.rules:
+            grid = surface(records, meta, name)
+            best = grid.best_index()
+            if best is None:
+                continue
+            lr, strength = grid.lrs[best[0]], grid.strengths[best[1]]
+            self._grow_if_at_end(name, "lr", self.lrs, lr, _HIGHEST_LR)
+            self._grow_if_at_end(name, "strength", self.strengths[name], strength, 1.0)
+        return len(self.extensions) > before
+
+    def _grow_if_at_end(self, rule: str, axis: str, values: Axis, best: float, top: float) -> None:
+        if len(values.values) < 2 or best not in (values.values[0], values.values[-1]):
+            return  # interior, or fixed by a single value
+        side = "low" if best == values.values[0] else "high"
+        value = values.beyond(side)
+        spent = sum(e["rule"] == rule for e in self.extensions)
+        grown = {"rule": rule, "axis": axis, "side": side, "value": value}
+        if value is None or (side == "high" and value >= top):
+            self.unresolved.append({**grown, "reason": f"{axis} would reach {top:g}"})
+        elif spent >= self.landscape.extension_limit:
+            self.unresolved.append({**grown, "reason": f"{spent} extensions, the limit"})
+        else:
+            self.extensions.append(grown)
+            if axis == "lr":
+                self.lrs = self.lrs.extended(value)
+            else:
+                self.strengths[rule] = values.extended(value)
+
+    def record_meta(self) -> None:
+        """Write what is known of the whole to the ledger."""
+        self.ledger.set_meta(self.meta())
+
+    def meta(self) -> dict[str, Any]:
+        """What analysis and report need beside the records."""
+        landscape, training = self.landscape, self.landscape.training
+        omitted: dict[str, int] = {}
+        for name, lr, _, coefficient in self._columns():
+            if not self.currencies[name].buildable(coefficient, lr):
+                omitted[name] = omitted.get(name, 0) + 1
+        return {
+            **landscape.configuration(),
+            "lrs": list(self.lrs.values),
+            "strengths": {name: list(axis.values) for name, axis in self.strengths.items()},
+            "coefficients": {
+                name: [self.currencies[name].coefficient(s) for s in axis.values]
+                for name, axis in self.strengths.items()
+            },
+            "central_lr": landscape.lrs.central,
+            "steps": training.steps,
+            "steps_per_epoch": training.steps_per_epoch,
+            "extend": landscape.extend,
+            "extension_limit": landscape.extension_limit,
+            "extensions": self.extensions,
+            "unresolved": self.unresolved,
+            "omitted": omitted,  # cells by rule in which a step would remove whole weights
+            "calibration": self.calibration,
+            "l2_on_adam": f"coefficient = strength / central lr / {L2_ON_ADAM:g}",
+            "prediction": (
+                "exact mean square over the run's own schedule, from the initial weights, if "
+                "Adam's gradients were pure noise"
+            ),
+            "metric": "test error (%)",
+            "command": self.command,
+            "versions": _versions(),
+        }
+
+
+def _chunks(
+    missing: list[tuple[Cell, Member]],
+) -> Iterator[list[tuple[Cell, Member]]]:
+    """Chunks of one seed, whose members share their batches; about equal in size."""
+    for _, same in groupby(missing, key=lambda cell: cell[1].seed):
+        cells = list(same)
+        count = -(-len(cells) // CHUNK)
+        for i in range(count):
+            yield cells[i * len(cells) // count : (i + 1) * len(cells) // count]
+
+
+def _versions() -> Mapping[str, str]:
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "optuna": optuna.__version__,
+    }
