@@ -1,0 +1,221 @@
+"""The report of a landscape: one self-contained HTML page, a picture, and the numbers.
+
+Everything is rebuilt from the ledger alone. The page needs no network and no script; it is read on
+a phone, in dark mode, without colours and by a screen reader.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from halflife.lab.analysis import Analysis, RuleAnalysis, analyse
+from halflife.lab.ledger import Ledger
+from halflife.lab.report import charts, heatmap, summary, svg
+from halflife.lab.report.numbers import interval, number, percent, scientific, signed, steps
+from halflife.lab.ridge import SEPARABLE
+from halflife.lab.surface import Record
+
+__all__ = ["Report", "build", "write"]
+
+_VERDICTS = {"separable": "can", "coupled": "cannot", "undecided": "cannot be told"}
+_COLUMNS = (
+    "rule",
+    "lr",
+    "weight_decay",
+    "half-life (steps)",
+    "half-life (epochs)",
+    "timescale (steps)",
+    "test error",
+    "no decay minus this, points",
+    "ridge slope",
+    "cells within 1 point",
+    "seed noise, points",
+)
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report before it is written.
+
+    Attributes:
+        html: the page.
+        picture: the heat maps alone, as SVG.
+        numbers: the analysis as plain data.
+    """
+
+    html: str
+    picture: str
+    numbers: dict[str, Any]
+
+
+def write(directory: Path) -> Path:
+    """Build the report of the ledger in a directory, and write it there.
+
+    Args:
+        directory: holds the ledger; ``report.html``, ``landscape.svg`` and ``summary.json`` are
+            replaced there, each at once.
+
+    Returns:
+        Path of ``report.html``.
+    """
+    directory = Path(directory)
+    with Ledger(directory) as ledger:
+        report = build(ledger.records(), ledger.meta())
+    _replace(directory / "landscape.svg", report.picture)
+    _replace(directory / "summary.json", json.dumps(report.numbers, indent=1, allow_nan=False))
+    page = directory / "report.html"
+    _replace(page, report.html)
+    return page
+
+
+def build(records: Sequence[Record], meta: Mapping[str, Any]) -> Report:
+    """The report of a landscape, finished or not.
+
+    Args:
+        records: one mapping per run, as the ledger holds them.
+        meta: what was to be run.
+    """
+    analysis = analyse(records, meta)
+    scale = heatmap.Scale.of(analysis)
+    points = charts.rms_points(records, meta)
+    names = [rule.rule for rule in analysis.rules]
+    page = _template().render(
+        title=f"Weight decay and learning rate on {meta.get('task')} with {meta.get('optimizer')}",
+        style=Markup(_resource("style.css") + svg.STYLE),
+        what_ran=summary.what_ran(analysis, meta),
+        task_description=str(meta.get("task_description") or "").rstrip("."),
+        lead=summary.lead(analysis, meta),
+        separability=[
+            (r.rule, _VERDICTS[r.ridge.verdict], summary.separability(r)) for r in analysis.rules
+        ],
+        differences=summary.differences(analysis),
+        caveats=summary.caveats(analysis, meta),
+        legend=Markup(heatmap.legend(scale, "legend")),
+        maps=[
+            Markup(heatmap.heat_map(rule, meta, scale, f"map-{index}"))
+            for index, rule in enumerate(analysis.rules)
+        ],
+        grids=[_grid(rule) for rule in analysis.rules],
+        curves=_markup(charts.learning_curves(analysis, records, meta)),
+        rms=_markup(charts.rms_scatter(points, names)),
+        rms_text=summary.rms_text(points, meta),
+        columns=_COLUMNS,
+        table=_table(analysis, meta),
+        command=meta.get("command"),
+        facts=_facts(meta),
+        band=SEPARABLE,
+    )
+    numbers = {"meta": dict(meta), "lead": summary.lead(analysis, meta)} | analysis.as_dict()
+    return Report(page, heatmap.landscape_picture(analysis, meta), _without_nan(numbers))
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(_resource("template.html"))
+
+
+def _resource(name: str) -> str:
+    return resources.files(__name__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _markup(drawing: str | None) -> Markup | None:
+    return Markup(drawing) if drawing else None
+
+
+def _table(analysis: Analysis, meta: Mapping[str, Any]) -> list[list[str]]:
+    """One row per rule, the runs without decay last."""
+    baseline = [analysis.baseline] if analysis.baseline else []
+    return [_row(rule, meta) for rule in [*analysis.rules, *baseline]]
+
+
+def _row(rule: RuleAnalysis, meta: Mapping[str, Any]) -> list[str]:
+    best, against, ridge = rule.best, rule.against_none, rule.ridge
+    is_baseline = not (rule.surface.coefficients > 0.0).any()
+    name = "no decay" if is_baseline else rule.rule
+    if best is None:
+        return [name, *["–"] * (len(_COLUMNS) - 1)]  # noqa: RUF001 - a dash for no value
+    per_epoch = meta.get("steps_per_epoch")
+    life = best.half_life
+    gain = "–"  # noqa: RUF001
+    if against:
+        bounds = interval(against.low, against.high, 1)
+        gain = f"{signed(against.difference, 1)} {bounds}"
+    slope = "–"  # noqa: RUF001
+    if ridge.slope is not None and not is_baseline:
+        slope = f"{signed(ridge.slope)} {interval(ridge.low, ridge.high)}"
+    return [
+        name,
+        scientific(best.lr),
+        number(best.weight_decay),
+        steps(life) if life else "–",  # noqa: RUF001
+        steps(life / per_epoch) if life and per_epoch else "–",  # noqa: RUF001
+        steps(best.timescale) if best.timescale else "–",  # noqa: RUF001
+        percent(best.error, best.standard_error) + (" (border)" if rule.border else ""),
+        gain,
+        slope,
+        f"{rule.area_cells} ({rule.area_share:.0%})",
+        f"{rule.seed_noise:.2f}" if rule.seed_noise is not None else "–",  # noqa: RUF001
+    ]
+
+
+def _grid(rule: RuleAnalysis) -> dict[str, Any]:
+    """One rule's errors as a table, lr from high to low as in the picture."""
+    grid = rule.surface
+    rows = []
+    for i in reversed(range(len(grid.lrs))):
+        cells = zip(grid.mean[i], grid.diverged[i], strict=True)
+        shown = [
+            ("diverged" if bad else "missing") if math.isnan(e) else f"{e:.1f}" for e, bad in cells
+        ]
+        rows.append((scientific(grid.lrs[i]), shown))
+    return {"rule": rule.rule, "columns": [number(c) for c in grid.coefficients], "rows": rows}
+
+
+def _facts(meta: Mapping[str, Any]) -> list[tuple[str, str]]:
+    facts = {
+        "task": meta.get("task"),
+        "optimizer": meta.get("optimizer"),
+        "metric": meta.get("metric"),
+        "seeds": ", ".join(str(s) for s in meta.get("seeds", [])),
+        "training": f"{meta.get('epochs')} epochs, {meta.get('steps')} steps, "
+        f"batch size {meta.get('batch_size')}, {meta.get('schedule')} schedule",
+        "grid extension": "on" if meta.get("extend") else "off",
+    } | {name: version for name, version in (meta.get("versions") or {}).items()}
+    return [(name, str(value)) for name, value in facts.items() if value not in (None, "")]
+
+
+def _without_nan(value: Any) -> Any:
+    """The same data with None for what JSON has no number for."""
+    if isinstance(value, Mapping):
+        return {str(k): _without_nan(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _replace(path: Path, content: str) -> None:
+    """Write a file beside the target and move it there: readers see the old one or the new."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(content)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

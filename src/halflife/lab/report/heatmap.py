@@ -1,0 +1,347 @@
+"""Heat maps: learning rate x weight decay, one per rule, on one colour scale.
+
+Rows are peak learning rates, highest on top; columns the rule's own coefficient, with the
+half-life at the central learning rate above. Cells of equal half-life are joined by dashed lines.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from halflife.lab.analysis import Analysis, RuleAnalysis
+from halflife.lab.report.colour import ramp
+from halflife.lab.report.numbers import interval, number, percent, scientific, signed, steps
+from halflife.lab.report.svg import decades, figure, path, standalone, tag, text
+from halflife.lab.ridge import FloatArray
+from halflife.theory.equilibrium import half_life
+
+__all__ = ["Scale", "heat_map", "landscape_picture", "legend"]
+
+WIDTH, LEFT, RIGHT, TOP, BOTTOM, CELL = 380.0, 52.0, 10.0, 52.0, 40.0, 22.0
+LEGEND_HEIGHT = 118.0
+_LABEL_WIDTH = 42.0
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Error to colour: logarithmic in the points above the best, light is good.
+
+    Attributes:
+        best: lowest mean error of all rules, percent.
+        worst: highest.
+    """
+
+    best: float
+    worst: float
+
+    @classmethod
+    def of(cls, analysis: Analysis) -> Scale:
+        """One scale for all rules of an analysis."""
+        means = [rule.surface.mean.ravel() for rule in analysis.rules]
+        errors = np.concatenate([np.array([]), *means])
+        errors = errors[np.isfinite(errors)]
+        if not len(errors):
+            return cls(0.0, 1.0)
+        return cls(float(errors.min()), max(float(errors.max()), float(errors.min()) + 1.0))
+
+    def colour(self, error: float) -> str:
+        """Colour of an error."""
+        share = math.log1p(max(error - self.best, 0.0)) / math.log1p(self.worst - self.best)
+        return ramp(1.0 - share)
+
+    def ticks(self) -> list[float]:
+        """Errors to name on the scale: the best, some in between, the worst."""
+        inner = [self.best + more for more in (1.0, 3.0, 10.0, 30.0)]
+        return [self.best, *(e for e in inner if e < self.best + 0.6 * self.span), self.worst]
+
+    @property
+    def span(self) -> float:
+        """From best to worst, in points."""
+        return self.worst - self.best
+
+
+class _Map:
+    """Geometry and layers of one rule's heat map."""
+
+    def __init__(self, rule: RuleAnalysis, meta: Mapping[str, Any], scale: Scale) -> None:
+        self.rule, self.grid, self.scale = rule, rule.surface, scale
+        self.central = float(meta.get("central_lr") or np.median(self.grid.lrs))
+        rows, columns = len(self.grid.lrs), len(self.grid.coefficients)
+        self.cell_width = (WIDTH - LEFT - RIGHT) / max(columns, 1)
+        self.x = LEFT + self.cell_width * (np.arange(columns) + 0.5)
+        self.y = TOP + CELL * (rows - np.arange(rows) - 0.5)
+        self.bottom = TOP + CELL * rows
+        self.height = self.bottom + BOTTOM
+        self.has_half_life = bool(np.isfinite(self.grid.fractions).any())
+
+    def cells(self, name: str) -> list[str]:
+        """Every cell, with what it holds as a tooltip."""
+        mean, out = self.grid.mean, []
+        for row, column in np.ndindex(mean.shape):
+            box = {
+                "x": self.x[column] - 0.5 * self.cell_width,
+                "y": self.y[row] - 0.5 * CELL,
+                "width": self.cell_width,
+                "height": CELL,
+            }
+            if math.isnan(mean[row, column]):
+                kind = "diverged" if self.grid.diverged[row, column] else "missing"
+                fill = f"url(#{name}-{kind})"
+            else:
+                fill = self.scale.colour(mean[row, column])
+            title = tag("title", self._tooltip(row, column))
+            out.append(tag("rect", title, **{k: float(v) for k, v in box.items()}, fill=fill))
+        return out
+
+    def _tooltip(self, row: int, column: int) -> str:
+        grid = self.grid
+        place = f"lr {scientific(grid.lrs[row])}, weight_decay {number(grid.coefficients[column])}"
+        fraction = grid.fractions[row, column]
+        if np.isfinite(fraction) and fraction > 0.0:
+            place += f", half-life {steps(half_life(float(fraction)))} steps"
+        if not math.isnan(grid.mean[row, column]):
+            cell = grid.cell(row, column)
+            return f"{place}: {percent(cell.error, cell.standard_error)} ({cell.seeds} seeds)"
+        return f"{place}: {'diverged' if grid.diverged[row, column] else 'not finished'}"
+
+    def axes(self) -> list[str]:
+        """Tick labels on three sides, and their titles."""
+        out = [text(LEFT - 24, TOP - 8, "lr", text_anchor="end", class_="soft")]
+        for y, lr in zip(self.y, self.grid.lrs, strict=True):
+            out.append(text(LEFT - 6, y + 4, scientific(lr), text_anchor="end"))
+        every = max(math.ceil(_LABEL_WIDTH / self.cell_width), 1)
+        first = (len(self.x) - 1) % every // 2
+        for column in range(first, len(self.x), every):
+            x, strength = self.x[column], self.grid.strengths[column]
+            coefficient = number(self.grid.coefficients[column])
+            out.append(text(x, self.bottom + 15, coefficient, text_anchor="middle"))
+            if self.has_half_life and np.isfinite(strength) and strength > 0.0:
+                shown = steps(half_life(float(strength)))
+                out.append(text(x, TOP - 8, shown, text_anchor="middle", class_="soft"))
+        middle = 0.5 * (LEFT + WIDTH - RIGHT)
+        out.append(text(middle, self.bottom + 32, "weight_decay", text_anchor="middle"))
+        note = f"half-life in steps at lr {scientific(self.central)}"
+        if not self.has_half_life:
+            note = "no half-life: this rule removes no set fraction"
+        out.append(text(middle, TOP - 24, note, text_anchor="middle", class_="soft"))
+        return out
+
+    def iso_lines(self) -> list[str]:
+        """Cells of equal half-life, one line per power of ten."""
+        fractions = self.grid.fractions
+        known = fractions[np.isfinite(fractions) & (fractions > 0.0) & (fractions < 1.0)]
+        if not len(known):
+            return []
+        lives = [half_life(float(f)) for f in (known.max(), known.min())]
+        out: list[str] = []
+        for life in decades(max(lives[0], 1.0), lives[1]):
+            points = self._contour(-math.expm1(-math.log(2.0) / life))
+            if len(points) < 2:
+                continue
+            out.append(path(points, class_="casing", stroke_width=2.4, opacity=0.55))
+            out.append(path(points, class_="bright", stroke_width=1.2, stroke_dasharray="4 3"))
+            x, y = max((points[0], points[-1]), key=self._distance_to_best)
+            right = x > WIDTH - RIGHT - 1.5 * _LABEL_WIDTH
+            anchor, shift = ("end", -4) if right else ("start", 4)
+            out.append(text(x + shift, y + 4, steps(life), class_="halo", text_anchor=anchor))
+        return out
+
+    def _contour(self, fraction: float) -> list[tuple[float, float]]:
+        points = []
+        for y, row in zip(self.y, self.grid.fractions, strict=True):
+            usable = np.isfinite(row) & (row > 0.0)
+            rising = row > np.fmax.accumulate(np.concatenate([[0.0], row[:-1]]))
+            logs, x = np.log(row[usable & rising]), self.x[usable & rising]
+            if len(logs) > 1:
+                position = float(np.interp(math.log(fraction), logs, x, -1.0, -1.0))
+                if position > 0.0:
+                    points.append((position, float(y)))
+        return points
+
+    def _distance_to_best(self, point: tuple[float, float]) -> float:
+        at = self.grid.best_index()
+        return math.dist(point, (self.x[at[1]], self.y[at[0]])) if at else point[1]
+
+    def ridge(self) -> list[str]:
+        """The best weight decay of the rows that count, and the line through them."""
+        ridge = self.rule.ridge
+        if ridge.slope is None:
+            return []
+        line = [
+            (self._x_of(ridge.coefficient_at(lr) or 1.0), self._y_of(lr))
+            for lr in (ridge.lrs[0], ridge.lrs[-1])
+        ]
+        out = [
+            path(line, class_="casing", stroke_width=5.0),
+            path(line, class_="bright", stroke_width=2.4),
+        ]
+        for lr, coefficient in zip(ridge.lrs, ridge.coefficients, strict=True):
+            at = {"cx": self._x_of(coefficient), "cy": self._y_of(lr)}
+            out.append(tag("circle", **at, r=3.4, fill="#fff", stroke="#111", stroke_width=1.4))
+        return out
+
+    def optimum(self) -> list[str]:
+        """A ring around the best cell and its error; dashed if it lies on the border."""
+        at = self.grid.best_index()
+        if at is None or self.rule.best is None:
+            return []
+        x, y = float(self.x[at[1]]), float(self.y[at[0]])
+        dashes = {"stroke_dasharray": "4 3"} if self.rule.border else {}
+        label = percent(self.rule.best.error) + (" (border)" if self.rule.border else "")
+        right = x > 0.7 * WIDTH
+        anchor, shift = ("end", -15) if right else ("start", 15)
+        place = {"text_anchor": anchor, "font_weight": 600}
+        return [
+            tag("circle", cx=x, cy=y, r=9.0, class_="casing", stroke_width=5.0),
+            tag("circle", cx=x, cy=y, r=9.0, class_="bright", stroke_width=2.4, **dashes),
+            text(x + shift, y + 4, label, class_="halo", **place),
+        ]
+
+    def _x_of(self, coefficient: float) -> float:
+        decays = self.grid.coefficients > 0.0
+        logs: FloatArray = np.log(self.grid.coefficients[decays])
+        return float(np.interp(math.log(coefficient), logs, self.x[decays]))
+
+    def _y_of(self, lr: float) -> float:
+        return float(np.interp(math.log(lr), np.log(self.grid.lrs), self.y))
+
+    def draw(self, name: str) -> list[str]:
+        """All layers, bottom to top."""
+        frame = {"x": LEFT, "y": TOP, "width": WIDTH - LEFT - RIGHT, "height": self.bottom - TOP}
+        return [
+            _patterns(name),
+            *self.cells(name),
+            tag("rect", **frame, class_="frame"),
+            text(LEFT, 14, self.rule.rule, class_="title"),
+            text(WIDTH - RIGHT, 14, _slope(self.rule), text_anchor="end"),
+            *self.axes(),
+            *self.iso_lines(),
+            *self.ridge(),
+            *self.optimum(),
+        ]
+
+
+def heat_map(rule: RuleAnalysis, meta: Mapping[str, Any], scale: Scale, name: str) -> str:
+    """One rule's heat map as SVG.
+
+    Args:
+        rule: what is known about the rule.
+        meta: of the ledger; its ``central_lr`` is the one the half-life axis holds at.
+        scale: shared by the rules.
+        name: unique in the page, prefix of the ids.
+    """
+    drawing = _Map(rule, meta, scale)
+    return figure(WIDTH, drawing.height, _description(rule), *drawing.draw(name), name=name)
+
+
+def legend(scale: Scale, name: str) -> str:
+    """The colour scale and the signs, as SVG."""
+    label = "Colour scale of the test error, and the signs used in the heat maps"
+    return figure(WIDTH, LEGEND_HEIGHT, label, *_legend(scale, name), name=name)
+
+
+def landscape_picture(analysis: Analysis, meta: Mapping[str, Any]) -> str:
+    """The heat maps of all rules as one SVG file."""
+    scale = Scale.of(analysis)
+    maps = [_Map(rule, meta, scale) for rule in analysis.rules]
+    columns = 2 if len(maps) > 1 else 1
+    height = max((m.height for m in maps), default=0.0) + 12.0
+    top, body = 40.0, [text(16, 25, _heading(meta), class_="title", style="font-size:14px")]
+    for index, drawing in enumerate(maps):
+        x, y = WIDTH * (index % columns) + 8.0, top + height * (index // columns)
+        inner = drawing.draw(f"map-{index}")
+        body.append(tag("g", *inner, transform=f"translate({x:g} {y:g})"))
+    y = top + height * math.ceil(len(maps) / columns)
+    x = 8.0 + 0.5 * WIDTH * (columns - 1)
+    body.append(tag("g", *_legend(scale, "key"), transform=f"translate({x:g} {y:g})"))
+    label = f"{_heading(meta)}. " + " ".join(_description(m.rule) for m in maps)
+    return standalone(WIDTH * columns + 16.0, y + LEGEND_HEIGHT, label, *body)
+
+
+def _legend(scale: Scale, name: str) -> list[str]:
+    left, right, bar = 16.0, WIDTH - 16.0, 12.0
+    out = [text(left, 12, "test error, percent (light is better)", class_="soft"), _patterns(name)]
+    n = 64
+    for i in range(n):
+        x, width = left + (right - left) * i / n, (right - left) / n + 0.4
+        fill = ramp(1.0 - (i + 0.5) / n)
+        out.append(tag("rect", x=x, y=20.0, width=width, height=bar, fill=fill))
+    for error in scale.ticks():
+        x = left + (right - left) * math.log1p(error - scale.best) / math.log1p(scale.span)
+        anchor = "start" if x < left + 1 else "end" if x > right - 1 else "middle"
+        out.append(path([(x, 20.0 + bar), (x, 24.0 + bar)], class_="frame"))
+        out.append(text(x, 37 + bar, f"{error:.1f}", text_anchor=anchor))
+    return out + _signs(name, left, 70.0)
+
+
+def _signs(name: str, left: float, y: float) -> list[str]:
+    second, third = left + 128.0, left + 252.0
+    out = [
+        tag("rect", x=left - 2, y=y - 9, width=26, height=18, fill=ramp(0.6)),
+        tag("circle", cx=left + 11, cy=y, r=6.0, class_="casing", stroke_width=4.5),
+        tag("circle", cx=left + 11, cy=y, r=6.0, class_="bright", stroke_width=2.2),
+        text(left + 32, y + 4, "best cell"),
+        tag("rect", x=second - 2, y=y - 9, width=26, height=18, fill=ramp(0.6)),
+        path([(second, y), (second + 22, y)], class_="casing", stroke_width=5.0),
+        path([(second, y), (second + 22, y)], class_="bright", stroke_width=2.4),
+        tag("circle", cx=second + 11, cy=y, r=3.4, fill="#fff", stroke="#111", stroke_width=1.4),
+        text(second + 32, y + 4, "ridge"),
+    ]
+    x = third
+    for kind in ("missing", "diverged"):
+        box = {"x": x - 2, "y": y - 9, "width": 26, "height": 18}
+        out.append(tag("rect", **box, fill=f"url(#{name}-{kind})"))
+        out.append(text(x + 32, y + 4, {"missing": "not finished"}.get(kind, kind)))
+        x, y = left, y + 28.0
+    y -= 28.0
+    out += [
+        tag("rect", x=second - 2, y=y - 9, width=26, height=18, fill=ramp(0.6)),
+        path([(second, y), (second + 22, y)], class_="casing", stroke_width=2.4, opacity=0.55),
+        path(
+            [(second, y), (second + 22, y)],
+            class_="bright",
+            stroke_width=1.2,
+            stroke_dasharray="4 3",
+        ),
+        text(second + 32, y + 4, "equal half-life at each lr (steps)"),
+    ]
+    return out
+
+
+def _patterns(name: str) -> str:
+    size = {"width": 6, "height": 6, "patternUnits": "userSpaceOnUse"}
+    ground = tag("rect", width=6, height=6, class_="empty")
+    stroke = tag("path", d="M-1 7L7 -1M-1 1L1 -1M5 7L7 5", class_="hatch")
+    cross = tag("path", d="M0 0L6 6M6 0L0 6", class_="hatch")
+    return tag(
+        "defs",
+        tag("pattern", ground, stroke, id=f"{name}-missing", **size),
+        tag("pattern", ground, cross, id=f"{name}-diverged", **size),
+    )
+
+
+def _heading(meta: Mapping[str, Any]) -> str:
+    return f"Weight decay and learning rate on {meta.get('task')} with {meta.get('optimizer')}"
+
+
+def _slope(rule: RuleAnalysis) -> str:
+    ridge = rule.ridge
+    if ridge.slope is None:
+        return "no ridge slope"
+    return f"ridge slope {signed(ridge.slope)} {interval(ridge.low, ridge.high)}".rstrip()
+
+
+def _description(rule: RuleAnalysis) -> str:
+    rows: Sequence[float] = rule.surface.lrs.tolist()
+    grid = f"{len(rows)} learning rates by {len(rule.surface.coefficients)} weight decays"
+    if rule.best is None:
+        return f"Heat map of rule {rule.rule}, {grid}: no cell is finished."
+    place = f"lr {scientific(rule.best.lr)}, weight_decay {number(rule.best.weight_decay)}"
+    best = f"lowest test error {percent(rule.best.error)} at {place}"
+    border = " on the border of the grid" if rule.border else ""
+    return f"Heat map of rule {rule.rule}, {grid}: {best}{border}; {_slope(rule)}."

@@ -1,0 +1,173 @@
+"""What the landscape says, in sentences. Every statement is about this task and these runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from halflife.lab.analysis import Analysis, RuleAnalysis
+from halflife.lab.comparison import Comparison
+from halflife.lab.report.charts import RmsPoint
+from halflife.lab.report.numbers import interval, number, percent, scientific, signed, steps
+from halflife.lab.surface import Cell
+
+__all__ = ["caveats", "differences", "half_life_of", "lead", "rms_text", "separability", "what_ran"]
+
+
+def lead(analysis: Analysis, meta: Mapping[str, Any]) -> str:
+    """What to use, and what it gains over no decay."""
+    where = f"On {meta.get('task')} with {meta.get('optimizer')}"
+    rule = analysis.best
+    if rule is None or rule.best is None:
+        return f"{where}, no cell is finished yet: there is nothing to recommend."
+    best = rule.best
+    strength = half_life_of(best, meta)
+    use = f"lr {scientific(best.lr)} and "
+    if strength:
+        use += f"a half-life of {strength} (rule {best.rule}, weight_decay "
+        use += f"{number(best.weight_decay)})"
+    else:
+        use += f"weight_decay {number(best.weight_decay)} (rule {best.rule})"
+    error = f"test error {percent(best.error, best.standard_error)}"
+    error += _than_none(rule, analysis)
+    if rule.border:
+        sides = " and ".join(rule.border)
+        return (
+            f"{where}, no optimum was found: the lowest error lies on the border of the grid "
+            f"({sides}), at {use}: {error}. Extend the grid there before using it."
+        )
+    return f"{where}, use {use}: {error}."
+
+
+def half_life_of(cell: Cell, meta: Mapping[str, Any]) -> str:
+    """A cell's half-life at its peak lr, in steps and epochs; empty where it has none."""
+    if cell.half_life is None:
+        return ""
+    text = f"{steps(cell.half_life)} steps"
+    per_epoch = meta.get("steps_per_epoch")
+    return f"{text} = {steps(cell.half_life / per_epoch)} epochs" if per_epoch else text
+
+
+def separability(rule: RuleAnalysis) -> str:
+    """Whether strength and learning rate can be tuned one at a time under this rule."""
+    ridge = rule.ridge
+    slope = ""
+    if ridge.slope is not None:
+        slope = f"slope {signed(ridge.slope)} {interval(ridge.low, ridge.high)}".rstrip()
+        slope += f" from {len(ridge.lrs)} learning rates"
+    if ridge.verdict == "undecided":
+        told = f"it cannot be told whether decay strength and lr can be tuned separately: {slope}"
+        return told + ("; " if slope else "") + ridge.reason + "."
+    can = "can" if ridge.verdict == "separable" else "cannot"
+    return f"decay strength and lr {can} be tuned separately: {slope}."
+
+
+def differences(analysis: Analysis) -> list[str]:
+    """Which rules the best one beats, and which differences are within the noise."""
+    clear = [c for c in analysis.comparisons if c.clear]
+    within = [c for c in analysis.comparisons if not c.clear]
+    out = []
+    if within:
+        names = _join([f"{c.worse} ({_difference(c)})" for c in within])
+        out.append(
+            f"The best cell of {within[0].better} cannot be told from those of {names}: the "
+            "difference is within the noise between seeds. Do not rank these rules by this table."
+        )
+    if clear:
+        names = _join([f"{c.worse} ({_difference(c)})" for c in clear])
+        out.append(f"The best cell of {clear[0].better} is better than those of {names}.")
+    return out
+
+
+def caveats(analysis: Analysis, meta: Mapping[str, Any]) -> list[str]:
+    """Extended grids, optima on a border, runs that are missing or diverged."""
+    out = []
+    extensions = meta.get("extensions") or []
+    if extensions:
+        grown: dict[tuple[str, str, str], int] = {}
+        for e in extensions:
+            key = (e["rule"], {"lr": "lr"}.get(e["axis"], "weight decay"), e["side"])
+            grown[key] = grown.get(key, 0) + 1
+        parts = [f"{r} ({n} to the {side} side of {axis})" for (r, axis, side), n in grown.items()]
+        out.append(
+            "The grid was extended because a best cell lay on its border: " + _join(parts) + "."
+        )
+    for rule in analysis.rules:
+        if rule.border:
+            sides = " and ".join(rule.border)
+            out.append(
+                f"The best cell of {rule.rule} lies on the border of the grid ({sides}): it is no "
+                "optimum."
+            )
+    everything = [*analysis.rules, *([analysis.baseline] if analysis.baseline else [])]
+    missing = {r.rule: r.missing for r in everything if r.missing}
+    if missing:
+        parts = [f"{n} of {rule}" for rule, n in missing.items()]
+        out.append(
+            f"The ledger is incomplete: {sum(missing.values())} runs are missing ({_join(parts)}). "
+            "Cells with fewer seeds than the others are left out of every figure below."
+        )
+    diverged = {r.rule: r.diverged for r in everything if r.diverged}
+    if diverged:
+        parts = [f"{n} of {rule}" for rule, n in diverged.items()]
+        out.append(f"Cells in which a run diverged, and which have no mean: {_join(parts)}.")
+    if analysis.baseline is None:
+        out.append("There are no runs without decay to compare with.")
+    return out
+
+
+def what_ran(analysis: Analysis, meta: Mapping[str, Any]) -> str:
+    """The size of the landscape and of each run, in one line."""
+    lrs = max((len(r.surface.lrs) for r in analysis.rules), default=0)
+    strengths = max((len(r.surface.coefficients) for r in analysis.rules), default=0)
+    grid = f"{len(analysis.rules)} rules, {lrs} learning rates, {strengths} strengths"
+    run = f"{len(meta.get('seeds', []))} seeds; {meta.get('epochs')} epochs of "
+    run += f"{meta.get('steps_per_epoch')} steps at batch size {meta.get('batch_size')}"
+    return f"{grid}, {run}, {meta.get('schedule')} schedule."
+
+
+def rms_text(points: Sequence[RmsPoint], meta: Mapping[str, Any]) -> list[str]:
+    """What the prediction assumes, and how far off it was."""
+    out = [f"The prediction assumes: {meta['prediction']}."] if meta.get("prediction") else []
+    for settled, what in ((True, "long enough to settle"), (False, "too short to settle")):
+        ratios = [p.measured / p.predicted for p in points if p.settled is settled]
+        if ratios:
+            low, middle, high = np.quantile(ratios, [0.1, 0.5, 0.9])
+            sign = "filled" if settled else "hollow"
+            out.append(
+                f"{len(ratios)} cells trained {what} ({sign}): measured over predicted is "
+                f"{number(middle)} in the median, {number(low)} to {number(high)} in the middle "
+                "80 %."
+            )
+    return out
+
+
+def _than_none(rule: RuleAnalysis, analysis: Analysis) -> str:
+    none = analysis.baseline.best if analysis.baseline else None
+    against = rule.against_none
+    if none is None or against is None:
+        return ""
+    text = f" against {percent(none.error, none.standard_error)} without decay"
+    if against.clear:
+        return f"{text} (difference {_difference(against)})"
+    return f"{text}, a difference within the noise between seeds ({_difference(against)})"
+
+
+def _difference(c: Comparison) -> str:
+    text = f"{signed(c.difference, 1)} points {interval(c.low, c.high, 1)}".rstrip()
+    if c.held_out is not None:
+        held = f"{signed(c.held_out, 1)} {interval(c.held_out_low, c.held_out_high, 1)}".rstrip()
+        text += f", held out {held}"
+    return f"{text}, n = {c.seeds}"
+
+
+def _join(parts: Sequence[str]) -> str:
+    """A list in words.
+
+    Example:
+        >>> _join(["a", "b", "c"])
+        'a, b and c'
+    """
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
