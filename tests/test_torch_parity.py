@@ -209,5 +209,7 @@ def test_signature_and_defaults_are_torchs() -> None:
         assert all(got[n].default == p.default for n, p in wanted.items())
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            positional = [p.default for n, p in list(wanted.items())[1:] if p.kind == p.POSITIONAL_OR_KEYWORD]
+            positional = [
+                p.default for n, p in list(wanted.items())[1:] if p.kind == p.POSITIONAL_OR_KEYWORD
+            ]
             ours([torch.nn.Parameter(torch.ones(1))], *positional)

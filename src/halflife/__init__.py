@@ -1,5 +1,15 @@
-"""Weight decay for PyTorch, done right."""
+"""Weight decay for PyTorch, done right.
 
+    decay = halflife.HalfLife(steps=5000)
+    optimizer = halflife.AdamW(model.parameters(), lr=3e-4, weight_decay=decay)
+    print(halflife.describe(optimizer))
+
+Optimizers are drop-in replacements of torch's, with the decay rule as an argument and its strength
+in units a person can reason about.
+"""
+
+from . import schedules as schedules
+from .clip import clip_grad_norm_ as clip_grad_norm_
 from .decay import Constant as Constant
 from .decay import Corrected as Corrected
 from .decay import DecayRule as DecayRule
@@ -11,7 +21,48 @@ from .decay import Stable as Stable
 from .decayed import Decayed as Decayed
 from .decayed import attach as attach
 from .decayed import decayed as decayed
+from .describe import describe as describe
 from .optim import SGD as SGD
 from .optim import Adam as Adam
 from .optim import AdamW as AdamW
+from .param_groups import param_groups as param_groups
+from .strength import Fraction as Fraction
 from .strength import HalfLife as HalfLife
+from .strength import Normalized as Normalized
+from .strength import Rotation as Rotation
+from .strength import TargetRMS as TargetRMS
+from .strength import Timescale as Timescale
+from .strength import TotalDecay as TotalDecay
+
+__version__ = "0.1.0"
+
+__all__ = [
+    # optimizers
+    "SGD",
+    "Adam",
+    "AdamW",
+    # decay rules
+    "Constant",
+    "Corrected",
+    "DecayRule",
+    "Decayed",
+    "Decoupled",
+    # strengths
+    "Fraction",
+    "HalfLife",
+    "Independent",
+    "L2Regularization",
+    "Normalized",
+    "Proximal",
+    "Rotation",
+    "Stable",
+    "TargetRMS",
+    "Timescale",
+    "TotalDecay",
+    "attach",
+    "clip_grad_norm_",
+    "decayed",
+    "describe",
+    "param_groups",
+    "schedules",
+]

@@ -31,7 +31,7 @@ from torch import Tensor
 from torch.optim import ASGD, SGD, Adadelta, Adagrad, Adamax, Optimizer, RMSprop
 from torch.utils._foreach_utils import _get_fused_kernels_supported_devices
 
-from .decay import DecayRule, Scalar, Step, as_rule
+from .decay import DecayRule, Decoupled, L2Regularization, Scalar, Step, as_rule
 from .effective_rate import SUM_KEY, EffectiveRate, effective_rate_of
 from .settings import check_fraction, check_keywords, clamps, group_settings
 from .strength import Strength
@@ -286,6 +286,12 @@ class Decayed(Optimizer):
             self._effective_rate = effective_rate_of(self)
         return self._effective_rate
 
+    @property
+    def last_effective_rate(self) -> float | None:
+        """The effective rate of the last step; None if no rule has asked for it."""
+        last = getattr(self._rates(), "last", None)
+        return None if last is None else float(last)
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore from a pickle or a checkpoint; what is derived from the state is forgotten."""
         super().__setstate__(state)
@@ -330,6 +336,18 @@ class Decayed(Optimizer):
                 # Fused kernels want the count beside the parameter; torch moves it only for
                 # groups whose flag is set, and ours is chosen at each step.
                 self.state[p]["step"] = step.to(p.device, torch.float32, copy=True)
+
+
+def native_rule(cls: type[Optimizer], group: dict[str, Any]) -> DecayRule | None:
+    """The rule that a torch optimizer follows natively; None where it is not known.
+
+    Example:
+        >>> native_rule(torch.optim.RAdam, {"decoupled_weight_decay": True})
+        Decoupled()
+    """
+    if _SWITCH in group:
+        return Decoupled() if group[_SWITCH] else L2Regularization()
+    return L2Regularization() if issubclass(cls, _NATIVE_L2) else None
 
 
 def decayed(base: type[Optimizer]) -> type[Decayed]:

@@ -69,6 +69,8 @@ class SGDRate:
 class AdamRate:
     """``1/sqrt(mean v_hat)`` over all parameters with a gradient, of all groups.
 
+    ``last`` is the rate of the last step taken, None before one was.
+
     The bias correction is each parameter's own. With ``amsgrad`` the mean is over the maximum of
     the second moments, which is not linear in the gradient and takes a pass over them.
 
@@ -82,6 +84,7 @@ class AdamRate:
         self._reduction = reduction or WholeModel()
         self._sums: dict[int, _GroupSums] = {}
         self._value: Scalar | None = None
+        self.last: Scalar | None = None
 
     def of(self, group: dict[str, Any]) -> Scalar:
         """The rate of this step, the same for every group; computed once per step."""
@@ -101,6 +104,7 @@ class AdamRate:
             skipped = getattr(self._optimizer, "found_inf", None)
             for sums in self._sums.values():
                 sums.commit(state, skipped)
+            self.last = self._value
         self._value = None
 
     @torch.no_grad()

@@ -1,0 +1,205 @@
+"""What an optimizer's weight decay means, in units a person can reason about.
+
+>>> import torch, halflife
+>>> weight = torch.nn.Parameter(torch.ones(4, 4))
+>>> optimizer = halflife.AdamW([weight], lr=1e-3, weight_decay=0.1)
+>>> row = halflife.describe(optimizer, steps_per_epoch=100).groups[0]
+>>> row.fraction, round(row.half_life), round(row.timescale_epochs)
+(0.0001, 6931, 100)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+from torch.optim import Optimizer
+
+from .decay import DecayRule, L2Regularization, Step
+from .decayed import Decayed, native_rule
+from .strength import base_of
+from .theory import equilibrium
+
+__all__ = ["Description", "GroupDescription", "describe"]
+
+
+@dataclass(frozen=True)
+class GroupDescription:
+    """One parameter group's decay at its peak lr; None where it cannot be known.
+
+    Args:
+        group: index in ``param_groups``.
+        tensors: number of parameters.
+        elements: number of weights.
+        rule: the rule, as it prints.
+        lr: current learning rate.
+        peak_lr: the schedule's highest lr, at which the rest is stated.
+        weight_decay: the rule's coefficient, in the rule's unit.
+        fraction: share of each weight removed per step.
+        half_life: steps until half of a weight is left if nothing is added.
+        timescale: steps over which the weights average past updates.
+        half_life_epochs: the same in epochs.
+        timescale_epochs: the same in epochs.
+        rms: predicted equilibrium RMS of the weights.
+        rotation: predicted equilibrium angle per step, in radians.
+        note: what to know about these numbers.
+    """
+
+    group: int
+    tensors: int
+    elements: int
+    rule: str
+    lr: float
+    peak_lr: float
+    weight_decay: float
+    fraction: float | None
+    half_life: float | None
+    timescale: float | None
+    half_life_epochs: float | None
+    timescale_epochs: float | None
+    rms: float | None
+    rotation: float | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Description:
+    """The groups of one optimizer; prints as a table."""
+
+    optimizer: str
+    groups: tuple[GroupDescription, ...]
+
+    def as_dicts(self) -> list[dict[str, Any]]:
+        """One plain dictionary per group."""
+        return [{f.name: getattr(g, f.name) for f in fields(g)} for g in self.groups]
+
+    def __str__(self) -> str:
+        in_epochs = any(g.half_life_epochs is not None for g in self.groups)
+        head = ["group", "weights", "rule", "peak lr", "weight_decay", "fraction/step", "half-life"]
+        head += ["timescale", "predicted RMS"]
+        rows = [head]
+        for g in self.groups:
+            half_life = _duration(g.half_life, g.half_life_epochs if in_epochs else None)
+            timescale = _duration(g.timescale, g.timescale_epochs if in_epochs else None)
+            numbers = [g.peak_lr, g.weight_decay, g.fraction]
+            rows.append(
+                [
+                    str(g.group),
+                    f"{g.elements:,}",
+                    g.rule,
+                    *map(_number, numbers),
+                    half_life,
+                    timescale,
+                    _number(g.rms),
+                ]
+            )
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [f"{self.optimizer}, per step at the peak lr"]
+        for row in rows:
+            padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            lines.append("  ".join(padded).rstrip())
+        lines += [f"group {g.group}: {g.note}" for g in self.groups if g.note]
+        return "\n".join(lines)
+
+
+def describe(optimizer: Optimizer, *, steps_per_epoch: float | None = None) -> Description:
+    """What each group's weight decay means: fraction, half-life, timescale, predicted RMS.
+
+    Everything is stated at the group's peak lr; the schedule then scales it as the rule says.
+
+    Args:
+        optimizer: a halflife optimizer, or a torch one (SGD, Adam, AdamW and relatives), which is
+            described by the rule it follows natively.
+        steps_per_epoch: states the durations in epochs too.
+
+    Raises:
+        TypeError: for an optimizer whose native decay is not known.
+        ValueError: if ``steps_per_epoch`` is not positive.
+    """
+    if steps_per_epoch is not None and not steps_per_epoch > 0:
+        raise ValueError(
+            f"steps_per_epoch={steps_per_epoch}: must be a positive number; pass len(dataloader)."
+        )
+    groups = enumerate(optimizer.param_groups)
+    rows = tuple(_describe_group(optimizer, i, group, steps_per_epoch) for i, group in groups)
+    return Description(type(optimizer).__name__, rows)
+
+
+def _describe_group(
+    optimizer: Optimizer, index: int, group: dict[str, Any], steps_per_epoch: float | None
+) -> GroupDescription:
+    rule = group.get("decay") or _native_rule(optimizer, group)
+    lr, weight_decay = float(group["lr"]), float(group["weight_decay"])
+    peak = float(group.get("peak_lr") or lr)
+    base = base_of(type(optimizer), group, peak)
+    rate = base.effective_rate
+    if rate is None and isinstance(optimizer, Decayed):
+        rate = optimizer.last_effective_rate
+    step = Step(peak, peak, weight_decay, lambda: math.nan if rate is None else rate)
+    fraction, note = _fraction(rule, step, rate)
+    half_life = timescale = rms = rotation = None
+    if fraction is not None:
+        half_life, timescale = equilibrium.half_life(fraction), equilibrium.timescale(fraction)
+        if base.momentum is not None and fraction > 0.0:
+            rotation = equilibrium.rotation(fraction, base.momentum)
+            if base.update_rms is not None:
+                rms = equilibrium.rms(fraction, peak, base.momentum, base.update_rms)
+    return GroupDescription(
+        group=index,
+        tensors=len(group["params"]),
+        elements=sum(p.numel() for p in group["params"]),
+        rule=repr(rule),
+        lr=lr,
+        peak_lr=peak,
+        weight_decay=weight_decay,
+        fraction=fraction,
+        half_life=half_life,
+        timescale=timescale,
+        half_life_epochs=_per(half_life, steps_per_epoch),
+        timescale_epochs=_per(timescale, steps_per_epoch),
+        rms=rms,
+        rotation=rotation,
+        note=note,
+    )
+
+
+def _native_rule(optimizer: Optimizer, group: dict[str, Any]) -> DecayRule:
+    rule = native_rule(type(optimizer), group)
+    if rule is None:
+        raise TypeError(
+            f"describe: how {type(optimizer).__name__} decays is not known here; attach a rule "
+            "first, as in halflife.attach(optimizer, 'decoupled')."
+        )
+    return rule
+
+
+def _fraction(rule: DecayRule, step: Step, rate: float | None) -> tuple[float | None, str]:
+    if isinstance(rule, L2Regularization):
+        if step.weight_decay == 0.0:
+            return 0.0, ""
+        if rate is None:
+            return None, "L2 joins the gradient, which Adam divides by sqrt(v): no fraction of w."
+        long_run = float(rule.gradient_coefficient(step) * step.lr * rate)
+        return long_run, "L2 joins the gradient; the fraction is the long-run one with momentum."
+    fraction = float(rule.fraction(step))
+    if math.isnan(fraction):
+        return None, "the fraction follows the gradients: known after the first step."
+    return fraction, ""
+
+
+def _per(steps: float | None, steps_per_epoch: float | None) -> float | None:
+    return None if steps is None or steps_per_epoch is None else steps / steps_per_epoch
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
+
+
+def _duration(steps: float | None, epochs: float | None) -> str:
+    if steps is None:
+        return "-"
+    if math.isinf(steps):
+        return "never"
+    text = f"{steps:,.0f} steps" if steps >= 100 else f"{steps:.3g} steps"
+    return text if epochs is None else f"{text} = {epochs:.3g} epochs"
