@@ -1,10 +1,7 @@
 """The lab: learning-rate x weight-decay landscapes of small models, in seconds on one machine.
 
-    tasks, models   what is trained
-    ensemble        many models at once, driven by the same rule objects as the optimizers
-    axes            the grid: learning rates, and strengths in the rules' common currency
-    ledger          finished cells, safe against a kill at any moment
-    landscape       the plan: train what the ledger lacks, extend the grid where it must
-    analysis        optimum, ridge, intervals
-    report          one self-contained HTML page
+`tasks` and `models` say what is trained, `training` with what budget. `trial` runs one model,
+`ensemble` many at once, driven by the same rule objects as the optimizers. `axes` lays out the
+grid in a currency common to all rules; `landscape` plans, trains with `workers`, and extends it;
+`ledger` keeps every finished cell. `analysis` and `report` read nothing but the ledger.
 """

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -25,7 +25,8 @@ from torch.func import functional_call
 from halflife.decay import DecayRule, Scalar, Step
 from halflife.effective_rate import effective_rate_of
 from halflife.lab.tasks import Data
-from halflife.lab.training import Member, Outcome, Single, Training, train
+from halflife.lab.training import Member, Training
+from halflife.lab.trial import Outcome, Single, train
 from halflife.reduction import PerMember, Terms
 from halflife.settings import check_fraction, clamps
 
@@ -126,8 +127,8 @@ class Ensemble:
             coefficient = segment.rule.gradient_coefficient(step)
             if isinstance(coefficient, Tensor):
                 for w, moved in zip(weights, self._moved, strict=True):
-                    own = w[segment.rows]
-                    moved.grad[segment.rows].addcmul_(own, _column(coefficient, own))
+                    own, gradient = w[segment.rows], cast("Tensor", moved.grad)[segment.rows]
+                    gradient.addcmul_(own, _column(coefficient, own))
 
         parts = [segment.fraction_and_size(step) for segment, step in steps]
         fraction, size = (torch.cat(column) for column in zip(*parts, strict=True))
@@ -183,9 +184,7 @@ class _Segment(NamedTuple):
         """Refuse a member that would lose a whole weight in one step."""
         if clamps(self.rule):
             return  # its fraction depends on the gradients, and is clamped
-        for lr, weight_decay in zip(
-            self.peak_lr.tolist(), self.weight_decay.tolist(), strict=True
-        ):
+        for lr, weight_decay in zip(self.peak_lr.tolist(), self.weight_decay.tolist(), strict=True):
             step = Step(lr, lr, weight_decay)
             check_fraction(self.rule, self.rule.fraction(step), step, f"the member at lr={lr}")
 

@@ -18,7 +18,7 @@ from typing import Any
 import optuna
 import torch
 
-from halflife.decay import Decoupled, DecayRule, as_rule
+from halflife.decay import DecayRule, Decoupled, as_rule
 from halflife.lab.axes import L2_ON_ADAM, Axis, Currency
 from halflife.lab.ensemble import train_ensemble
 from halflife.lab.ledger import Cell, Ledger

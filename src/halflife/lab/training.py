@@ -1,40 +1,33 @@
-"""One training run: what is fixed for a whole landscape, what differs by member, what comes out.
-
-`train` runs anything that can take a step and be evaluated. Two things can: `Single` (here), one
-model with one of halflife's optimizers, as a user would write it; and
-`halflife.lab.ensemble.Ensemble`, many models at once. The first is what the second is tested
-against and timed against.
-"""
+"""What the runs of a landscape share: task, base optimizer, budget, schedule, random streams."""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from halflife.decay import DecayRule, Step
-from halflife.lab.prediction import mean_square
+from halflife.decay import DecayRule
 from halflife.lab.tasks import Data, Task, generator
 from halflife.optim import SGD, Adam
 from halflife.schedules import Curve, constant, cosine, linear, warmup
-from halflife.settings import clamps
 from halflife.strength import Base, base_of
 
-__all__ = ["OPTIMIZERS", "SCHEDULES", "Member", "Outcome", "Single", "Training", "train"]
+__all__ = ["OPTIMIZERS", "SCHEDULES", "Member", "Training"]
+
+
+Weights: TypeAlias = Mapping[str, Tensor]
 
 
 class Family(NamedTuple):
     """A base optimizer: torch's class, halflife's, and the settings both are given."""
 
-    native: type[torch.optim.Optimizer]
-    decayed: type[torch.optim.Optimizer]
+    native: type[Any]
+    decayed: type[Any]
     settings: Mapping[str, Any]
 
 
@@ -52,7 +45,6 @@ SCHEDULES: Mapping[str, Callable[[int], Curve]] = {
 }
 
 _CURVE_POINTS = 20
-_CURVE_ROWS = 500  # of the test set; all of it takes longer than the training
 
 
 @dataclass(frozen=True)
@@ -162,7 +154,7 @@ class Training:
             yield from shuffled.split(self.batch_size)[: self.steps_per_epoch]
 
     def evaluate(
-        self, model: nn.Module, params: dict[str, Tensor], buffers: dict[str, Tensor], data: Data
+        self, model: nn.Module, params: Weights, buffers: Weights, data: Data
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Training loss, test loss and test error (percent) on all of `data`, each 0-dim.
 
@@ -170,10 +162,10 @@ class Training:
         training mode: with a batch-norm momentum of 1 they are then its statistics.
         """
         if buffers:
-            functional_call(model.train(), (params, buffers), (data.train_inputs,))
+            functional_call(model.train(), (dict(params), dict(buffers)), (data.train_inputs,))
         model.eval()
-        train = functional_call(model, (params, buffers), (data.train_inputs,))
-        test = functional_call(model, (params, buffers), (data.test_inputs,))
+        train = functional_call(model, (dict(params), dict(buffers)), (data.train_inputs,))
+        test = functional_call(model, (dict(params), dict(buffers)), (data.test_inputs,))
         loss, error = self.task.loss, self.task.error
         measured = (
             loss(train, data.train_targets),
@@ -182,163 +174,3 @@ class Training:
         )
         model.train()
         return measured
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run came to.
-
-    Attributes:
-        test_error: final, percent. A run that diverged has what its weights then score.
-        test_loss: final.
-        train_loss: final, over the whole training set.
-        weight_rms: final RMS over all weight matrices (tensors of two or more dimensions).
-        predicted_rms: the same by `halflife.lab.prediction`; None where there is no prediction.
-        fraction: removed per step at the peak lr. Where it depends on the gradients (Stable): the
-            sum over the run divided by that of the schedule's multipliers. None where the rule
-            has none (L2), or for a `Single`, whose optimizer does not tell.
-        curve: lists ``step``, ``train_loss`` and ``test_error``, the last over the first 500 rows
-            of the test set.
-        diverged: whether a loss or a weight is not finite.
-        seconds: wall time, an equal share of the ensemble's.
-    """
-
-    test_error: float
-    test_loss: float
-    train_loss: float
-    weight_rms: float
-    predicted_rms: float | None
-    fraction: float | None
-    curve: dict[str, list[Any]]
-    diverged: bool
-    seconds: float
-
-
-class Trainee(Protocol):
-    """What `train` can run: E members that see the same batches."""
-
-    members: Sequence[Member]
-
-    def step(self, inputs: Tensor, targets: Tensor, multiplier: float) -> tuple[Any, Any] | None:
-        """One step at this multiple of the peak lr: fraction and step size by member, if known."""
-
-    def evaluate(self, data: Data) -> Tensor:
-        """Rows training loss, test loss, test error; shape ``[3, E]``."""
-
-    def mean_square(self) -> Tensor:
-        """Mean square of the entries of all weight matrices, shape ``[E]``."""
-
-
-def train(training: Training, trainee: Trainee) -> list[Outcome]:
-    """Run to the end of the schedule.
-
-    Returns:
-        One outcome per member, in order.
-    """
-    start = time.perf_counter()
-    members = trainee.members
-    data = training.data(members[0].seed)
-    some = data._replace(
-        test_inputs=data.test_inputs[:_CURVE_ROWS], test_targets=data.test_targets[:_CURVE_ROWS]
-    )
-    initial = trainee.mean_square()
-    rates, points = [], []
-    for done, rows in enumerate(training.batches(members[0].seed)):
-        batch = data.train_inputs[rows], data.train_targets[rows]
-        if (rate := trainee.step(*batch, training.curve(done))) is not None:
-            rates.append(rate)
-        if done + 1 in training.evaluated:
-            points.append(trainee.evaluate(some))
-    curves = torch.stack(points).tolist()
-    finals = trainee.evaluate(data).T.tolist()
-    end_square = trainee.mean_square()
-    seconds = (time.perf_counter() - start) / len(members)
-
-    fractions: list[float | None] = [None] * len(members)
-    predictions = fractions
-    if rates:
-        removed = torch.stack([d for d, _ in rates])
-        fractions = _at_peak(training, members, removed)
-        beta1 = training.base(members[0].lr).momentum if training.optimizer == "adam" else None
-        if beta1 is not None:
-            sizes = torch.stack([s for _, s in rates])
-            predictions = mean_square(removed, sizes, beta1, initial).sqrt().tolist()
-    outcomes = []
-    for e, member in enumerate(members):
-        train_loss, test_loss, test_error = finals[e]
-        weight_rms = math.sqrt(end_square[e])
-        # L2 joins the gradient: what it removes is up to the optimizer, and not predicted.
-        known = member.weight_decay == 0.0 or member.rule.name != "l2"
-        outcomes.append(
-            Outcome(
-                test_error=test_error,
-                test_loss=test_loss,
-                train_loss=train_loss,
-                weight_rms=weight_rms,
-                predicted_rms=predictions[e] if known else None,
-                fraction=fractions[e] if known else None,
-                curve={
-                    "step": list(training.evaluated),
-                    "train_loss": [losses[e] for losses, _, _ in curves],
-                    "test_error": [errors[e] for _, _, errors in curves],
-                },
-                diverged=not math.isfinite(train_loss + test_loss + weight_rms),
-                seconds=seconds,
-            )
-        )
-    return outcomes
-
-
-def _at_peak(
-    training: Training, members: Sequence[Member], removed: Tensor
-) -> list[float | None]:
-    total = sum(map(training.curve, range(training.steps)))
-    measured = (removed.sum(0) / total).tolist()
-    return [
-        measured[e]
-        if clamps(m.rule)
-        else float(m.rule.fraction(Step(m.lr, m.lr, m.weight_decay)))
-        for e, m in enumerate(members)
-    ]
-
-
-class Single:
-    """One model with halflife's own optimizer, as a user would train it.
-
-    Args:
-        training: what all members share.
-        member: the run.
-    """
-
-    def __init__(self, training: Training, member: Member) -> None:
-        self.members = [member]
-        self._training = training
-        self.model = training.model(member.seed)
-        self._optimizer = training.family.decayed(
-            self.model.parameters(),
-            lr=member.lr,
-            weight_decay=member.weight_decay,
-            decay=member.rule,
-            peak_lr=member.lr,
-            **training.family.settings,
-        )
-
-    def step(self, inputs: Tensor, targets: Tensor, multiplier: float) -> None:
-        """One step of the optimizer."""
-        for group in self._optimizer.param_groups:
-            group["lr"] = group["peak_lr"] * multiplier
-        self._training.task.loss(self.model(inputs), targets).backward()
-        self._optimizer.step()
-        self._optimizer.zero_grad()
-
-    @torch.no_grad()
-    def evaluate(self, data: Data) -> Tensor:
-        """Training loss, test loss, test error; shape ``[3, 1]``."""
-        params, buffers = dict(self.model.named_parameters()), dict(self.model.named_buffers())
-        return torch.stack(self._training.evaluate(self.model, params, buffers, data))[:, None]
-
-    @torch.no_grad()
-    def mean_square(self) -> Tensor:
-        """Mean square of the entries of all weight matrices, shape ``[1]``."""
-        entries = torch.cat([p.flatten() for p in self.model.parameters() if p.dim() >= 2])
-        return entries.double().square().mean(0, keepdim=True)
