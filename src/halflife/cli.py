@@ -1,0 +1,375 @@
+"""The command line: ``halflife landscape`` maps, ``halflife report`` writes the page again.
+
+Commands only read options, show progress and explain errors; what they do is in `halflife.lab`,
+imported when a command runs, so that ``--help`` is quick.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+try:
+    import optuna  # noqa: F401 - the lab's own needs, so that its absence is explained here
+    import sklearn  # noqa: F401
+    import typer
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.table import Table
+except ImportError as error:
+    raise ImportError(
+        f"the halflife command needs the extra 'lab' ({error}): pip install torch-halflife[lab]"
+    ) from error
+
+if TYPE_CHECKING:
+    from halflife.lab.analysis import RuleAnalysis
+    from halflife.lab.landscape import Landscape
+    from halflife.lab.ledger import Ledger
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Weight decay, measured: which learning rate and which decay, under which decay rule.",
+)
+_console = Console()
+_errors = Console(stderr=True)
+
+_WHAT, _GRID, _RUN = "What is trained", "The grid", "The run"
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+@app.callback()
+def _callback() -> None:
+    """Weight decay, measured: which learning rate and which decay, under which decay rule."""
+
+
+@app.command()
+def landscape(
+    context: typer.Context,
+    task: Annotated[
+        str,
+        typer.Option(
+            help="[b]digits[/b], [b]digits-bn[/b] (with batch norm), or your own as "
+            "[b]module:attribute[/b].",
+            rich_help_panel=_WHAT,
+        ),
+    ] = "digits",
+    optimizer: Annotated[
+        str,
+        typer.Option(
+            help="The base optimizer, [b]adam[/b] or [b]sgd[/b]. (AdamW is adam with the rule "
+            "decoupled.)",
+            rich_help_panel=_WHAT,
+        ),
+    ] = "adam",
+    rules: Annotated[
+        str,
+        typer.Option(
+            help="Decay rules, by comma: l2, decoupled, independent, constant, corrected, stable, "
+            "proximal. Runs without decay are always added.",
+            rich_help_panel=_WHAT,
+        ),
+    ] = "l2,decoupled,independent,stable",
+    lr: Annotated[
+        str,
+        typer.Option(
+            help="Peak learning rates: [b]lo:hi:n[/b], log-spaced, or a list by comma.",
+            rich_help_panel=_GRID,
+        ),
+    ] = "1e-4:1e-1:9",
+    strength: Annotated[
+        str,
+        typer.Option(
+            help="Decay strengths, written like --lr. Unit: the fraction of each weight that one "
+            "step removes at the central learning rate (1e-3 halves a weight in 693 steps). It "
+            "means the same for every rule; each rule's own coefficient follows from it.",
+            rich_help_panel=_GRID,
+        ),
+    ] = "1e-4:1e-1:9",
+    seeds: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Runs of every cell, each with its own data, label noise, initial weights and "
+            "order of batches. 3 or more give intervals.",
+            rich_help_panel=_GRID,
+        ),
+    ] = 3,
+    extend: Annotated[
+        bool,
+        typer.Option(
+            "--extend/--no-extend",
+            help="Let the grid grow where the best cell of a rule lies on its border.",
+            rich_help_panel=_GRID,
+        ),
+    ] = True,
+    extension_limit: Annotated[
+        int,
+        typer.Option(min=0, help="Rows and columns that each rule may add.", rich_help_panel=_GRID),
+    ] = 4,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            help="Passes over the training set. Default: the task's.", rich_help_panel=_RUN
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Default: the task's.", rich_help_panel=_RUN)
+    ] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the learning rate: constant, cosine, linear, warmup-cosine. Default: the "
+            "task's.",
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Directory of the ledger and the report.", rich_help_panel=_RUN)
+    ] = Path("out/landscape"),
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on from the finished cells in --out, after Ctrl-C, a crash or a kill.",
+            rich_help_panel=_RUN,
+        ),
+    ] = False,
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Processes, of one thread each; 0 trains in this one.",
+            rich_help_panel=_RUN,
+        ),
+    ] = 2,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            help="Database URL for the ledger (sqlite:///..., postgresql://...) instead of a file "
+            "in --out, as network file systems need.",
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
+) -> None:
+    """Map test error over learning rate and decay strength, and write a report.
+
+    Rules are compared at equal strength, and the grid extends itself until each one's best cell is
+    inside it. The report says which learning rate and half-life to use, and whether the two can be
+    tuned separately.
+
+    [b]Examples[/b]
+
+    The demonstration, about a minute on two cores:
+
+        halflife landscape --out out/demo
+
+    Two rules on SGD with batch norm, five seeds:
+
+        halflife landscape --task digits-bn --optimizer sgd --rules l2,decoupled
+            --lr 1e-3:1:9 --strength 1e-5:1e-2:9 --seeds 5 --out out/sgd
+    """
+    from halflife.lab.landscape import run_landscape
+    from halflife.lab.ledger import Ledger
+    from halflife.lab.report import write
+
+    command = _command(context)
+    with _explained():
+        plan = _plan(
+            task=task, optimizer=optimizer, rules=rules, lr=lr, strength=strength, seeds=seeds,
+            extend=extend, extension_limit=extension_limit, epochs=epochs, batch_size=batch_size,
+            schedule=schedule,
+        )  # fmt: skip
+        with Ledger(out, storage=storage, writing=True) as ledger:
+            for note in ledger.notes:
+                _errors.print(note, style="yellow", soft_wrap=True, highlight=False)
+            ledger.configure(plan.configuration(), resume=resume)
+            with _resumable(ledger, command), _progress() as show:
+                run_landscape(plan, ledger, workers=workers, progress=show, command=command)
+            _summary(ledger.records(), ledger.meta())
+        _console.print(f"Report: {write(out)}", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def report(
+    directory: Annotated[Path, typer.Argument(help="The --out of a landscape, finished or not.")],
+) -> None:
+    """Write the report of a landscape again, from its ledger alone."""
+    from halflife.lab.report import write
+
+    with _explained():
+        _console.print(f"Report: {write(directory)}", soft_wrap=True, highlight=False)
+
+
+def _plan(
+    *, task: str, optimizer: str, rules: str, lr: str, strength: str, seeds: int, **options: Any
+) -> Landscape:
+    from halflife.lab.axes import parse_axis
+    from halflife.lab.landscape import Landscape
+    from halflife.lab.tasks import find_task
+    from halflife.lab.training import Training
+
+    found = find_task(task)
+    training = Training(
+        found,
+        optimizer,
+        epochs=found.epochs if options["epochs"] is None else options["epochs"],
+        batch_size=found.batch_size if options["batch_size"] is None else options["batch_size"],
+        schedule=options["schedule"] or found.schedule,
+    )
+    return Landscape(
+        training,
+        rules=tuple(dict.fromkeys(name.strip() for name in rules.split(","))),
+        lrs=parse_axis("lr", lr),
+        strengths=parse_axis("strength", strength),
+        seeds=tuple(range(seeds)),
+        extend=options["extend"],
+        extension_limit=options["extension_limit"],
+    )
+
+
+def _command(context: typer.Context) -> str:
+    """The command line that maps the same: every option that is not at its default."""
+    words = ["halflife", str(context.info_name)]
+    for parameter in context.command.params:
+        value = context.params.get(str(parameter.name))
+        if value is None or value == parameter.default or parameter.name == "resume":
+            continue
+        if isinstance(value, bool):
+            names = parameter.opts if value else parameter.secondary_opts
+            words.append(names[0])
+        else:
+            words += [parameter.opts[0], str(value)]
+    return shlex.join(words)
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Say in one line what was wrong with the input; a traceback would not help there."""
+    from halflife.lab.ledger import LedgerError
+
+    try:
+        yield
+    except (ValueError, LedgerError) as error:
+        _errors.print(f"[red]Error:[/red] {_escaped(str(error))}", soft_wrap=True, highlight=False)
+        raise typer.Exit(2) from error
+
+
+@contextlib.contextmanager
+def _resumable(ledger: Ledger, command: str) -> Iterator[None]:
+    """Say after Ctrl-C what is safe and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _errors.print(
+            f"\nInterrupted. {len(ledger.records())} finished cells are safe in "
+            f"{ledger.directory}; go on with\n\n    {command} --resume\n",
+            soft_wrap=True,
+            highlight=False,
+            markup=False,
+        )
+        raise typer.Exit(130) from None
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Any]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=_errors) as display:
+        bar = display.add_task("starting", total=None)
+
+        def show(done: int, total: int, what: str) -> None:
+            if done == 0:
+                display.reset(bar, total=total or None, description=what)
+            else:
+                display.update(bar, completed=done, total=total)
+
+        yield show
+
+
+def _summary(records: list[dict[str, Any]], meta: dict[str, Any]) -> None:
+    from halflife.lab.analysis import analyse
+
+    analysis = analyse(records, meta)
+    table = Table(title=f"{meta['task']}, {meta['optimizer']}, {meta['steps']} steps")
+    table.caption = (
+        "Gain: points of error below the best run without decay. Slope: of log best weight decay "
+        "on log lr. In brackets: 95 % intervals."
+    )
+    for name in ("rule", "lr", "weight decay", "half-life", "test error", "gain", "slope"):
+        table.add_column(name)
+    for rule in analysis.rules:
+        table.add_row(*_summary_row(rule))
+    _console.print(table)
+    for extension in meta["extensions"]:
+        _console.print(
+            "Grid extended for {rule}: {axis} {value:.3g}, as its best cell lay on the {side} "
+            "border.".format(**extension),
+            highlight=False,
+        )
+    for open_end in meta["unresolved"]:
+        _console.print(
+            "No optimum found for {rule}: its best cell lies on the {side} border of {axis} "
+            "({reason}).".format(**open_end),
+            style="yellow",
+            highlight=False,
+        )
+
+
+def _summary_row(rule: RuleAnalysis) -> list[str]:
+    best, against, ridge = rule.best, rule.against_none, rule.ridge
+    if best is None:
+        return [rule.rule, *["-"] * 6]
+    half_life = best.half_life
+    gain = "-"
+    if against is not None:
+        gain = f"{against.difference:+.2f}"
+        if against.low is not None and against.high is not None:
+            gain += f" [{against.low:+.2f}, {against.high:+.2f}]"
+    slope = ridge.verdict
+    if ridge.slope is not None:
+        slope = f"{ridge.slope:+.2f}"
+        if ridge.low is not None and ridge.high is not None:
+            slope += f" [{ridge.low:+.2f}, {ridge.high:+.2f}]"
+    spread = "" if best.standard_error is None else f" ± {best.standard_error:.2f}"
+    return [
+        rule.rule,
+        f"{best.lr:.2g}",
+        f"{best.weight_decay:.2g}",
+        "-" if half_life is None or math.isinf(half_life) else f"{half_life:.3g} steps",
+        f"{best.error:.2f}{spread} %",
+        _escaped(gain),
+        _escaped(slope),
+    ]
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", "\\[")
+
+
+if __name__ == "__main__":
+    main()
