@@ -28,16 +28,20 @@ from halflife.lab.surface import Record
 
 __all__ = ["Report", "build", "write"]
 
-_VERDICTS = {"separable": "can", "coupled": "cannot", "undecided": "cannot be told"}
+_VERDICTS = {
+    "separable": "can be tuned separately",
+    "coupled": "cannot be tuned separately",
+    "undecided": "cannot be told",
+}
+_NONE = "\N{EN DASH}"  # stands where there is no value
 _COLUMNS = (
     "rule",
     "lr",
     "weight_decay",
-    "half-life (steps)",
-    "half-life (epochs)",
-    "timescale (steps)",
+    "half-life, steps (epochs)",
+    "timescale, steps",
     "test error",
-    "no decay minus this, points",
+    "gain over no decay, points",
     "ridge slope",
     "cells within 1 point",
     "seed noise, points",
@@ -97,7 +101,7 @@ def build(records: Sequence[Record], meta: Mapping[str, Any]) -> Report:
         task_description=str(meta.get("task_description") or "").rstrip("."),
         lead=summary.lead(analysis, meta),
         separability=[
-            (r.rule, _VERDICTS[r.ridge.verdict], summary.separability(r)) for r in analysis.rules
+            (r.rule, _VERDICTS[r.ridge.verdict], summary.slope_text(r)) for r in analysis.rules
         ],
         differences=summary.differences(analysis),
         caveats=summary.caveats(analysis, meta),
@@ -146,28 +150,27 @@ def _row(rule: RuleAnalysis, meta: Mapping[str, Any]) -> list[str]:
     is_baseline = not (rule.surface.coefficients > 0.0).any()
     name = "no decay" if is_baseline else rule.rule
     if best is None:
-        return [name, *["–"] * (len(_COLUMNS) - 1)]  # noqa: RUF001 - a dash for no value
-    per_epoch = meta.get("steps_per_epoch")
-    life = best.half_life
-    gain = "–"  # noqa: RUF001
+        return [name, *[_NONE] * (len(_COLUMNS) - 1)]
+    gain = slope = life = _NONE
+    if best.half_life is not None:
+        life = steps(best.half_life)
+        if per_epoch := meta.get("steps_per_epoch"):
+            life += f" ({steps(best.half_life / per_epoch)})"
     if against:
-        bounds = interval(against.low, against.high, 1)
-        gain = f"{signed(against.difference, 1)} {bounds}"
-    slope = "–"  # noqa: RUF001
+        gain = f"{signed(against.difference, 1)} {interval(against.low, against.high, 1)}"
     if ridge.slope is not None and not is_baseline:
         slope = f"{signed(ridge.slope)} {interval(ridge.low, ridge.high)}"
     return [
         name,
         scientific(best.lr),
         number(best.weight_decay),
-        steps(life) if life else "–",  # noqa: RUF001
-        steps(life / per_epoch) if life and per_epoch else "–",  # noqa: RUF001
-        steps(best.timescale) if best.timescale else "–",  # noqa: RUF001
+        life,
+        steps(best.timescale) if best.timescale else _NONE,
         percent(best.error, best.standard_error) + (" (border)" if rule.border else ""),
         gain,
         slope,
         f"{rule.area_cells} ({rule.area_share:.0%})",
-        f"{rule.seed_noise:.2f}" if rule.seed_noise is not None else "–",  # noqa: RUF001
+        f"{rule.seed_noise:.2f}" if rule.seed_noise is not None else _NONE,
     ]
 
 

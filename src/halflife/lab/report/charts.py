@@ -17,7 +17,7 @@ from halflife.lab.surface import BASELINE, Cell, Record
 
 __all__ = ["RmsPoint", "learning_curves", "rms_points", "rms_scatter"]
 
-WIDTH, HEIGHT = 420.0, 300.0
+WIDTH, HEIGHT = 420.0, 340.0
 _DASHES = ("", "7 3", "2 3", "9 3 2 3", "5 5", "1 2", "12 4", "4 2 1 2")
 _GAP = 14.0  # least distance between two labels
 _SETTLED = 1.5  # fraction per step times steps: the squared norm is within 5 % of its balance
@@ -86,7 +86,7 @@ def learning_curves(
         "Learning curves of the best cells: test error in percent over the epochs. "
         + "; ".join(f"{name} ends at {runs[:, -1].mean():.1f}" for _, name, _, runs in curves)
     )
-    return figure(WIDTH, HEIGHT, label, *body, name="curves", most=680)
+    return figure(WIDTH, HEIGHT, label, *body, name="curves", most=520)
 
 
 def rms_points(records: Iterable[Record], meta: Mapping[str, Any]) -> list[RmsPoint]:
@@ -148,7 +148,7 @@ def rms_scatter(points: Sequence[RmsPoint], rules: Sequence[str]) -> str | None:
         body.append(marker(index, at, 12.0, 4.0, fill=rule_colour(index)))
         body.append(text(at + 9, 16, rule))
     label = f"Predicted against measured weight RMS of {len(points)} cells, both logarithmic"
-    return figure(WIDTH, top + side + 44, label, *body, name="rms", most=560)
+    return figure(WIDTH, top + side + 44, label, *body, name="rms", most=520)
 
 
 def _curve_of(cell: Cell, records: Iterable[Record]) -> tuple[np.ndarray, np.ndarray]:

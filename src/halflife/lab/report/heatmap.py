@@ -84,8 +84,8 @@ class _Map:
         mean, out = self.grid.mean, []
         for row, column in np.ndindex(mean.shape):
             box = {
-                "x": self.x[column] - 0.5 * self.cell_width,
-                "y": self.y[row] - 0.5 * CELL,
+                "x": float(self.x[column]) - 0.5 * self.cell_width,
+                "y": float(self.y[row]) - 0.5 * CELL,
                 "width": self.cell_width,
                 "height": CELL,
             }
@@ -93,9 +93,9 @@ class _Map:
                 kind = "diverged" if self.grid.diverged[row, column] else "missing"
                 fill = f"url(#{name}-{kind})"
             else:
-                fill = self.scale.colour(mean[row, column])
+                fill = self.scale.colour(float(mean[row, column]))
             title = tag("title", self._tooltip(row, column))
-            out.append(tag("rect", title, **{k: float(v) for k, v in box.items()}, fill=fill))
+            out.append(tag("rect", title, **box, fill=fill, shape_rendering="crispEdges"))
         return out
 
     def _tooltip(self, row: int, column: int) -> str:
@@ -270,7 +270,17 @@ def _legend(scale: Scale, name: str) -> list[str]:
     for i in range(n):
         x, width = left + (right - left) * i / n, (right - left) / n + 0.4
         fill = ramp(1.0 - (i + 0.5) / n)
-        out.append(tag("rect", x=x, y=20.0, width=width, height=bar, fill=fill))
+        out.append(
+            tag(
+                "rect",
+                x=x,
+                y=20.0,
+                width=width,
+                height=bar,
+                fill=fill,
+                shape_rendering="crispEdges",
+            )
+        )
     for error in scale.ticks():
         x = left + (right - left) * math.log1p(error - scale.best) / math.log1p(scale.span)
         anchor = "start" if x < left + 1 else "end" if x > right - 1 else "middle"

@@ -13,7 +13,16 @@ from halflife.lab.report.charts import RmsPoint
 from halflife.lab.report.numbers import interval, number, percent, scientific, signed, steps
 from halflife.lab.surface import Cell
 
-__all__ = ["caveats", "differences", "half_life_of", "lead", "rms_text", "separability", "what_ran"]
+__all__ = [
+    "caveats",
+    "differences",
+    "half_life_of",
+    "lead",
+    "rms_text",
+    "separability",
+    "slope_text",
+    "what_ran",
+]
 
 
 def lead(analysis: Analysis, meta: Mapping[str, Any]) -> str:
@@ -38,7 +47,7 @@ def lead(analysis: Analysis, meta: Mapping[str, Any]) -> str:
             f"{where}, no optimum was found: the lowest error lies on the border of the grid "
             f"({sides}), at {use}: {error}. Extend the grid there before using it."
         )
-    return f"{where}, use {use}: {error}."
+    return f"{where}, use {use}: {error}. {separability(rule)}"
 
 
 def half_life_of(cell: Cell, meta: Mapping[str, Any]) -> str:
@@ -52,16 +61,22 @@ def half_life_of(cell: Cell, meta: Mapping[str, Any]) -> str:
 
 def separability(rule: RuleAnalysis) -> str:
     """Whether strength and learning rate can be tuned one at a time under this rule."""
-    ridge = rule.ridge
-    slope = ""
+    verdict = {
+        "separable": "can be tuned separately",
+        "coupled": "cannot be tuned separately",
+        "undecided": "may or may not be tunable separately, this landscape cannot tell",
+    }[rule.ridge.verdict]
+    return f"Under this rule decay strength and lr {verdict}: {slope_text(rule)}."
+
+
+def slope_text(rule: RuleAnalysis) -> str:
+    """The ridge slope with its interval, and why it decides nothing where it does not."""
+    ridge, parts = rule.ridge, []
     if ridge.slope is not None:
-        slope = f"slope {signed(ridge.slope)} {interval(ridge.low, ridge.high)}".rstrip()
-        slope += f" from {len(ridge.lrs)} learning rates"
-    if ridge.verdict == "undecided":
-        told = f"it cannot be told whether decay strength and lr can be tuned separately: {slope}"
-        return told + ("; " if slope else "") + ridge.reason + "."
-    can = "can" if ridge.verdict == "separable" else "cannot"
-    return f"decay strength and lr {can} be tuned separately: {slope}."
+        bounds = interval(ridge.low, ridge.high)
+        parts.append(f"slope {signed(ridge.slope)} {bounds}".rstrip())
+        parts[0] += f" from {len(ridge.lrs)} learning rates"
+    return "; ".join([*parts, ridge.reason] if ridge.reason else parts)
 
 
 def differences(analysis: Analysis) -> list[str]:
@@ -138,8 +153,8 @@ def rms_text(points: Sequence[RmsPoint], meta: Mapping[str, Any]) -> list[str]:
             sign = "filled" if settled else "hollow"
             out.append(
                 f"{len(ratios)} cells trained {what} ({sign}): measured over predicted is "
-                f"{number(middle)} in the median, {number(low)} to {number(high)} in the middle "
-                "80 %."
+                f"{number(middle)} in the median, and between {number(low)} and {number(high)} in "
+                "eight cells of ten."
             )
     return out
 
@@ -150,17 +165,18 @@ def _than_none(rule: RuleAnalysis, analysis: Analysis) -> str:
     if none is None or against is None:
         return ""
     text = f" against {percent(none.error, none.standard_error)} without decay"
+    shown = _difference(against, held_out=True)
     if against.clear:
-        return f"{text} (difference {_difference(against)})"
-    return f"{text}, a difference within the noise between seeds ({_difference(against)})"
+        return f"{text} (difference {shown})"
+    return f"{text}, a difference within the noise between seeds ({shown})"
 
 
-def _difference(c: Comparison) -> str:
+def _difference(c: Comparison, *, held_out: bool = False) -> str:
     text = f"{signed(c.difference, 1)} points {interval(c.low, c.high, 1)}".rstrip()
-    if c.held_out is not None:
+    if held_out and c.held_out is not None:
         held = f"{signed(c.held_out, 1)} {interval(c.held_out_low, c.held_out_high, 1)}".rstrip()
-        text += f", held out {held}"
-    return f"{text}, n = {c.seeds}"
+        text += f"; held out {held}; {c.seeds} seeds"
+    return text
 
 
 def _join(parts: Sequence[str]) -> str:
