@@ -1,0 +1,121 @@
+"""`python -m benchmarks`, which `make bench` runs."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import imports, step
+from .shapes import MODELS
+
+BENCHMARKS = ("step", "ensemble", "import")
+
+EPILOG = """\
+how to read it
+  ratio   time over torch's fused AdamW in the same round, median over rounds (10-90 % spread).
+          "the same again" is the reference against itself: a difference smaller than its spread
+          is the machine's, not ours. Below the clip and SGD lines the reference is the line above.
+  share   of the time that torch's fused kernel saves over torch's default for-loop.
+  target  met; within noise: missed, but the 95 % interval of the median reaches it; missed.
+
+examples
+  python -m benchmarks                                   everything, some minutes
+  python -m benchmarks step --models resnet20            half a minute
+  python -m benchmarks step --json before.json           to compare with a later run
+  make bench BENCH_ARGS="step --models gpt2 --rounds 30"
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the benchmarks that the command line names."""
+    options = _parser().parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    chosen = options.benchmark or BENCHMARKS
+    machine = _machine()
+    results: dict[str, Any] = {"machine": machine}
+    print("torch {torch}, Python {python}, {cores} cores, load {load}\n".format(**machine))
+    if "step" in chosen:
+        results["step"] = step.main(options.models, options.rounds)
+    if "ensemble" in chosen and importlib.util.find_spec("benchmarks.ensemble"):
+        results["ensemble"] = importlib.import_module("benchmarks.ensemble").main()
+    if "import" in chosen:
+        results["import"] = imports.main(options.rounds)
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1, default=str), "utf-8")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="What halflife costs, measured against torch in the same run.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "benchmark",
+        nargs="*",
+        choices=BENCHMARKS,
+        help="step: one optimizer step; ensemble: a landscape as one stacked ensemble against one "
+        "model at a time; import: the import. Default: all three.",
+    )
+    parser.add_argument(
+        "--models",
+        type=_models,
+        default=["resnet20", "resnet18", "gpt2"],
+        metavar="NAME,...",
+        help=f"parameter lists for step, of {', '.join(MODELS)}; gpt2 needs 3 GB. "
+        "Default: resnet20,resnet18,gpt2.",
+    )
+    parser.add_argument(
+        "--rounds",
+        type=_positive,
+        help="how often each candidate is measured. Default: "
+        + ", ".join(f"{model} {rounds}" for model, rounds in step.ROUNDS.items())
+        + f", import {imports.ROUNDS}.",
+    )
+    parser.add_argument(
+        "--threads", type=_positive, default=1, help="torch threads of step. Default: 1."
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write all figures to this file too."
+    )
+    return parser
+
+
+def _models(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := [name for name in names if name not in MODELS]:
+        raise argparse.ArgumentTypeError(
+            f"{unknown[0]!r}: unknown model; known are {', '.join(MODELS)}."
+        )
+    return names
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number >= 1.")
+    return int(text)
+
+
+def _machine() -> dict[str, Any]:
+    load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
+    return {
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "load": load,
+    }
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
