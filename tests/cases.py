@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import reference
 import torch
 from torch import Tensor
 
 import halflife
+import reference
 from halflife import (
     Constant,
     Corrected,

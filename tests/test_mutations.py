@@ -10,11 +10,11 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-import cases
 import pytest
+
+import cases
 import test_rules
 from cases import OPTIMIZERS, RULES
-
 from halflife import Constant, Corrected, Decoupled, Independent, L2Regularization, Proximal, Stable
 from halflife.effective_rate import AdamRate, SGDRate
 
@@ -93,6 +93,6 @@ def test_mean_per_group_is_caught(monkeypatch: pytest.MonkeyPatch, optimizer: An
 
 
 def test_schedules_really_change() -> None:
-    """At a constant lr several rules coincide, so a constant schedule here would blind the suite."""
+    """At a constant lr several rules coincide: such a schedule would blind the suite."""
     for name, lrs in cases.schedules().items():
         assert max(lrs) > 2 * min(lrs), name

@@ -1,4 +1,4 @@
-"""Every rule, on every optimizer and implementation, under a changing lr, against its definition."""
+"""Every rule on every optimizer and implementation, under a changing lr, from its definition."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import itertools
 import math
 from typing import Any
 
-import cases
 import numpy as np
 import pytest
-import reference
 import torch
-from cases import IMPLEMENTATIONS, OPTIMIZERS, PEAK, RULES, STEPS, OptimizerCase, RuleCase
 
+import cases
+import reference
+from cases import IMPLEMENTATIONS, OPTIMIZERS, PEAK, RULES, STEPS, OptimizerCase, RuleCase
 from halflife import DecayRule, Proximal
 from halflife.decay import Step, as_rule, rule_names
 

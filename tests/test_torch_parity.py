@@ -7,11 +7,11 @@ import math
 import warnings
 from typing import Any
 
-import cases
 import pytest
 import torch
 from torch.testing._internal.common_optimizers import OptimizerErrorEnum, optim_db
 
+import cases
 import halflife
 
 TWINS = {

@@ -9,6 +9,8 @@ in units a person can reason about.
 """
 
 from . import schedules as schedules
+from .attach import attach as attach
+from .attach import decayed as decayed
 from .clip import clip_grad_norm_ as clip_grad_norm_
 from .decay import Constant as Constant
 from .decay import Corrected as Corrected
@@ -19,8 +21,6 @@ from .decay import L2Regularization as L2Regularization
 from .decay import Proximal as Proximal
 from .decay import Stable as Stable
 from .decayed import Decayed as Decayed
-from .decayed import attach as attach
-from .decayed import decayed as decayed
 from .describe import describe as describe
 from .optim import SGD as SGD
 from .optim import Adam as Adam

@@ -19,14 +19,13 @@ one rule object drives one model, a sharded model, or a stacked ensemble of mode
 from __future__ import annotations
 
 import difflib
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
+
+from .step import Scalar, Step
 
 __all__ = [
     "Constant",
@@ -36,88 +35,12 @@ __all__ = [
     "Independent",
     "L2Regularization",
     "Proximal",
+    "Scalar",
     "Stable",
     "Step",
     "as_rule",
     "rule_names",
 ]
-
-Scalar: TypeAlias = "float | Tensor"
-
-# Schedulers reach the peak by floating-point recurrences: torch's cosine comes back to
-# peak * (1 + 1e-14), a product of warm-up factors to somewhat more.
-_PEAK_ROUNDING = 1e-9
-
-
-class Step:
-    """What a rule may know about one parameter group at one step (read-only).
-
-    Args:
-        lr: learning rate of this step.
-        peak_lr: the schedule's highest learning rate; ``lr / peak_lr`` is the schedule multiplier.
-        weight_decay: the rule's coefficient, in the rule's own unit.
-        effective_rate: called when a rule asks for it; see :mod:`halflife.effective_rate`.
-        label: names the group in error messages.
-
-    Example:
-        >>> step = Step(lr=1e-3, peak_lr=2e-3, weight_decay=0.1)
-        >>> Decoupled().fraction(step), Independent().fraction(step)
-        (0.0001, 0.05)
-    """
-
-    __slots__ = ("_effective_rate", "_label", "_peak_lr", "lr", "weight_decay")
-
-    def __init__(
-        self,
-        lr: Scalar,
-        peak_lr: Scalar | None = None,
-        weight_decay: Scalar = 0.0,
-        effective_rate: Callable[[], Scalar] | None = None,
-        label: str = "the parameter group",
-    ) -> None:
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self._peak_lr = peak_lr
-        self._effective_rate = effective_rate
-        self._label = label
-
-    @property
-    def peak_lr(self) -> Scalar:
-        """The schedule's highest learning rate.
-
-        Raises:
-            ValueError: if it is unknown or not positive, or if ``lr`` is above it.
-        """
-        peak, lr = self._peak_lr, self.lr
-        if isinstance(peak, Tensor) or (peak is not None and isinstance(lr, Tensor)):
-            return peak  # comparing device scalars would synchronise with the host
-        if peak is None or not 0.0 < peak < math.inf:
-            raise ValueError(
-                f"peak_lr={peak} of {self._label}: this rule divides by the schedule's highest lr, "
-                "which must be positive and finite; pass peak_lr= to the optimizer (or in the "
-                "group), as an optimizer built at lr=0 for a warm-up needs."
-            )
-        if lr > peak * (1.0 + _PEAK_ROUNDING):
-            raise ValueError(
-                f"lr={lr} of {self._label} is above its peak_lr={peak}: this rule needs the "
-                f"schedule's highest lr; pass peak_lr= to the optimizer (OneCycleLR's max_lr, the "
-                "end of a warm-up), or set it in the group when you raise the schedule."
-            )
-        return peak
-
-    @property
-    def effective_rate(self) -> Scalar:
-        """The base optimizer's own step scale (Adam: 1/sqrt(mean v)), computed when asked.
-
-        Raises:
-            ValueError: if the base optimizer declares none.
-        """
-        if self._effective_rate is None:
-            raise ValueError(
-                f"effective_rate of {self._label}: this rule needs an optimizer that declares its "
-                "effective rate (SGD, Adam, AMSGrad, AdamW do); choose another rule or optimizer."
-            )
-        return self._effective_rate()
 
 
 class DecayRule(ABC):
@@ -404,8 +327,7 @@ def as_rule(rule: DecayRule | str | dict[str, Any]) -> DecayRule:
     if not isinstance(rule, dict) or "name" not in rule:
         hint = f"; write {rule.__name__}()" if isinstance(rule, type) else ""
         raise TypeError(
-            f"decay={rule!r}: must be a DecayRule, one of the names {rule_names()}, or "
-            f"None{hint}."
+            f"decay={rule!r}: must be a DecayRule, one of the names {rule_names()}, or None{hint}."
         )
     name, values = rule["name"], {k: v for k, v in rule.items() if k != "name"}
     if name not in DecayRule._registry:
@@ -414,10 +336,7 @@ def as_rule(rule: DecayRule | str | dict[str, Any]) -> DecayRule:
             f"decay={name!r}: unknown rule{f', did you mean {near[0]!r}' if near else ''}; the "
             f"known ones are {', '.join(rule_names())} (a rule of your own must be imported first)."
         )
-    nested = {k: as_rule(v) if isinstance(v, dict) and "name" in v else v for k, v in values.items()}
+    nested = {
+        k: as_rule(v) if isinstance(v, dict) and "name" in v else v for k, v in values.items()
+    }
     return DecayRule._registry[name](**nested)
-
-
-def is_tensor(*values: Scalar) -> bool:
-    """Whether any of the scalars is a tensor, which must not be compared on the host."""
-    return any(isinstance(value, torch.Tensor) for value in values)

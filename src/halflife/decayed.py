@@ -10,21 +10,20 @@ these scalars into the parameter groups for the duration of the native step and 
 own back. Where the native step cannot take the decay (SGD, scalars that are tensors, ``s = 0``),
 the weights are multiplied by ``a`` first and the native step runs without decay.
 
-    class AdamW(Decayed, torch.optim.AdamW): default_rule = Decoupled()     a declaration
-    decayed(torch.optim.NAdam)(params, lr=1e-3, decay="corrected")          any class
-    attach(optimizer, "corrected")                                          any instance
+    class AdamW(Decayed, torch.optim.AdamW):
+        default_rule = Decoupled()
+
+`halflife.attach` makes such a class of any optimizer, and converts instances.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 import warnings
-import weakref
 from collections.abc import Callable
 from itertools import chain
-from typing import Any, ClassVar, NamedTuple, TypeVar, cast
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -36,14 +35,12 @@ from .effective_rate import SUM_KEY, EffectiveRate, effective_rate_of
 from .settings import check_fraction, check_keywords, clamps, group_settings
 from .strength import Strength
 
-__all__ = ["Decayed", "attach", "decayed"]
+__all__ = ["Decayed", "native_rule"]
 
 # Optimizers of torch whose weight_decay is L2 and that have no switch: rules that remove a
 # fraction multiply the weights themselves. (Adam, NAdam and RAdam carry the switch in the group.)
 _NATIVE_L2 = (SGD, ASGD, Adadelta, Adagrad, Adamax, RMSprop)
 _SWITCH = "decoupled_weight_decay"
-
-OptimizerT = TypeVar("OptimizerT", bound=Optimizer)
 
 
 class _Call(NamedTuple):
@@ -348,114 +345,6 @@ def native_rule(cls: type[Optimizer], group: dict[str, Any]) -> DecayRule | None
     if _SWITCH in group:
         return Decoupled() if group[_SWITCH] else L2Regularization()
     return L2Regularization() if issubclass(cls, _NATIVE_L2) else None
-
-
-def decayed(base: type[Optimizer]) -> type[Decayed]:
-    """The class of ``base`` with an explicit decay rule.
-
-    It takes the same arguments, and ``decay`` and ``peak_lr``.
-    Without ``decay`` an instance is the native optimizer. The class is made once per base, and
-    it and its instances can be pickled.
-
-    Args:
-        base: a ``torch.optim.Optimizer`` subclass.
-
-    Raises:
-        TypeError: if ``base`` is no optimizer class.
-
-    Example:
-        >>> RAdam = decayed(torch.optim.RAdam)
-        >>> weight = torch.ones(2, requires_grad=True)
-        >>> optimizer = RAdam([weight], weight_decay=0.1, decay="corrected")
-        >>> optimizer.param_groups[0]["decay"]
-        Corrected()
-    """
-    if not (isinstance(base, type) and issubclass(base, Optimizer)):
-        raise TypeError(
-            f"decayed({base!r}): must be a class derived from torch.optim.Optimizer; for an "
-            "instance use attach(optimizer, rule)."
-        )
-    return base if issubclass(base, Decayed) else _decayed(base)  # type: ignore[arg-type]
-
-
-@functools.cache
-def _decayed(base: type[Optimizer]) -> type[Decayed]:
-    # Pickle finds a class by module and qualified name; __getattr__ below resolves this one.
-    key = f"decayed[{base.__module__}:{base.__qualname__}]".replace(".", "/")
-    body = {"__module__": __name__, "__qualname__": key, "__doc__": base.__doc__}
-    return type(base.__name__, (Decayed, base), body)
-
-
-def __getattr__(name: str) -> Any:
-    if name.startswith("decayed[") and name.endswith("]"):
-        module, _, path = name[len("decayed[") : -1].replace("/", ".").partition(":")
-        base = functools.reduce(getattr, path.split("."), importlib.import_module(module))
-        return decayed(cast("type[Optimizer]", base))
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def attach(
-    optimizer: OptimizerT, rule: DecayRule | str, *, peak_lr: float | None = None
-) -> OptimizerT:
-    """Give an existing optimizer a decay rule, in place; its state and hooks stay.
-
-    Args:
-        optimizer: any ``torch.optim.Optimizer``; its ``weight_decay`` becomes the rule's
-            coefficient, in the rule's unit.
-        rule: the rule, or its name.
-        peak_lr: the schedule's highest lr. Default: each group's current lr, which is the peak
-            only before a warm-up or decay has changed it.
-
-    Returns:
-        The same optimizer.
-
-    Raises:
-        ValueError: if a group's values do not fit the rule; nothing has changed then.
-        RuntimeError: if something unknown has replaced the optimizer's ``step``.
-
-    Example:
-        >>> w = torch.ones(1, requires_grad=True)
-        >>> optimizer = attach(torch.optim.AdamW([w], lr=0.1, weight_decay=0.5), "independent")
-        >>> w.grad = torch.zeros(1)
-        >>> optimizer.step()
-        >>> w.item()
-        0.5
-    """
-    cls, rule = decayed(type(optimizer)), as_rule(rule)
-    replaced = vars(optimizer).get("step")
-    if replaced is not None and not getattr(replaced, "_wrapped_by_lr_sched", False):
-        raise RuntimeError(
-            f"attach: {replaced!r} has replaced step of this {type(optimizer).__name__} and would "
-            "go on calling the old one; attach the rule first."
-        )
-    own = {"decay": rule} if peak_lr is None else {"decay": rule, "peak_lr": peak_lr}
-    settings = [
-        group_settings(cls, {**group, **own}, f"parameter group {index}")
-        for index, group in enumerate(optimizer.param_groups)
-    ]
-    optimizer.__class__ = cls  # type: ignore[assignment]
-    optimizer.defaults.update({"peak_lr": peak_lr, "decay": rule})
-    optimizer.defaults.setdefault("weight_decay", 0.0)
-    for group, values in zip(optimizer.param_groups, settings, strict=True):
-        group.update(values)
-    optimizer._patch_step_function()
-    if replaced is not None:
-        _count_steps_for_scheduler(optimizer)
-    return optimizer
-
-
-def _count_steps_for_scheduler(optimizer: Optimizer) -> None:
-    """Put back what a scheduler wraps around ``step``: a note that it has been called."""
-    reference, step = weakref.ref(optimizer), type(optimizer).step
-
-    @functools.wraps(step)
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        live = reference()
-        live._opt_called = True  # type: ignore[union-attr]
-        return step(live, *args, **kwargs)  # type: ignore[arg-type]
-
-    counted._wrapped_by_lr_sched = True  # type: ignore[attr-defined]
-    optimizer.step = counted  # type: ignore[method-assign]
 
 
 def _supports_fused(params: list[Tensor]) -> bool:

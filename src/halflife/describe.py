@@ -16,9 +16,9 @@ from typing import Any
 
 from torch.optim import Optimizer
 
+from .base import base_of
 from .decay import DecayRule, L2Regularization, Step
 from .decayed import Decayed, native_rule
-from .strength import base_of
 from .theory import equilibrium
 
 __all__ = ["Description", "GroupDescription", "describe"]

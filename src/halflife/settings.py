@@ -15,8 +15,15 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
+from .base import base_of
 from .decay import DecayRule, Scalar, Stable, Step, as_rule
-from .strength import Strength, base_of
+from .strength import Strength
+
+_REMEDIES = {
+    "lr": "use maximize=True to ascend",
+    "peak_lr": "pass the schedule's highest lr",
+    "weight_decay": "0 turns the decay off",
+}
 
 __all__ = ["check_fraction", "check_keywords", "clamps", "group_settings"]
 
@@ -114,6 +121,5 @@ def _require_number(name: str, value: Scalar, label: str) -> None:
         )
     if not 0.0 <= value < math.inf:
         raise ValueError(
-            f"{name}={value} of {label}: must be a finite number >= 0; "
-            + ("use maximize=True to ascend." if name == "lr" else "0 turns the decay off.")
+            f"{name}={value} of {label}: must be a finite number >= 0; {_REMEDIES[name]}."
         )

@@ -15,7 +15,7 @@ from halflife.decay import DecayRule
 from halflife.lab.tasks import Data, Task, generator
 from halflife.optim import SGD, Adam
 from halflife.schedules import Curve, constant, cosine, linear, warmup
-from halflife.strength import Base, base_of
+from halflife.base import Base, base_of
 
 __all__ = ["OPTIMIZERS", "SCHEDULES", "Member", "Training"]
 

@@ -4,10 +4,11 @@ If updates point in random directions, ``w <- (1 - d) w - lr u`` settles where w
 is what updates add. With ``a = 1 - d``, momentum ``b`` and updates of RMS ``U`` per entry,
 
     RMS(w)      = lr U sqrt( (1 + a b) / ((1 - a^2)(1 - a b)) )      ~ lr U' / sqrt(2 d)
-    rotation    = sqrt( (1 - a^2)(1 - b^2) ) / (1 + a b)             ~ sqrt( 2 d (1-b)/(1+b) )
+    sin(angle)  = sqrt( (1 - a^2)(1 - b^2) ) / (1 + a b)             ~ sqrt( 2 d (1-b)/(1+b) )
     cos(w, u)   = - b sqrt( (1 - a^2) / ((1 + a b)(1 - a b)) )
 
-The exact forms are those of Wen et al. (Hyperball, 2026), the approximations Kosson et al. 2023.
+The exact forms are those of Wen et al. (Hyperball, 2026), the approximations Kosson et al. 2023;
+their rotation is the sine of the angle between successive weights, ours the angle.
 For Adam ``U = sqrt((1 - b)/(1 + b))``, so that ``RMS(w) ~ sqrt(lr / (2 weight_decay))``. A network
 that learns is no random walk: these are predictions to compare measurements with.
 """
@@ -67,7 +68,8 @@ def rotation(fraction: float, momentum: float) -> float:
         0.014142
     """
     a = 1.0 - fraction
-    return math.sqrt(fraction * (1.0 + a) * (1.0 - momentum**2)) / (1.0 + a * momentum)
+    sine = math.sqrt(fraction * (1.0 + a) * (1.0 - momentum**2)) / (1.0 + a * momentum)
+    return math.asin(sine)
 
 
 def cosine(fraction: float, momentum: float) -> float:
