@@ -32,6 +32,11 @@ from halflife.settings import check_fraction, clamps
 
 __all__ = ["Ensemble", "train_ensemble", "train_one"]
 
+# Vector kernels round the last elements of a tensor, those that fill no vector, a little differently
+# (without fused multiply-add). In stacks of a multiple of this many members every element fills
+# one, so that a member's result does not depend on its company: bit for bit, as resuming needs.
+_LANES = 16
+
 # Members evaluated at a time: the activations of a whole test set are large.
 _EVALUATED_AT_ONCE = 8
 
@@ -49,7 +54,8 @@ def train_ensemble(training: Training, members: Sequence[Member]) -> list[Outcom
     Raises:
         ValueError: if the seeds differ, or a rule would remove a whole weight in one step.
     """
-    return train(training, Ensemble(training, members))
+    padding = [members[-1]] * (-len(members) % _LANES)
+    return train(training, Ensemble(training, [*members, *padding]))[: len(members)]
 
 
 def train_one(training: Training, member: Member) -> Outcome:
@@ -186,7 +192,7 @@ class _Segment(NamedTuple):
             return  # its fraction depends on the gradients, and is clamped
         for lr, weight_decay in zip(self.peak_lr.tolist(), self.weight_decay.tolist(), strict=True):
             step = Step(lr, lr, weight_decay)
-            check_fraction(self.rule, self.rule.fraction(step), step, f"the member at lr={lr}")
+            check_fraction(self.rule, self.rule.fraction(step), step, "a member of the ensemble")
 
     def at(self, multiplier: float, effective_rate: object) -> Step:
         """What the rule may know at this multiple of the peak lr."""

@@ -28,7 +28,7 @@ from halflife.lab.workers import Workers
 
 __all__ = ["CHUNK", "Landscape", "run_landscape"]
 
-# Members of one ensemble. More take no less time each; fewer, more often recorded, take longer.
+# Members of one ensemble: more take no less time each, and fewer are recorded more often.
 CHUNK = 64
 
 _HIGHEST_LR = 1.0
@@ -266,15 +266,12 @@ class _Grid:
         }
 
 
-def _chunks(
-    missing: list[tuple[Cell, Member]],
-) -> Iterator[list[tuple[Cell, Member]]]:
-    """Chunks of one seed, whose members share their batches; about equal in size."""
+def _chunks(missing: list[tuple[Cell, Member]]) -> Iterator[list[tuple[Cell, Member]]]:
+    """Chunks of one seed, whose members share their batches."""
     for _, same in groupby(missing, key=lambda cell: cell[1].seed):
         cells = list(same)
-        count = -(-len(cells) // CHUNK)
-        for i in range(count):
-            yield cells[i * len(cells) // count : (i + 1) * len(cells) // count]
+        for start in range(0, len(cells), CHUNK):
+            yield cells[start : start + CHUNK]
 
 
 def _versions() -> Mapping[str, str]:
