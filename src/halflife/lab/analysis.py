@@ -33,7 +33,7 @@ class RuleAnalysis:
         against_none: the best cell against the best one without decay.
         ridge: best weight decay against the learning rate.
         area_cells: complete cells within one point of the best.
-        area_share: their share of all cells of the grid.
+        area_share: their share of all cells of the grid, those never planned aside.
         seed_noise: standard deviation between seeds in points, pooled over these cells.
         missing: runs not in the ledger.
         diverged: cells with a diverged run.
@@ -118,7 +118,7 @@ def _analyse_rule(surface: Surface, none: Surface | None) -> RuleAnalysis:
         against_none=compare(surface, none) if none else None,
         ridge=_ridge(surface, decays),
         area_cells=int(near.sum()),
-        area_share=float(near.sum() / max(near.size, 1)),
+        area_share=float(near.sum() / max((~surface.omitted).sum(), 1)),
         seed_noise=_pooled_deviation(surface.errors[near]),
         missing=surface.missing,
         diverged=int(surface.diverged.sum()),

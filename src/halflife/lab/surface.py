@@ -68,6 +68,7 @@ class Surface:
         seeds: seeds of the grid, in the order of the last axis.
         errors: test error in percent, NaN where missing or diverged; shape (R, C, seeds).
         diverged: cells with a diverged run; shape (R, C).
+        omitted: cells never planned, since a step would remove whole weights; shape (R, C).
         fractions: share removed per step, mean over seeds, NaN where undefined; shape (R, C).
     """
 
@@ -78,6 +79,7 @@ class Surface:
     seeds: tuple[int, ...]
     errors: FloatArray
     diverged: BoolArray
+    omitted: BoolArray
     fractions: FloatArray
 
     @property
@@ -94,7 +96,8 @@ class Surface:
     @property
     def missing(self) -> int:
         """Runs the grid has room for and the ledger does not hold, diverged cells aside."""
-        return int((~np.isfinite(self.errors) & ~self.diverged[..., None]).sum())
+        room = ~(self.diverged | self.omitted)
+        return int((~np.isfinite(self.errors) & room[..., None]).sum())
 
     def cell(self, row: int, column: int) -> Cell:
         """The complete cell at an index."""
@@ -144,8 +147,21 @@ def surface(records: Iterable[Record], meta: Mapping[str, Any], rule: str) -> Su
         seeds=seeds,
         errors=errors,
         diverged=diverged,
+        omitted=_omitted(errors, diverged, np.outer(lrs, coefficients), meta, rule),
         fractions=mean_over_seeds(fractions, np.isfinite(fractions).sum(-1) > 0),
     )
+
+
+def _omitted(
+    errors: FloatArray, diverged: BoolArray, size: FloatArray, meta: Mapping[str, Any], rule: str
+) -> BoolArray:
+    """The empty cells of largest lr times weight decay, as many as the plan left out."""
+    count = int(meta.get("omitted", {}).get(rule, 0))
+    empty = ~np.isfinite(errors).any(-1) & ~diverged
+    order = np.argsort(np.where(empty, -size, np.inf), axis=None)
+    omitted = np.zeros(empty.size, dtype=bool)
+    omitted[order[:count]] = True
+    return omitted.reshape(empty.shape) & empty
 
 
 def mean_over_seeds(values: FloatArray, where: BoolArray) -> FloatArray:

@@ -20,7 +20,7 @@ __all__ = ["RmsPoint", "learning_curves", "rms_points", "rms_scatter"]
 WIDTH, HEIGHT = 420.0, 340.0
 _DASHES = ("", "7 3", "2 3", "9 3 2 3", "5 5", "1 2", "12 4", "4 2 1 2")
 _GAP = 14.0  # least distance between two labels
-_SETTLED = 1.5  # fraction per step times steps: the squared norm is within 5 % of its balance
+_SETTLED = 1.5  # fraction per step times steps: 5 % of the start's mean square is left
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class RmsPoint:
         rule: the rule's name.
         predicted: what the theory says, in units of the weights.
         measured: what training ended with.
-        settled: whether the run was long enough to reach the balance at its peak lr.
+        settled: whether decay at the peak lr had the time to remove the initial weights.
     """
 
     rule: str

@@ -23,8 +23,9 @@ from halflife.theory.equilibrium import half_life
 __all__ = ["Scale", "heat_map", "landscape_picture", "legend"]
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM, CELL = 380.0, 52.0, 10.0, 52.0, 40.0, 22.0
-LEGEND_HEIGHT = 118.0
+LEGEND_HEIGHT = 146.0
 _LABEL_WIDTH = 42.0
+_KINDS = {"missing": "not finished", "diverged": "diverged", "omitted": "removes whole weights"}
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class _Map:
                 "height": CELL,
             }
             if math.isnan(mean[row, column]):
-                kind = "diverged" if self.grid.diverged[row, column] else "missing"
+                kind = self._kind(row, column)
                 fill = f"url(#{name}-{kind})"
             else:
                 fill = self.scale.colour(float(mean[row, column]))
@@ -107,7 +108,13 @@ class _Map:
         if not math.isnan(grid.mean[row, column]):
             cell = grid.cell(row, column)
             return f"{place}: {percent(cell.error, cell.standard_error)} ({cell.seeds} seeds)"
-        return f"{place}: {'diverged' if grid.diverged[row, column] else 'not finished'}"
+        return f"{place}: {_KINDS[self._kind(row, column)]}"
+
+    def _kind(self, row: int, column: int) -> str:
+        """Why a cell has no mean."""
+        if self.grid.diverged[row, column]:
+            return "diverged"
+        return "omitted" if self.grid.omitted[row, column] else "missing"
 
     def axes(self) -> list[str]:
         """Tick labels on three sides, and their titles."""
@@ -302,13 +309,12 @@ def _signs(name: str, left: float, y: float) -> list[str]:
         tag("circle", cx=second + 11, cy=y, r=3.4, fill="#fff", stroke="#111", stroke_width=1.4),
         text(second + 32, y + 4, "ridge"),
     ]
-    x = third
-    for kind in ("missing", "diverged"):
-        box = {"x": x - 2, "y": y - 9, "width": 26, "height": 18}
+    places = {"missing": (third, y), "diverged": (left, y + 28.0), "omitted": (second, y + 28.0)}
+    for kind, (x, row) in places.items():
+        box = {"x": x - 2, "y": row - 9, "width": 26, "height": 18}
         out.append(tag("rect", **box, fill=f"url(#{name}-{kind})"))
-        out.append(text(x + 32, y + 4, {"missing": "not finished"}.get(kind, kind)))
-        x, y = left, y + 28.0
-    y -= 28.0
+        out.append(text(x + 32, row + 4, _KINDS[kind]))
+    y, second = y + 56.0, left
     out += [
         tag("rect", x=second - 2, y=y - 9, width=26, height=18, fill=ramp(0.6)),
         path([(second, y), (second + 22, y)], class_="casing", stroke_width=2.4, opacity=0.55),
@@ -327,11 +333,13 @@ def _patterns(name: str) -> str:
     size = {"width": 6, "height": 6, "patternUnits": "userSpaceOnUse"}
     ground = tag("rect", width=6, height=6, class_="empty")
     stroke = tag("path", d="M-1 7L7 -1M-1 1L1 -1M5 7L7 5", class_="hatch")
+    dots = tag("circle", cx=3, cy=3, r=0.9, class_="dot")
     cross = tag("path", d="M0 0L6 6M6 0L0 6", class_="hatch")
     return tag(
         "defs",
         tag("pattern", ground, stroke, id=f"{name}-missing", **size),
         tag("pattern", ground, cross, id=f"{name}-diverged", **size),
+        tag("pattern", ground, dots, id=f"{name}-omitted", **size),
     )
 
 

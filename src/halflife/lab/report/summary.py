@@ -124,6 +124,13 @@ def caveats(analysis: Analysis, meta: Mapping[str, Any]) -> list[str]:
             f"The ledger is incomplete: {sum(missing.values())} runs are missing ({_join(parts)}). "
             "Cells with fewer seeds than the others are left out of every figure below."
         )
+    omitted = {r.rule: int(r.surface.omitted.sum()) for r in analysis.rules}
+    if any(omitted.values()):
+        parts = [f"{n} of {rule}" for rule, n in omitted.items() if n]
+        out.append(
+            "Cells left out because one step would remove whole weights (a fraction of 1 or "
+            f"more): {_join(parts)}."
+        )
     diverged = {r.rule: r.diverged for r in everything if r.diverged}
     if diverged:
         parts = [f"{n} of {rule}" for rule, n in diverged.items()]
@@ -146,13 +153,13 @@ def what_ran(analysis: Analysis, meta: Mapping[str, Any]) -> str:
 def rms_text(points: Sequence[RmsPoint], meta: Mapping[str, Any]) -> list[str]:
     """What the prediction assumes, and how far off it was."""
     out = [f"The prediction assumes: {meta['prediction']}."] if meta.get("prediction") else []
-    for settled, what in ((True, "long enough to settle"), (False, "too short to settle")):
-        ratios = [p.measured / p.predicted for p in points if p.settled is settled]
+    for settled, what in ((True, "is forgotten"), (False, "still shows")):
+        ratios = [p.measured / p.predicted for p in points if p.settled == settled]
         if ratios:
             low, middle, high = np.quantile(ratios, [0.1, 0.5, 0.9])
             sign = "filled" if settled else "hollow"
             out.append(
-                f"{len(ratios)} cells trained {what} ({sign}): measured over predicted is "
+                f"{len(ratios)} cells whose start {what} ({sign}): measured over predicted is "
                 f"{number(middle)} in the median, and between {number(low)} and {number(high)} in "
                 "eight cells of ten."
             )
@@ -172,6 +179,8 @@ def _than_none(rule: RuleAnalysis, analysis: Analysis) -> str:
 
 
 def _difference(c: Comparison, *, held_out: bool = False) -> str:
+    if c.difference == c.standard_error == 0.0:
+        return "identical runs"  # the same update under two names, as Decoupled and Independent
     text = f"{signed(c.difference, 1)} points {interval(c.low, c.high, 1)}".rstrip()
     if held_out and c.held_out is not None:
         held = f"{signed(c.held_out, 1)} {interval(c.held_out_low, c.held_out_high, 1)}".rstrip()

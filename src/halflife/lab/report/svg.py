@@ -18,6 +18,7 @@ STYLE = """
 .figure .frame { stroke: var(--soft); stroke-width: 1; fill: none; }
 .figure .hatch { stroke: var(--soft); stroke-width: 1; fill: none; }
 .figure .empty { fill: var(--page); }
+.figure .dot { fill: var(--soft); }
 .figure .casing { stroke: #111; fill: none; stroke-linejoin: round; }
 .figure .bright { stroke: #fff; fill: none; stroke-linejoin: round; }
 .figure .halo { fill: #fff; stroke: #111; stroke-width: 3px; stroke-linejoin: round; }
