@@ -212,7 +212,18 @@ def test_a_best_cell_on_the_border_is_no_optimum():
     assert "use lr" not in report.numbers["lead"]
     assert "highest weight decay" in report.html
     assert "(border)" in report.html
-    assert "stroke-dasharray" in report.html
+    stopped = [
+        {"rule": "decoupled", "axis": "lr", "side": "high", "reason": "4 extensions, the limit"}
+    ]
+    assert "grew no further: 4 ext" in build(records, {**plan, "unresolved": stopped}).html
+    assert "not allowed to grow" in build(records, {**plan, "extend": False}).html
+
+
+def test_two_names_of_one_update_are_identical_runs(plan, records):
+    twin = [dict(r, rule="independent") for r in records if r["rule"] == "decoupled"]
+    others = [r for r in records if r["rule"] != "independent"]
+    text = " ".join(summary.differences(analyse(others + twin, {**plan, "coefficients": {}})))
+    assert "identical runs" in text
 
 
 def test_extensions_are_told(plan, records):

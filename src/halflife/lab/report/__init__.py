@@ -159,7 +159,7 @@ def _row(rule: RuleAnalysis, meta: Mapping[str, Any]) -> list[str]:
     if against:
         gain = f"{signed(against.difference, 1)} {interval(against.low, against.high, 1)}"
     if ridge.slope is not None and not is_baseline:
-        slope = f"{signed(ridge.slope)} {interval(ridge.low, ridge.high)}"
+        slope = f"{signed(ridge.slope)} {interval(ridge.low, ridge.high) or '(no interval)'}"
     return [
         name,
         scientific(best.lr),

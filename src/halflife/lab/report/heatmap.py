@@ -351,7 +351,8 @@ def _slope(rule: RuleAnalysis) -> str:
     ridge = rule.ridge
     if ridge.slope is None:
         return "no ridge slope"
-    return f"ridge slope {signed(ridge.slope)} {interval(ridge.low, ridge.high)}".rstrip()
+    bounds = interval(ridge.low, ridge.high) or "(no interval)"
+    return f"ridge slope {signed(ridge.slope)} {bounds}"
 
 
 def _description(rule: RuleAnalysis) -> str:

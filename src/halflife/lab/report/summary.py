@@ -73,9 +73,8 @@ def slope_text(rule: RuleAnalysis) -> str:
     """The ridge slope with its interval, and why it decides nothing where it does not."""
     ridge, parts = rule.ridge, []
     if ridge.slope is not None:
-        bounds = interval(ridge.low, ridge.high)
-        parts.append(f"slope {signed(ridge.slope)} {bounds}".rstrip())
-        parts[0] += f" from {len(ridge.lrs)} learning rates"
+        bounds = interval(ridge.low, ridge.high) or "without an interval,"
+        parts.append(f"slope {signed(ridge.slope)} {bounds} from {len(ridge.lrs)} learning rates")
     return "; ".join([*parts, ridge.reason] if ridge.reason else parts)
 
 
@@ -112,9 +111,17 @@ def caveats(analysis: Analysis, meta: Mapping[str, Any]) -> list[str]:
     for rule in analysis.rules:
         if rule.border:
             sides = " and ".join(rule.border)
+            stops = [u for u in meta.get("unresolved") or [] if u["rule"] == rule.rule]
+            why = (
+                f"; the grid grew no further: {_join([u['reason'] for u in stops])}"
+                if stops
+                else ""
+            )
+            if meta.get("extend") is False:
+                why = ", and the grid was not allowed to grow"
             out.append(
                 f"The best cell of {rule.rule} lies on the border of the grid ({sides}): it is no "
-                "optimum."
+                f"optimum{why}."
             )
     everything = [*analysis.rules, *([analysis.baseline] if analysis.baseline else [])]
     missing = {r.rule: r.missing for r in everything if r.missing}
@@ -152,7 +159,10 @@ def what_ran(analysis: Analysis, meta: Mapping[str, Any]) -> str:
 
 def rms_text(points: Sequence[RmsPoint], meta: Mapping[str, Any]) -> list[str]:
     """What the prediction assumes, and how far off it was."""
-    out = [f"The prediction assumes: {meta['prediction']}."] if meta.get("prediction") else []
+    out = [f"The prediction: {meta['prediction']}."] if meta.get("prediction") else []
+    without = [rule for rule in meta.get("rules", []) if all(p.rule != rule for p in points)]
+    if without:
+        out.append(f"No prediction is made for {_join(without)}.")
     for settled, what in ((True, "is forgotten"), (False, "still shows")):
         ratios = [p.measured / p.predicted for p in points if p.settled == settled]
         if ratios:
