@@ -33,4 +33,9 @@ def mlp(widths: Sequence[int], *, batch_norm: bool = False) -> nn.Sequential:
             layers.append(nn.BatchNorm1d(outputs, affine=False, momentum=1.0))
         layers.append(nn.ReLU())
     layers.append(nn.Linear(widths[-2], widths[-1]))
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
     return nn.Sequential(*layers)

@@ -7,8 +7,11 @@ the command line.
 
 The built-in tasks are made so that decay matters within seconds. On scikit-learn's digits a
 network soon memorises everything and errs on 1 to 3 % of the test set whatever the decay. With
-400 training images of which 20 % have a wrong label, memorising costs: these two numbers were
-chosen so that the best decay beats no decay by several standard errors, and stay fixed since.
+400 training images of which 20 % have a wrong label, memorising costs. Noise of 10 to 40 %, 200 to
+800 images, 15 to 60 epochs and two initialisations were tried; with these and He's initialisation
+the best Decoupled cell on Adam beat the best cell without decay by 1.6 points (standard error 0.3,
+six seeds) without batch norm and by 2.9 (0.5) with it, at errors around 8 % that saturate nothing.
+A test repeats the comparison on other seeds.
 """
 
 from __future__ import annotations
@@ -120,7 +123,7 @@ class Digits:
         )
 
     def model(self) -> nn.Module:
-        """An MLP with torch's default initialisation."""
+        """An MLP with He's initialisation."""
         return mlp([64, 64, 64, 10], batch_norm=self.batch_norm)
 
     def data(self, seed: int) -> Data:
