@@ -87,7 +87,8 @@ def differences(analysis: Analysis) -> list[str]:
         names = _join([f"{c.worse} ({_difference(c)})" for c in within])
         out.append(
             f"The best cell of {within[0].better} cannot be told from those of {names}: the "
-            "difference is within the noise between seeds. Do not rank these rules by this table."
+            "difference is within the noise between seeds, or within what choosing the lowest of "
+            "many cells brings by luck. Do not rank these rules by this landscape."
         )
     if clear:
         names = _join([f"{c.worse} ({_difference(c)})" for c in clear])
