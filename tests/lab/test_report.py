@@ -15,7 +15,7 @@ from halflife.lab.analysis import analyse
 from halflife.lab.ledger import Ledger
 from halflife.lab.report import build, charts, summary, write
 from halflife.lab.report.colour import contrast, ramp, rule_colour
-from halflife.lab.report.heatmap import Scale
+from halflife.lab.report.legend import Scale
 from halflife.lab.report.svg import STYLE, LogAxis
 
 RULES = ("l2", "decoupled", "independent", "stable")

@@ -25,12 +25,14 @@ one seed do, still do; rows and seeds are resampled at once, and the rows that c
 anew each time. A plain bootstrap over three seeds would be too narrow by a factor sqrt(2/3).
 
 On 3,600 synthetic landscapes (fine and coarse grids, narrow and wide valleys, noise of 0.4 to 1.2
-points, independent or shared by neighbours) the interval held the true slope in 90 to 97 % of the
-cases with two seeds, 93 to 98 % with three or five; no "separable" or "coupled" was wrong.
+points, independent or shared by neighbours; 300 of each kind) the interval held the true slope in
+92 to 97 % of a kind with two seeds and in 95 to 98 % with three or five. One verdict in 3,600 was
+wrong; a quarter (five seeds, narrow valley) to three quarters (two, wide) stayed undecided.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -48,7 +50,7 @@ CAP = 1.5  # errors count up to this multiple of the lowest
 LEAST_ROWS = 3
 CONFIDENCE = 0.95
 _REDRAWS = 2000
-_LEAST_REDRAWN = 0.8  # share of the redrawn landscapes that must still have a ridge
+_LEAST_REDRAWN = 0.6  # share of the redrawn landscapes that must still have a ridge
 
 
 @dataclass(frozen=True)
@@ -224,7 +226,8 @@ def _interval(
     normal = rng.standard_normal((_REDRAWS, len(y), residuals.shape[-1]))
     redrawn = mean + np.einsum("brs,rcs->brc", normal, residuals)
     bottoms, lowest, bounded = valley_bottoms(redrawn, x, valid)
-    slopes = _line(y, bottoms, _close(lowest, noise) & bounded)[0]
+    close = _close(lowest, math.sqrt(2.0) * noise)  # a redrawn landscape has the noise twice
+    slopes = _line(y, bottoms, close & bounded)[0]
     slopes = slopes[np.isfinite(slopes)]
     if len(slopes) < _LEAST_REDRAWN * _REDRAWS:
         lost = 1.0 - len(slopes) / _REDRAWS

@@ -21,7 +21,7 @@ from markupsafe import Markup
 
 from halflife.lab.analysis import Analysis, RuleAnalysis, analyse
 from halflife.lab.ledger import Ledger
-from halflife.lab.report import charts, heatmap, summary, svg
+from halflife.lab.report import charts, heatmap, legend, summary, svg
 from halflife.lab.report.numbers import interval, number, percent, scientific, signed, steps
 from halflife.lab.ridge import SEPARABLE
 from halflife.lab.surface import Record
@@ -91,7 +91,7 @@ def build(records: Sequence[Record], meta: Mapping[str, Any]) -> Report:
         meta: what was to be run.
     """
     analysis = analyse(records, meta)
-    scale = heatmap.Scale.of(analysis)
+    scale = legend.Scale.of(analysis)
     points = charts.rms_points(records, meta)
     names = [rule.rule for rule in analysis.rules]
     page = _template().render(
@@ -105,7 +105,7 @@ def build(records: Sequence[Record], meta: Mapping[str, Any]) -> Report:
         ],
         differences=summary.differences(analysis),
         caveats=summary.caveats(analysis, meta),
-        legend=Markup(heatmap.legend(scale, "legend")),
+        legend=Markup(legend.legend(scale, "legend")),
         maps=[
             Markup(heatmap.heat_map(rule, meta, scale, f"map-{index}"))
             for index, rule in enumerate(analysis.rules)

@@ -8,62 +8,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from halflife.lab.analysis import Analysis, RuleAnalysis
-from halflife.lab.report.colour import ramp
+from halflife.lab.report.legend import HEIGHT as LEGEND_HEIGHT
+from halflife.lab.report.legend import KINDS, WIDTH, Scale, legend_parts, patterns
 from halflife.lab.report.numbers import interval, number, percent, scientific, signed, steps
 from halflife.lab.report.svg import decades, figure, path, standalone, tag, text
 from halflife.lab.ridge import FloatArray
 from halflife.theory.equilibrium import half_life
 
-__all__ = ["Scale", "heat_map", "landscape_picture", "legend"]
+__all__ = ["heat_map", "landscape_picture"]
 
-WIDTH, LEFT, RIGHT, TOP, BOTTOM, CELL = 380.0, 52.0, 10.0, 52.0, 40.0, 22.0
-LEGEND_HEIGHT = 146.0
+LEFT, RIGHT, TOP, BOTTOM, CELL = 52.0, 10.0, 52.0, 40.0, 22.0
 _LABEL_WIDTH = 42.0
-_KINDS = {"missing": "not finished", "diverged": "diverged", "omitted": "removes whole weights"}
-
-
-@dataclass(frozen=True)
-class Scale:
-    """Error to colour: logarithmic in the points above the best, light is good.
-
-    Attributes:
-        best: lowest mean error of all rules, percent.
-        worst: highest.
-    """
-
-    best: float
-    worst: float
-
-    @classmethod
-    def of(cls, analysis: Analysis) -> Scale:
-        """One scale for all rules of an analysis."""
-        means = [rule.surface.mean.ravel() for rule in analysis.rules]
-        errors = np.concatenate([np.array([]), *means])
-        errors = errors[np.isfinite(errors)]
-        if not len(errors):
-            return cls(0.0, 1.0)
-        return cls(float(errors.min()), max(float(errors.max()), float(errors.min()) + 1.0))
-
-    def colour(self, error: float) -> str:
-        """Colour of an error."""
-        share = math.log1p(max(error - self.best, 0.0)) / math.log1p(self.worst - self.best)
-        return ramp(1.0 - share)
-
-    def ticks(self) -> list[float]:
-        """Errors to name on the scale: the best, some in between, the worst."""
-        inner = [self.best + more for more in (1.0, 3.0, 10.0, 30.0)]
-        return [self.best, *(e for e in inner if e < self.best + 0.6 * self.span), self.worst]
-
-    @property
-    def span(self) -> float:
-        """From best to worst, in points."""
-        return self.worst - self.best
 
 
 class _Map:
@@ -108,7 +68,7 @@ class _Map:
         if not math.isnan(grid.mean[row, column]):
             cell = grid.cell(row, column)
             return f"{place}: {percent(cell.error, cell.standard_error)} ({cell.seeds} seeds)"
-        return f"{place}: {_KINDS[self._kind(row, column)]}"
+        return f"{place}: {KINDS[self._kind(row, column)]}"
 
     def _kind(self, row: int, column: int) -> str:
         """Why a cell has no mean."""
@@ -221,7 +181,7 @@ class _Map:
         """All layers, bottom to top."""
         frame = {"x": LEFT, "y": TOP, "width": WIDTH - LEFT - RIGHT, "height": self.bottom - TOP}
         return [
-            _patterns(name),
+            patterns(name),
             *self.cells(name),
             tag("rect", **frame, class_="frame"),
             text(LEFT, 14, self.rule.rule, class_="title"),
@@ -246,12 +206,6 @@ def heat_map(rule: RuleAnalysis, meta: Mapping[str, Any], scale: Scale, name: st
     return figure(WIDTH, drawing.height, _description(rule), *drawing.draw(name), name=name)
 
 
-def legend(scale: Scale, name: str) -> str:
-    """The colour scale and the signs, as SVG."""
-    label = "Colour scale of the test error, and the signs used in the heat maps"
-    return figure(WIDTH, LEGEND_HEIGHT, label, *_legend(scale, name), name=name)
-
-
 def landscape_picture(analysis: Analysis, meta: Mapping[str, Any]) -> str:
     """The heat maps of all rules as one SVG file."""
     scale = Scale.of(analysis)
@@ -265,82 +219,9 @@ def landscape_picture(analysis: Analysis, meta: Mapping[str, Any]) -> str:
         body.append(tag("g", *inner, transform=f"translate({x:g} {y:g})"))
     y = top + height * math.ceil(len(maps) / columns)
     x = 8.0 + 0.5 * WIDTH * (columns - 1)
-    body.append(tag("g", *_legend(scale, "key"), transform=f"translate({x:g} {y:g})"))
+    body.append(tag("g", *legend_parts(scale, "key"), transform=f"translate({x:g} {y:g})"))
     label = f"{_heading(meta)}. " + " ".join(_description(m.rule) for m in maps)
     return standalone(WIDTH * columns + 16.0, y + LEGEND_HEIGHT, label, *body)
-
-
-def _legend(scale: Scale, name: str) -> list[str]:
-    left, right, bar = 16.0, WIDTH - 16.0, 12.0
-    out = [text(left, 12, "test error, percent (light is better)", class_="soft"), _patterns(name)]
-    n = 64
-    for i in range(n):
-        x, width = left + (right - left) * i / n, (right - left) / n + 0.4
-        fill = ramp(1.0 - (i + 0.5) / n)
-        out.append(
-            tag(
-                "rect",
-                x=x,
-                y=20.0,
-                width=width,
-                height=bar,
-                fill=fill,
-                shape_rendering="crispEdges",
-            )
-        )
-    for error in scale.ticks():
-        x = left + (right - left) * math.log1p(error - scale.best) / math.log1p(scale.span)
-        anchor = "start" if x < left + 1 else "end" if x > right - 1 else "middle"
-        out.append(path([(x, 20.0 + bar), (x, 24.0 + bar)], class_="frame"))
-        out.append(text(x, 37 + bar, f"{error:.1f}", text_anchor=anchor))
-    return out + _signs(name, left, 70.0)
-
-
-def _signs(name: str, left: float, y: float) -> list[str]:
-    second, third = left + 128.0, left + 252.0
-    out = [
-        tag("rect", x=left - 2, y=y - 9, width=26, height=18, fill=ramp(0.6)),
-        tag("circle", cx=left + 11, cy=y, r=6.0, class_="casing", stroke_width=4.5),
-        tag("circle", cx=left + 11, cy=y, r=6.0, class_="bright", stroke_width=2.2),
-        text(left + 32, y + 4, "best cell"),
-        tag("rect", x=second - 2, y=y - 9, width=26, height=18, fill=ramp(0.6)),
-        path([(second, y), (second + 22, y)], class_="casing", stroke_width=5.0),
-        path([(second, y), (second + 22, y)], class_="bright", stroke_width=2.4),
-        tag("circle", cx=second + 11, cy=y, r=3.4, fill="#fff", stroke="#111", stroke_width=1.4),
-        text(second + 32, y + 4, "ridge"),
-    ]
-    places = {"missing": (third, y), "diverged": (left, y + 28.0), "omitted": (second, y + 28.0)}
-    for kind, (x, row) in places.items():
-        box = {"x": x - 2, "y": row - 9, "width": 26, "height": 18}
-        out.append(tag("rect", **box, fill=f"url(#{name}-{kind})"))
-        out.append(text(x + 32, row + 4, _KINDS[kind]))
-    y, second = y + 56.0, left
-    out += [
-        tag("rect", x=second - 2, y=y - 9, width=26, height=18, fill=ramp(0.6)),
-        path([(second, y), (second + 22, y)], class_="casing", stroke_width=2.4, opacity=0.55),
-        path(
-            [(second, y), (second + 22, y)],
-            class_="bright",
-            stroke_width=1.2,
-            stroke_dasharray="4 3",
-        ),
-        text(second + 32, y + 4, "equal half-life at each lr (steps)"),
-    ]
-    return out
-
-
-def _patterns(name: str) -> str:
-    size = {"width": 6, "height": 6, "patternUnits": "userSpaceOnUse"}
-    ground = tag("rect", width=6, height=6, class_="empty")
-    stroke = tag("path", d="M-1 7L7 -1M-1 1L1 -1M5 7L7 5", class_="hatch")
-    dots = tag("circle", cx=3, cy=3, r=0.9, class_="dot")
-    cross = tag("path", d="M0 0L6 6M6 0L0 6", class_="hatch")
-    return tag(
-        "defs",
-        tag("pattern", ground, stroke, id=f"{name}-missing", **size),
-        tag("pattern", ground, cross, id=f"{name}-diverged", **size),
-        tag("pattern", ground, dots, id=f"{name}-omitted", **size),
-    )
 
 
 def _heading(meta: Mapping[str, Any]) -> str:
