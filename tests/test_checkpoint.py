@@ -1,20 +1,21 @@
-"""torch.distributed.checkpoint: its initialisation moves nothing, its resume equals not stopping."""
+"""torch.distributed.checkpoint: its initialisation moves nothing, its resume is bitwise."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import cases
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
-from cases import OPTIMIZERS, RULES, OptimizerCase, RuleCase
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_optimizer_state_dict,
     set_optimizer_state_dict,
 )
+
+import cases
+from cases import OPTIMIZERS, RULES, OptimizerCase, RuleCase
 
 by_id: Any = {"ids": lambda case: case.id}
 CHOSEN = [OPTIMIZERS[1], OPTIMIZERS[4], OPTIMIZERS[5]]

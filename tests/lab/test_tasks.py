@@ -124,22 +124,21 @@ def test_bad_training(change, message):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "without", "decayed"),
-    # Best cells of 9 x 9 landscapes over seeds 0 to 2: lr of the one without decay, then lr and
-    # weight decay of Decoupled on Adam. Judged here on seeds that had no part in the choice.
-    [("digits", 3.16e-3, (4.2e-2, 2.4)), ("digits-bn", 1.33e-3, (1.33e-3, 13.0))],
+    ("name", "lr", "weight_decay"),
+    # Best cells of 9 x 9 landscapes of Decoupled on Adam over other seeds; those without decay had
+    # their best at one of two learning rates.
+    [("digits", 3.16e-3, 1.78), ("digits-bn", 1.33e-3, 13.0)],
 )
-def test_decay_matters_and_nothing_saturates(name, without, decayed):
+def test_decay_matters_and_nothing_saturates(name, lr, weight_decay):
     task = find_task(name)
     training = Training(task, "adam", task.epochs, task.batch_size, task.schedule)
     errors = []
     for seed in range(100, 108):
-        members = [
-            Member(Decoupled(), without, 0.0, seed),
-            Member(Decoupled(), *decayed, seed),
-        ]
+        members = [Member(Decoupled(), each, 0.0, seed) for each in (1.33e-3, 3.16e-3)]
+        members.append(Member(Decoupled(), lr, weight_decay, seed))
         errors.append([outcome.test_error for outcome in train_ensemble(training, members)])
-    none, best = torch.tensor(errors, dtype=torch.float64).T
-    gain = none - best
-    assert gain.mean() > 2 * gain.std() / len(gain) ** 0.5
-    assert best.min() > 3.0  # what is left to err on
+    *without, decayed = torch.tensor(errors, dtype=torch.float64).T
+    none = min(without, key=torch.mean)
+    standard_error = ((none.var() + decayed.var()) / len(errors)).sqrt()
+    assert none.mean() - decayed.mean() > 2 * standard_error
+    assert decayed.min() > 3.0  # there is something left to err on
