@@ -45,8 +45,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Weight decay, measured: which learning rate and which decay, under which decay rule.",
 )
-_console = Console()
-_errors = Console(stderr=True)
+_console = Console(emoji=False)
+_errors = Console(stderr=True, emoji=False)
 
 _WHAT, _GRID, _RUN = "What is trained", "The grid", "The run"
 

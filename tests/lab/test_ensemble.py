@@ -139,7 +139,7 @@ def test_stable_is_clamped_at_the_whole_weight():
     assert worst_difference(ensemble, 0, single.model) < 1e-12
 
 
-# --- what is recorded ------------------------------------------------------------------------------
+# --- what is recorded ----------------------------------------------------------------------------
 
 
 def test_fraction_is_the_rules_at_the_peak():

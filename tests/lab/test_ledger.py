@@ -94,7 +94,7 @@ def test_a_database_url_holds_it_instead(tmp_path):
     assert (tmp_path / "out" / "ledger.url").stat().st_mode & 0o077 == 0
 
 
-# --- interrupted and damaged ------------------------------------------------------------------------
+# --- interrupted and damaged ---------------------------------------------------------------------
 
 
 def test_a_line_torn_anywhere_is_set_aside_and_nothing_else_lost(tmp_path):
@@ -169,7 +169,7 @@ def test_killed_writers_lose_and_repeat_nothing(tmp_path):
     assert Ledger(tmp_path).records() == [record(n) for n in range(400)]
 
 
-# --- one writer, one configuration ------------------------------------------------------------------
+# --- one writer, one configuration ---------------------------------------------------------------
 
 
 def test_a_second_writer_is_refused_and_a_reader_is_not(tmp_path):

@@ -81,7 +81,7 @@ def test_evaluation_uses_the_statistics_of_the_full_training_set():
     torch.testing.assert_close(error, 100 * wrong)
 
 
-# --- bad input -------------------------------------------------------------------------------------
+# --- bad input -----------------------------------------------------------------------------------
 
 
 def test_unknown_task_names_the_nearest():
@@ -119,7 +119,7 @@ def test_bad_training(change, message):
         Training(find_task("digits"), **{**settings, **change})
 
 
-# --- the point of the tasks ------------------------------------------------------------------------
+# --- the point of the tasks ----------------------------------------------------------------------
 
 
 @pytest.mark.slow

@@ -32,9 +32,10 @@ from halflife.settings import check_fraction, clamps
 
 __all__ = ["Ensemble", "train_ensemble", "train_one"]
 
-# Vector kernels round the last elements of a tensor, those that fill no vector, a little differently
-# (without fused multiply-add). In stacks of a multiple of this many members every element fills
-# one, so that a member's result does not depend on its company: bit for bit, as resuming needs.
+# Vector kernels round the last elements of a tensor, those that fill no vector, a little
+# differently (without fused multiply-add). In stacks of a multiple of this many members every
+# element is in a full vector, so that a member's result does not depend on its company: bit for
+# bit, as resuming needs.
 _LANES = 16
 
 # Members evaluated at a time: the activations of a whole test set are large.

@@ -21,7 +21,7 @@ import torch
 from halflife.decay import DecayRule, Decoupled, as_rule
 from halflife.lab.axes import L2_ON_ADAM, Axis, Currency
 from halflife.lab.ensemble import train_ensemble
-from halflife.lab.ledger import Cell, Ledger
+from halflife.lab.ledger import Cell, Ledger, cell_of
 from halflife.lab.surface import BASELINE, surface
 from halflife.lab.training import Member, Training
 from halflife.lab.workers import Workers
@@ -198,7 +198,9 @@ class _Grid:
         """Extend the grid where the best cell of a rule is on its border; False if nowhere."""
         self.unresolved = []
         before = len(self.extensions)
-        records, meta = self.ledger.records(), self.meta()
+        meta, planned = self.meta(), {cell for cell, _ in self.cells()}
+        # A resumed ledger may know more than the grid, which grows as it did the first time.
+        records = [r for r in self.ledger.records() if cell_of(r) in planned]
         for name in self.landscape.rules:
             grid = surface(records, meta, name)
             best = grid.best_index()

@@ -32,7 +32,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
 from optuna.trial import TrialState, create_trial
 
-__all__ = ["Cell", "FileLock", "Ledger", "LedgerError"]
+__all__ = ["Cell", "FileLock", "Ledger", "LedgerError", "cell_of"]
 
 # Rule ("none" for the baseline), lr, strength, seed.
 Cell = tuple[str, float, float, int]
@@ -82,7 +82,7 @@ class Ledger:
             except BaseException:
                 self.close()
                 raise
-            self._records = {_cell(r): r for r in map(_from_trial, self._finished())}
+            self._records = {cell_of(r): r for r in map(_from_trial, self._finished())}
 
     def _open(self, storage: str | None, writing: bool) -> optuna.Study:
         pointer = self.directory / "ledger.url"
@@ -168,7 +168,7 @@ class Ledger:
                     user_attrs={k: _storable(v) for k, v in record.items() if k not in names},
                 )
             )
-        self._records[_cell(record)] = dict(record)
+        self._records[cell_of(record)] = dict(record)
 
     def set_meta(self, meta: Mapping[str, Any]) -> None:
         """Replace what is known of the landscape as a whole.
@@ -282,7 +282,8 @@ def _is_operation(line: bytes) -> bool:
         return False
 
 
-def _cell(record: Mapping[str, Any]) -> Cell:
+def cell_of(record: Mapping[str, Any]) -> Cell:
+    """The cell that a record is of."""
     return record["rule"], record["lr"], record["strength"], record["seed"]
 
 
