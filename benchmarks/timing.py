@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import random
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from time import perf_counter
 
 import numpy as np
@@ -42,7 +43,7 @@ def paired(
                 for call in candidates[name]:
                     call()
                     ticks.append(perf_counter())
-                times[name].append([b - a for a, b in zip(ticks, ticks[1:], strict=False)])
+                times[name].append([b - a for a, b in pairwise(ticks)])
             gc.collect()
     finally:
         if enabled:

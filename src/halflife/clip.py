@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from .effective_rate import HandedSquares
+from .decayed import Decayed
+from .effective_rate import AdamRate, HandedSquares
 from .reduction import WholeModel, like, plus
 
 __all__ = ["clip_grad_norm_"]
@@ -30,12 +32,12 @@ def clip_grad_norm_(
     call serve the next ``step()`` as long as nobody writes to the gradients in between.
 
     Args:
-        optimizer: any optimizer; only a `halflife.Decayed` one makes use of the norms.
+        optimizer: any optimizer; those whose rules read Adam's effective rate use the norms.
         max_norm: the bound, in units of the gradient; ``inf`` only measures.
         error_if_nonfinite: raise if the norm is infinite or NaN, before anything is scaled.
 
     Returns:
-        The norm before clipping, shape ``[]``.
+        The norm before clipping, shape ``[]``, in float64 where the device has it.
 
     Raises:
         ValueError: if ``max_norm`` is negative or NaN.
@@ -55,29 +57,33 @@ def clip_grad_norm_(
             f"max_norm={max_norm}: must be a number >= 0; pass math.inf to measure only."
         )
     reduction = WholeModel()
-    grads = [
-        [p.grad for p in group["params"] if p.grad is not None] for group in optimizer.param_groups
-    ]
-    squares = [reduction.squares(group) if group else None for group in grads]
-    present = [terms for terms in squares if terms is not None]
+    present = {
+        index: grads
+        for index, group in enumerate(optimizer.param_groups)
+        if (grads := [p.grad for p in group["params"] if p.grad is not None])
+    }
     if not present:
-        return torch.zeros(())
-    norm = torch.as_tensor(functools.reduce(plus, map(reduction.total, present))).sqrt()
-    if error_if_nonfinite and not torch.isfinite(norm):
+        return torch.zeros((), dtype=torch.float64)
+    squares = {index: reduction.squares(grads) for index, grads in present.items()}
+    total = functools.reduce(plus, map(reduction.total, squares.values()))
+    on_host = not isinstance(total, Tensor)
+    norm: Any = math.sqrt(total) if on_host else total.sqrt()
+    if error_if_nonfinite and not math.isfinite(norm):
         raise RuntimeError(
-            f"clip_grad_norm_: the gradient norm is {norm.item()}, so it cannot be scaled to "
+            f"clip_grad_norm_: the gradient norm is {float(norm)}, so it cannot be scaled to "
             f"max_norm={max_norm}; look for the first non-finite loss, or lower the lr."
         )
-    # On the host the comparison is free, and most steps clip nothing.
-    if math.isfinite(max_norm) and not (norm.is_cpu and norm <= max_norm):
-        scale = (max_norm / (norm + 1e-6)).clamp(max=1.0)
-        for group in grads:
-            if group:
-                torch._foreach_mul_(group, scale.to(group[0].device))
-        squares = [None if s is None else s * like(s, scale) ** 2 for s in squares]
-    optimizer._handed_squares = {  # type: ignore[attr-defined]
-        index: HandedSquares(group, terms)
-        for index, (group, terms) in enumerate(zip(grads, squares, strict=True))
-        if terms is not None
-    }
-    return norm
+    scale = max_norm / (norm + 1e-6)
+    if math.isinf(max_norm) or (on_host and scale >= 1.0):  # on a device, to look is to wait
+        scale = 1.0
+    else:
+        scale = scale if on_host else scale.clamp(max=1.0)
+        for grads in present.values():
+            torch._foreach_mul_(grads, scale if on_host else scale.to(grads[0].device))
+    rate = optimizer._rates() if isinstance(optimizer, Decayed) else None
+    if isinstance(rate, AdamRate) and (not on_host or math.isfinite(norm)):
+        rate.handed = {
+            index: HandedSquares(grads, squares[index] * like(squares[index], scale) ** 2)
+            for index, grads in present.items()
+        }
+    return torch.as_tensor(norm, dtype=torch.float64) if on_host else norm

@@ -85,6 +85,7 @@ class AdamRate:
         self._sums: dict[int, _GroupSums] = {}
         self._value: Scalar | None = None
         self.last: Scalar | None = None
+        self.handed: dict[int, HandedSquares] = {}  # by group, for the next step only
 
     def of(self, group: dict[str, Any]) -> Scalar:
         """The rate of this step, the same for every group; computed once per step."""
@@ -106,10 +107,9 @@ class AdamRate:
                 sums.commit(state, skipped)
             self.last = self._value
         self._value = None
+        self.handed = {}  # it holds on to the gradients
 
-    @torch.no_grad()
     def _compute(self) -> Scalar:
-        handed = vars(self._optimizer).pop("_handed_squares", {})
         totals: list[Any] = []
         count = 0
         for index, group in enumerate(self._optimizer.param_groups):
@@ -121,7 +121,7 @@ class AdamRate:
                 terms = self._maximum_terms(group, params)
                 count += self._reduction.numel(params)
             else:
-                squares = self._squares(params, handed.get(index))
+                squares = self._squares(index, params)
                 sums = self._sums_of(index, params)
                 terms = sums.advance(squares, _number(group["betas"][1]))
                 count += sums.numel
@@ -136,8 +136,9 @@ class AdamRate:
             self._sums[index] = sums
         return sums
 
-    def _squares(self, params: list[Tensor], handed: Any) -> Terms:
+    def _squares(self, index: int, params: list[Tensor]) -> Terms:
         grads: list[Any] = [p.grad for p in params]
+        handed = self.handed.get(index)
         if handed is not None and handed.still_describes(grads):
             squares = handed.squares
         else:
@@ -186,13 +187,15 @@ class _GroupSums:
         steps = _steps_like(self._stack, known)
         on_host = self._stack.is_cpu and not torch.compiler.is_compiling()
         self._sums: Terms = self._stack.numpy() if on_host else self._stack
-        self._steps: Terms = steps.numpy() if on_host else steps
+        # On the host one number stands for all where, as usual, all have taken the same steps.
+        uniform = on_host and bool((steps == steps[0]).all())
+        self._steps: Any = float(steps.flatten()[0]) if uniform else like(self._sums, steps)
         self._next = self._sums
 
     def advance(self, squares: Terms, beta2: float) -> Terms:
         """Bias-corrected sums of v_hat at the coming step; nothing is kept before `commit`."""
         squares = like(self._sums, squares)
-        self._next = self._sums + (squares - self._sums) * (1.0 - beta2)
+        self._next = self._sums * beta2 + squares * (1.0 - beta2)
         return self._next / (1.0 - beta2 ** (self._steps + 1.0))
 
     def commit(self, state: Any, skipped: Tensor | None) -> None:

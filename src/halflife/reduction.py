@@ -18,14 +18,11 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from torch import Tensor
-from torch._utils import _flatten_dense_tensors
 
 __all__ = ["PerMember", "Terms", "WholeModel", "like", "plus", "real"]
 
 Terms: TypeAlias = "Tensor | np.ndarray[Any, np.dtype[np.float64]]"
 
-# Below this size a BLAS call costs more than its arithmetic, and tensors share one.
-_SMALL = 4096
 _BLAS = {torch.float32, torch.float64}
 
 
@@ -42,9 +39,15 @@ class WholeModel:
 
     def squares(self, tensors: list[Tensor]) -> Terms:
         """Sum of squares of each tensor, shape ``[len(tensors)]``."""
-        if all([t.is_cpu for t in tensors]) and {t.dtype for t in tensors} <= _BLAS:
-            return _squares_on_host(tensors)
-        return _gather([_square(real(t)) for t in tensors])
+        # On the CPU a dot product is faster than torch's norms, and its blocked sum more accurate;
+        # NumPy's costs least to call. Memory order: channels-last gradients are not copied.
+        squares = []
+        for t in tensors:
+            if not t.is_cpu or t.dtype not in _BLAS or t.requires_grad:
+                return _gather([_square(real(t)) for t in tensors])
+            flat = t.numpy().ravel("K")
+            squares.append(flat.dot(flat))
+        return np.array(squares, np.float64)
 
     def sums(self, tensors: list[Tensor]) -> Tensor:
         """Sum of each tensor, shape ``[len(tensors)]``."""
@@ -100,32 +103,6 @@ def plus(a: Any, b: Any) -> Any:
     return a + like(a, b)
 
 
-def _squares_on_host(tensors: list[Tensor]) -> Terms:
-    # On the CPU a dot product is faster than torch's norms, and its blocked sum more accurate.
-    sizes = [t.numel() for t in tensors]
-    values = np.zeros(len(sizes))
-    small = [i for i, size in enumerate(sizes) if 0 < size <= _SMALL]
-    if small:
-        flat = _flatten_dense_tensors([tensors[i] for i in small]).detach().numpy()
-        starts = np.cumsum([0] + [sizes[i] for i in small[:-1]])
-        values[small] = np.add.reduceat(np.square(flat, dtype=np.float64), starts)
-    # Backwards, so that the tensors which the step reads first are the last to pass the cache.
-    for i in range(len(sizes) - 1, -1, -1):
-        if sizes[i] > _SMALL:
-            whole = _flat(tensors[i])
-            values[i] = torch.dot(whole, whole).item()
-    return values
-
-
-def _flat(tensor: Tensor) -> Tensor:
-    """A 1-d view in memory order where one exists (channels-last gradients), else a copy."""
-    if tensor.is_contiguous():
-        return tensor.view(-1)
-    if tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
-        return tensor.permute(0, 2, 3, 1).view(-1)
-    return tensor.reshape(-1)
-
-
 def _square(tensor: Tensor) -> Tensor:
     dtype = torch.promote_types(tensor.dtype, torch.float32)
     return torch.linalg.vector_norm(tensor, dtype=dtype).square()
@@ -139,4 +116,5 @@ def _gather(terms: list[Tensor]) -> Tensor:
     device = terms[0].device
     if any(term.device != device for term in terms):  # a model spread over several devices
         terms = [term.to(device, non_blocking=True) for term in terms]
-    return torch.stack(terms).to(_wide(terms[0]))
+    # What a rule reads is a number: no gradient flows through it, nor is its graph kept.
+    return torch.stack(terms).detach().to(_wide(terms[0]))
