@@ -25,7 +25,7 @@ from halflife.settings import clamps
 
 __all__ = ["Outcome", "Single", "Trainee", "train"]
 
-_CURVE_ROWS = 500  # of the test set; all of it takes longer than the training
+_CURVE_ROWS = 300  # of the test set; all of it would take longer than the training
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Outcome:
         fraction: removed per step at the peak lr. Where it depends on the gradients (Stable): the
             sum over the run divided by that of the schedule's multipliers. None where the rule
             has none (L2), or for a `Single`, whose optimizer does not tell.
-        curve: lists ``step``, ``train_loss`` and ``test_error``, the last over the first 500 rows
+        curve: lists ``step``, ``train_loss`` and ``test_error``, the last over the first 300 rows
             of the test set.
         diverged: whether a loss or a weight is not finite.
         seconds: wall time, an equal share of the ensemble's.
