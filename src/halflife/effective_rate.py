@@ -83,6 +83,7 @@ class AdamRate:
         self._optimizer = optimizer
         self._reduction = reduction or WholeModel()
         self._sums: dict[int, _GroupSums] = {}
+        self._advanced: list[_GroupSums] = []  # those that the step about to be taken moves on
         self._value: Scalar | None = None
         self.last: Scalar | None = None
         self.handed: dict[int, HandedSquares] = {}  # by group, for the next step only
@@ -103,10 +104,11 @@ class AdamRate:
                 entries.pop(SUM_KEY, None)
         elif taken and self._value is not None:
             skipped = getattr(self._optimizer, "found_inf", None)
-            for sums in self._sums.values():
+            for sums in self._advanced:
                 sums.commit(state, skipped)
             self.last = self._value
         self._value = None
+        self._advanced = []
         self.handed = {}  # it holds on to the gradients
 
     def _compute(self) -> Scalar:
@@ -124,6 +126,7 @@ class AdamRate:
                 squares = self._squares(index, params)
                 sums = self._sums_of(index, params)
                 terms = sums.advance(squares, _number(group["betas"][1]))
+                self._advanced.append(sums)
                 count += sums.numel
             totals.append(self._reduction.total(terms))
         return _inverse_root(functools.reduce(plus, totals) / count) if count else 0.0

@@ -75,11 +75,15 @@ class PerMember(WholeModel):
 
     def squares(self, tensors: list[Tensor]) -> Tensor:
         """Sum of squares of each tensor and member."""
-        return _gather([t.flatten(1).square().sum(1, dtype=_wide(t)) for t in tensors])
+        return _gather([_by_member(t).square().sum(1, dtype=_wide(t)) for t in tensors])
 
     def sums(self, tensors: list[Tensor]) -> Tensor:
         """Sum of each tensor and member."""
-        return _gather([t.flatten(1).sum(1, dtype=_wide(t)) for t in tensors])
+        return _gather([_by_member(t).sum(1, dtype=_wide(t)) for t in tensors])
+
+    def total(self, terms: Terms) -> Tensor:
+        """Sum over the tensors of each member, shape ``[members]``."""
+        return torch.as_tensor(terms).sum(0)
 
     def numel(self, tensors: list[Tensor]) -> int:
         """Number of elements of one member."""
@@ -101,6 +105,11 @@ def like(terms: Terms, other: Terms) -> Terms:
 def plus(a: Any, b: Any) -> Any:
     """Sum of two totals, which may live on two devices."""
     return a + like(a, b)
+
+
+def _by_member(tensor: Tensor) -> Tensor:
+    """Shape ``[members, elements of one]``; a member's parameter may be a scalar."""
+    return real(tensor).reshape(tensor.shape[0], tensor[0].numel() * (1 + tensor.is_complex()))
 
 
 def _square(tensor: Tensor) -> Tensor:

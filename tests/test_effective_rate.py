@@ -1,0 +1,221 @@
+"""The effective rate, against its definition computed from torch's own state."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import cases
+import halflife
+from halflife.effective_rate import SUM_KEY, AdamRate, SGDRate, effective_rate_of
+from halflife.reduction import PerMember
+
+LR = 0.01
+BETAS = [(0.9, 0.999), (0.8, 0.95), (0.5, 0.7)]
+
+
+def definition(optimizer: torch.optim.Optimizer) -> float:
+    """(mean of v_hat over all elements with a gradient, of all groups)^(-1/2), from the state."""
+    total, count = 0.0, 0
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            state = optimizer.state[p]
+            second = state["max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"]
+            second = torch.view_as_real(second) if second.is_complex() else second
+            correction = 1 - group["betas"][1] ** float(state["step"])
+            total += float(second.double().sum()) / correction
+            count += second.numel()
+    return (total / count) ** -0.5
+
+
+def stable(params: Any, **arguments: Any) -> Any:
+    settings = {"lr": LR, "weight_decay": 1e-3, "decay": "stable", **arguments}
+    return halflife.Adam(params, **settings)
+
+
+def groups_of(params: list[Tensor]) -> list[dict[str, Any]]:
+    """Three groups with betas of their own."""
+    split = [params[:2], params[2:3], params[3:]]
+    return [{"params": part, "betas": betas} for part, betas in zip(split, BETAS, strict=True)]
+
+
+PATTERNS = {
+    "every gradient": lambda t, i: True,
+    "one misses every other": lambda t, i: i != 2 or t % 2 == 0,
+    "one joins late": lambda t, i: i != 1 or t >= 4,
+    "one stops": lambda t, i: i != 0 or t < 4,
+    "a whole group pauses": lambda t, i: i != 3 or t not in (2, 3, 4),
+    "none for a while": lambda t, i: t not in (3, 4),
+}
+
+
+@pytest.mark.parametrize("amsgrad", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_adam_rate_is_the_mean_over_the_whole_model(
+    pattern: str, dtype: torch.dtype, amsgrad: bool
+) -> None:
+    params = cases.make_params(dtype=dtype)
+    optimizer = stable(groups_of(params), amsgrad=amsgrad)
+    for t, row in enumerate(cases.make_gradients(10, missing=False)):
+        cases.set_gradients(
+            params, [g if PATTERNS[pattern](t, i) else None for i, g in enumerate(row)]
+        )
+        optimizer.step()
+        if all(p.grad is None for p in params):
+            assert optimizer.last_effective_rate == 0.0
+        else:
+            expected = pytest.approx(
+                definition(optimizer), rel=1e-12 if dtype == torch.float64 else 2e-6
+            )
+            assert optimizer.last_effective_rate == expected
+
+
+@pytest.mark.parametrize("amsgrad", [False, True])
+def test_complex_parameters_count_as_two_reals(amsgrad: bool) -> None:
+    params = [torch.nn.Parameter(torch.randn(3, 2, dtype=torch.complex128))]
+    params.append(torch.nn.Parameter(torch.randn(4, dtype=torch.float64)))
+    optimizer = stable(params, amsgrad=amsgrad)
+    for _ in range(4):
+        for p in params:
+            p.grad = torch.randn_like(p)
+        optimizer.step()
+        assert optimizer.last_effective_rate == pytest.approx(definition(optimizer), rel=1e-12)
+
+
+@pytest.mark.parametrize(("dtype", "rel"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
+def test_sums_are_rebuilt_from_a_torch_checkpoint(dtype: torch.dtype, rel: float) -> None:
+    params, twins = cases.make_params(dtype=dtype), cases.make_params(dtype=dtype)
+    theirs = torch.optim.Adam(groups_of(twins), lr=LR)
+    ours = stable(groups_of(params))
+    gradients = cases.make_gradients(12)
+    cases.train(theirs, twins, gradients[:7], [[LR] * 7] * 3)
+    ours.load_state_dict(theirs.state_dict())
+    for row in gradients[7:]:
+        cases.set_gradients(params, row)
+        ours.step()
+        assert ours.last_effective_rate == pytest.approx(definition(ours), rel=rel)
+
+
+def test_after_an_infinite_gradient_the_rate_is_zero_and_nothing_warns() -> None:
+    """As torch's second moment, which stays infinite; warnings are errors in these tests."""
+    params = cases.make_params()
+    optimizer = stable(params)
+    for t, row in enumerate(cases.make_gradients(4, missing=False)):
+        cases.set_gradients(params, row)
+        if t == 1:
+            params[0].grad[0, 0] = float("inf")  # type: ignore[index]
+        optimizer.step()
+        assert (optimizer.last_effective_rate == 0.0) == (t >= 1)
+
+
+def test_the_state_holds_one_current_number_per_parameter() -> None:
+    params = cases.make_params()
+    optimizer = stable(params)
+    for row in cases.make_gradients(5):
+        cases.set_gradients(params, row)
+        optimizer.step()
+    for p in params:
+        state = optimizer.state[p]
+        assert state[SUM_KEY].shape == ()
+        torch.testing.assert_close(state[SUM_KEY], state["exp_avg_sq"].sum(), rtol=1e-12, atol=0)
+
+
+def test_a_step_that_raises_keeps_the_sums() -> None:
+    params = cases.make_params()
+    optimizer = stable(params)
+    rate = optimizer._rates()
+    cases.set_gradients(params, cases.make_gradients(1)[0])
+    optimizer.step()
+    before = copy.deepcopy([optimizer.state[p][SUM_KEY] for p in params])
+    rate.of(optimizer.param_groups[0])
+    rate.finish(False)
+    assert before == [optimizer.state[p][SUM_KEY] for p in params]
+
+
+def test_the_gradients_may_carry_a_graph() -> None:
+    """Of a backward with create_graph: no warning, and no graph that grows from step to step."""
+    w = torch.nn.Parameter(torch.randn(4, dtype=torch.float64))
+    optimizer = stable([w])
+    for _ in range(3):
+        (w.grad,) = torch.autograd.grad((w**4).sum(), w, create_graph=True)
+        optimizer.step()
+        assert not optimizer.state[w][SUM_KEY].requires_grad
+        assert optimizer.last_effective_rate == pytest.approx(definition(optimizer), rel=1e-12)
+
+
+def test_half_precision_parameters() -> None:
+    params = cases.make_params(dtype=torch.bfloat16)
+    optimizer = stable(params)
+    squares = torch.zeros(len(params), dtype=torch.float64)
+    for t, row in enumerate(cases.make_gradients(5, missing=False)):
+        cases.set_gradients(params, row)
+        optimizer.step()
+        now = torch.stack([p.grad.double().square().sum() for p in params])  # type: ignore[union-attr]
+        squares = 0.999 * squares + 0.001 * now
+        mean = squares.sum() / (1 - 0.999 ** (t + 1)) / sum(p.numel() for p in params)
+        # Against the gradients, not exp_avg_sq: in bfloat16 that one has three digits.
+        assert optimizer.last_effective_rate == pytest.approx(float(mean) ** -0.5, rel=1e-6)
+
+
+def test_per_member_is_one_optimizer_per_member() -> None:
+    """The interface by which the ensemble uses the rate."""
+    members, steps = 3, 4
+    stacked = [torch.nn.Parameter(torch.randn(members, 4, 2)), torch.nn.Parameter(torch.ones(3))]
+    native = torch.optim.Adam(stacked, lr=1.0, fused=True)
+    rate = AdamRate(native, PerMember())
+    alone = [[torch.nn.Parameter(p[m].detach().clone()) for p in stacked] for m in range(members)]
+    optimizers = [stable(params) for params in alone]
+    assert rate.last is None
+    for _ in range(steps):
+        for p in stacked:
+            p.grad = torch.randn_like(p)
+        together = torch.as_tensor(rate.of(native.param_groups[0]))
+        native.step()
+        rate.finish(True)
+        assert together.shape == (members,)
+        assert torch.equal(torch.as_tensor(rate.last), together)
+        for m, (params, optimizer) in enumerate(zip(alone, optimizers, strict=True)):
+            for p, q in zip(params, stacked, strict=True):
+                p.grad = q.grad[m].clone()  # type: ignore[index]
+            optimizer.step()
+            assert float(together[m]) == pytest.approx(optimizer.last_effective_rate, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("momentum", "dampening", "rate"),
+    [(0.9, 0.0, 10.0), (0.9, 0.5, 5.0), (0.0, 0.0, 1.0), (0.0, 0.7, 1.0)],
+)
+def test_sgd_rate(momentum: float, dampening: float, rate: float) -> None:
+    """(1 - dampening)/(1 - momentum); without momentum torch ignores the dampening."""
+    group = {"momentum": momentum, "dampening": dampening}
+    assert SGDRate().of(group) == pytest.approx(rate, rel=1e-14)
+
+
+def test_sgd_rate_is_the_steady_state_of_torchs_own_buffer() -> None:
+    w = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    theirs = torch.optim.SGD([w], lr=1.0, momentum=0.8, dampening=0.3)
+    for _ in range(400):
+        w.grad = torch.ones_like(w)
+        theirs.step()
+    rate = SGDRate(theirs).of(theirs.param_groups[0])
+    assert float(theirs.state[w]["momentum_buffer"]) == pytest.approx(rate, rel=1e-12)
+
+
+def test_who_declares_a_rate() -> None:
+    w = [torch.zeros(1, requires_grad=True)]
+    kinds = {
+        torch.optim.SGD: SGDRate,
+        torch.optim.Adam: AdamRate,
+        torch.optim.AdamW: AdamRate,
+        halflife.AdamW: AdamRate,
+        torch.optim.RMSprop: type(None),
+    }
+    for cls, kind in kinds.items():
+        assert type(effective_rate_of(cls(w, lr=0.1))) is kind  # type: ignore[call-arg]
