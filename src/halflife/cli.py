@@ -320,7 +320,8 @@ def _summary(records: list[dict[str, Any]], meta: dict[str, Any]) -> None:
         "Gain: points of error below the best run without decay. Slope: of log best weight decay "
         "on log lr. In brackets: 95 % intervals."
     )
-    for name in ("rule", "lr", "weight decay", "half-life", "test error", "gain", "slope"):
+    table.add_column("rule", min_width=max(len(rule.rule) for rule in analysis.rules))
+    for name in ("lr", "weight decay", "half-life", "test error", "gain", "slope"):
         table.add_column(name)
     for rule in analysis.rules:
         table.add_row(*_summary_row(rule))

@@ -31,6 +31,7 @@ __all__ = ["CHUNK", "Landscape", "run_landscape"]
 # Members of one ensemble: more take no less time each, and fewer are recorded more often.
 CHUNK = 64
 
+# Bounds that no extension reaches: an lr above 1 is none, and a strength of 1 is the whole weight.
 _HIGHEST_LR = 1.0
 
 # Called with cells done, cells planned so far, and what is going on.
@@ -212,14 +213,14 @@ class _Grid:
         return len(self.extensions) > before
 
     def _grow_if_at_end(self, rule: str, axis: str, values: Axis, best: float, top: float) -> None:
-        if len(values.values) < 2 or best not in (values.values[0], values.values[-1]):
-            return  # interior, or fixed by a single value
         side = "low" if best == values.values[0] else "high"
         value = values.beyond(side)
+        if value is None or best not in (values.values[0], values.values[-1]):
+            return  # fixed by a single value, or interior
         spent = sum(e["rule"] == rule for e in self.extensions)
         grown = {"rule": rule, "axis": axis, "side": side, "value": value}
-        if value is None or (side == "high" and value >= top):
-            self.unresolved.append({**grown, "reason": f"{axis} would reach {top:g}"})
+        if side == "high" and value >= top:
+            self.unresolved.append({**grown, "reason": f"the next would be {value:.3g}"})
         elif spent >= self.landscape.extension_limit:
             self.unresolved.append({**grown, "reason": f"{spent} extensions, the limit"})
         else:
