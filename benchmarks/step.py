@@ -21,7 +21,7 @@ import halflife
 from .shapes import MODELS
 from .timing import Measured, Parts, paired
 
-ROUNDS = {"resnet20": 400, "resnet18": 100, "gpt2": 15, "tiny": 3}
+ROUNDS = {"resnet20": 300, "resnet18": 100, "gpt2": 15, "tiny": 3}
 CACHE_BYTES = 64 * 2**20  # more than the caches of most machines hold
 SHARE = 0.9  # of the time that torch's fused kernel saves over torch's default
 

@@ -16,6 +16,7 @@ nothing but scalar work where gradient clipping has just computed ``||g_t||^2``.
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
@@ -132,11 +133,9 @@ class AdamRate:
         return _inverse_root(functools.reduce(plus, totals) / count) if count else 0.0
 
     def _sums_of(self, index: int, params: list[Tensor]) -> _GroupSums:
-        ids = [id(p) for p in params]
         sums = self._sums.get(index)
-        if sums is None or sums.ids != ids:  # other parameters have gradients than last time
-            sums = _GroupSums(ids, params, self._optimizer.state, self._reduction)
-            self._sums[index] = sums
+        if sums is None or not sums.belong_to(params):  # others have gradients than last time
+            sums = self._sums[index] = _GroupSums(params, self._optimizer.state, self._reduction)
         return sums
 
     def _squares(self, index: int, params: list[Tensor]) -> Terms:
@@ -172,12 +171,10 @@ class _GroupSums:
     a step costs a few operations on one small vector.
     """
 
-    def __init__(
-        self, ids: list[int], params: list[Tensor], state: Any, reduction: WholeModel
-    ) -> None:
-        self.ids = ids
+    def __init__(self, params: list[Tensor], state: Any, reduction: WholeModel) -> None:
         self.numel = reduction.numel(params)
-        self._unseen: list[Tensor] | None = params
+        self._params = params
+        self._in_state = False
         known = [state.get(p) or {} for p in params]
         self._stack = torch.stack(
             [
@@ -194,6 +191,10 @@ class _GroupSums:
         uniform = on_host and bool((steps == steps[0]).all())
         self._steps: Any = float(steps.flatten()[0]) if uniform else like(self._sums, steps)
         self._next = self._sums
+
+    def belong_to(self, params: list[Tensor]) -> bool:
+        """Whether these are the sums of just these parameters."""
+        return len(params) == len(self._params) and all(map(operator.is_, params, self._params))
 
     def advance(self, squares: Terms, beta2: float) -> Terms:
         """Bias-corrected sums of v_hat at the coming step; nothing is kept before `commit`."""
@@ -212,10 +213,10 @@ class _GroupSums:
             next_sums = choose(taken > 0, next_sums, self._sums)
         self._sums[...] = next_sums
         self._steps += taken
-        if self._unseen is not None:  # first step: the native step has made the state by now
-            for p, view in zip(self._unseen, self._stack.unbind(0), strict=True):
+        if not self._in_state:  # only now, when the native step has made its state
+            for p, view in zip(self._params, self._stack.unbind(0), strict=True):
                 state[p][SUM_KEY] = view
-            self._unseen = None
+            self._in_state = True
 
 
 class HandedSquares:
@@ -230,7 +231,7 @@ class HandedSquares:
         """Whether these are the same gradients, unwritten since."""
         return (
             len(grads) == len(self._grads)
-            and all(map(_same, grads, self._grads))
+            and all(map(operator.is_, grads, self._grads))
             and [g._version for g in grads] == self._versions
         )
 
@@ -260,10 +261,6 @@ def _inverse_root(mean: Any) -> Scalar:
     if isinstance(mean, Tensor):
         return torch.where(mean > 0.0, mean.rsqrt(), 0.0)
     return float(mean) ** -0.5 if mean > 0.0 else 0.0
-
-
-def _same(a: object, b: object) -> bool:
-    return a is b
 
 
 def _number(value: Scalar) -> float:
