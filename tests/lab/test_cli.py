@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -133,78 +130,3 @@ def test_the_missing_extra_is_named():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "pip install torch-halflife[lab]" in done.stdout, done.stderr
-
-
-# --- kill -9 -------------------------------------------------------------------------------------
-
-KILLED = [
-    *(
-        "landscape",
-        "--rules",
-        "decoupled,stable",
-        "--lr",
-        "1e-3:1e-1:3",
-        "--strength",
-        "1e-3:0.1:3",
-    ),
-    *("--seeds", "8", "--epochs", "3", "--resume"),
-]
-
-
-def start(out, workers):
-    command = [sys.executable, "-m", "halflife.cli", *KILLED, "--out", out, "--workers", workers]
-    return subprocess.Popen(
-        [str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-
-
-def lines(out):
-    path = out / "ledger.journal"
-    return path.read_bytes().count(b"\n") if path.exists() else 0
-
-
-def children(pid):
-    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-@pytest.mark.slow
-def test_killed_and_resumed_equals_uninterrupted(tmp_path):
-    orphans = []
-    for kill in range(3):
-        before = lines(tmp_path / "killed")
-        process = start(tmp_path / "killed", workers=kill % 2)
-        while process.poll() is None and lines(tmp_path / "killed") < before + 10 + 7 * kill:
-            time.sleep(0.002)
-        if os.path.exists("/proc"):
-            orphans += children(process.pid) if process.poll() is None else []
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    finished = len(Ledger(tmp_path / "killed").records())
-    process = start(tmp_path / "killed", workers=0)
-    output, _ = process.communicate()
-    assert process.returncode == 0, output
-    invoke(*KILLED, "--out", tmp_path / "whole", "--workers", 0)
-
-    killed, whole = (Ledger(tmp_path / name) for name in ("killed", "whole"))
-    timeless = [
-        sorted(
-            ({**r, "seconds": 0} for r in ledger.records()),
-            key=lambda r: (r["rule"], r["lr"], r["strength"], r["seed"]),
-        )
-        for ledger in (killed, whole)
-    ]
-    assert finished > 40
-    assert timeless[0] == timeless[1]
-    # Finished cells were not run again: one trial each, although every start had them to do.
-    assert len(killed.records()) == len(killed._study.get_trials(deepcopy=False))
-    deadline = time.monotonic() + 20
-    while any(map(alive, orphans)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not any(map(alive, orphans))

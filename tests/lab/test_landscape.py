@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +17,7 @@ import halflife.lab.landscape as module
 from halflife.decay import as_rule
 from halflife.lab.axes import Axis, Currency, parse_axis
 from halflife.lab.landscape import Landscape, run_landscape
-from halflife.lab.ledger import Ledger
+from halflife.lab.ledger import Ledger, cell_of
 from halflife.lab.tasks import Digits, find_task
 from halflife.lab.training import Training
 from halflife.lab.trial import Outcome
@@ -261,6 +267,79 @@ def test_interrupted_and_resumed_equals_uninterrupted(valley, tmp_path):
     assert len(trained) == count  # nothing was trained twice
     assert cells(resumed) == cells(whole)
     assert again == meta
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {here!r})
+from test_landscape import Ledger, killed_plan, run_landscape
+if __name__ == "__main__":  # workers are spawned and import this
+    with Ledger({out!r}, writing=True) as ledger:
+        ledger.configure(killed_plan().configuration(), resume=True)
+        run_landscape(killed_plan(), ledger, workers={workers})
+"""
+
+
+def killed_plan():
+    return plan(rules=("decoupled", "stable"), seeds=tuple(range(12)), extend=False)
+
+
+def start(out, workers):
+    script = out.parent / f"run-{workers}.py"
+    here = os.path.dirname(__file__)
+    script.write_text(SCRIPT.format(here=here, out=str(out), workers=workers))
+    return subprocess.Popen([sys.executable, str(script)], stderr=subprocess.PIPE, text=True)
+
+
+def lines(out):
+    path = out / "ledger.journal"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def children(pid):
+    listed = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(p) for p in listed.read_text().split()] if listed.exists() else []
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_equals_uninterrupted(tmp_path):
+    """SIGKILL while cells are trained and recorded, with and without workers."""
+    out, orphans = tmp_path / "killed", []
+    for kill, workers in enumerate((0, 1)):
+        before = lines(out)
+        process = start(out, workers)
+        while process.poll() is None and lines(out) < before + 10 + 7 * kill:
+            time.sleep(0.002)
+        orphans += children(process.pid)
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+    finished = len(Ledger(out).records())
+    process = start(out, workers=0)
+    assert process.communicate()
+    assert process.returncode == 0
+
+    whole, _ = run(killed_plan(), tmp_path / "whole")
+    resumed = Ledger(out)
+    assert 20 < finished < len(whole)
+    timeless = [
+        sorted((r | {"seconds": 0} for r in records), key=cell_of)
+        for records in (resumed.records(), whole)
+    ]
+    assert timeless[0] == timeless[1]
+    # One trial each: what was finished has not been run again.
+    assert out.joinpath("ledger.journal").read_text().count('"state":1') == len(whole)
+    deadline = time.monotonic() + 20
+    while any(map(alive, orphans)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(alive, orphans))
 
 
 # --- bad input -----------------------------------------------------------------------------------

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from halflife.decay import Decoupled
-from halflife.lab.ensemble import train_ensemble
+from halflife.lab.ensemble import Ensemble
 from halflife.lab.tasks import Digits, find_task, generator, task_names
 from halflife.lab.training import Member, Training
+from halflife.lab.trial import train
 
 
 @pytest.mark.parametrize("name", task_names())
@@ -136,7 +137,8 @@ def test_decay_matters_and_nothing_saturates(name, lr, weight_decay):
     for seed in range(100, 108):
         members = [Member(Decoupled(), each, 0.0, seed) for each in (1.33e-3, 3.16e-3)]
         members.append(Member(Decoupled(), lr, weight_decay, seed))
-        errors.append([outcome.test_error for outcome in train_ensemble(training, members)])
+        outcomes = train(training, Ensemble(training, members))
+        errors.append([outcome.test_error for outcome in outcomes])
     *without, decayed = torch.tensor(errors, dtype=torch.float64).T
     none = min(without, key=torch.mean)
     standard_error = ((none.var() + decayed.var()) / len(errors)).sqrt()
