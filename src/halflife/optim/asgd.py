@@ -1,0 +1,99 @@
+"""ASGD, with the decay rule as an argument."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..decay import DecayRule, L2Regularization, Proximal
+from ..decayed import Decayed
+from ..strength import Strength
+
+__all__ = ["ASGD"]
+
+
+class ASGD(Decayed, torch.optim.ASGD):
+    r"""``torch.optim.ASGD`` with an explicit decay rule; by default torch's own, bit for bit.
+
+    torch's ASGD knows L2 only, so the other rules multiply the weights in a pass of their own. Its
+    ``lambd`` is one more decay, ``1 - lambd eta``, and stays as it is.
+
+    Each step leaves behind the step size of the next, so the gradient's step follows a schedule one
+    step later than the decay does; and a rule that scales the step itself, `Proximal`, is refused.
+
+    Args:
+        params: parameters, named parameters, or groups.
+        lr: learning rate. Default 1e-2 (torch's).
+        lambd: torch's decay term. Default 1e-4.
+        alpha: power of the step size's decrease. Default 0.75.
+        t0: step at which averaging starts. Default 1e6.
+        weight_decay: the rule's coefficient, in the rule's unit, or a strength such as
+            ``HalfLife(steps=5000)``. Default 0.
+        foreach: multi-tensor implementation; None leaves it open.
+        maximize: ascend instead of descend.
+        differentiable: let autograd pass through the step.
+        capturable: allow capture in a CUDA graph.
+        decay: the decay rule, or its name. Default ``L2Regularization()``, as in torch.
+        peak_lr: the schedule's highest lr, for the rules that divide by it. Default: the group's lr
+            at construction.
+        **unknown: refused, naming the nearest keyword.
+
+    Raises:
+        ValueError: for `Proximal`.
+
+    Example:
+        >>> model = torch.nn.Linear(4, 2)
+        >>> optimizer = ASGD(model.parameters(), lr=0.1, weight_decay=1e-2, decay="decoupled")
+    """
+
+    default_rule = L2Regularization()
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 1e-2,
+        lambd: float = 1e-4,
+        alpha: float = 0.75,
+        t0: float = 1e6,
+        weight_decay: float | Strength = 0,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        differentiable: bool = False,
+        capturable: bool = False,
+        *,
+        decay: DecayRule | str | None = None,
+        peak_lr: float | None = None,
+        **unknown: Any,
+    ) -> None:
+        super().__init__(
+            params,
+            lr=lr,
+            lambd=lambd,
+            alpha=alpha,
+            t0=t0,
+            weight_decay=weight_decay,
+            foreach=foreach,
+            maximize=maximize,
+            differentiable=differentiable,
+            capturable=capturable,
+            decay=decay,
+            peak_lr=peak_lr,
+            **unknown,
+        )
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group.
+
+        Raises:
+            ValueError: if its rule scales the step.
+        """
+        super().add_param_group(param_group)
+        rule = self.param_groups[-1]["decay"]
+        if isinstance(rule, Proximal):
+            self.param_groups.pop()
+            raise ValueError(
+                f"decay={rule!r} on ASGD: the rule scales this step, whose size ASGD has fixed one "
+                f"step before; use decay={rule.rule!r}, or another optimizer."
+            )

@@ -1,0 +1,82 @@
+"""NAdam, with the decay rule as an argument."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..decay import DecayRule, Decoupled, L2Regularization
+from ..decayed import Decayed
+from ..strength import Strength
+
+__all__ = ["NAdam"]
+
+
+class NAdam(Decayed, torch.optim.NAdam):
+    r"""``torch.optim.NAdam`` with an explicit decay rule; by default torch's own, bit for bit.
+
+    Every rule runs inside torch's own kernel, which has a switch from L2 to decoupled decay.
+
+    Args:
+        params: parameters, named parameters, or groups.
+        lr: learning rate. Default 2e-3 (torch's).
+        betas: averaging factors of the gradient and of its square. Default (0.9, 0.999).
+        eps: added to the denominator. Default 1e-8.
+        weight_decay: the rule's coefficient, in the rule's unit, or a strength such as
+            ``HalfLife(steps=5000)``. Default 0.
+        momentum_decay: how fast the momentum approaches ``betas[0]``. Default 4e-3.
+        decoupled_weight_decay: torch's own switch, which only decides the default of ``decay``.
+        foreach: multi-tensor implementation; None leaves it open.
+        maximize: ascend instead of descend.
+        capturable: allow capture in a CUDA graph.
+        differentiable: let autograd pass through the step.
+        decay: the decay rule, or its name. Default ``L2Regularization()``, as in torch.
+        peak_lr: the schedule's highest lr, for the rules that divide by it. Default: the group's lr
+            at construction.
+        **unknown: refused, naming the nearest keyword.
+
+    Example:
+        >>> model = torch.nn.Linear(4, 2)
+        >>> optimizer = NAdam(model.parameters(), weight_decay=0.1, decay="corrected")
+    """
+
+    default_rule = L2Regularization()
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 2e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float | Strength = 0,
+        momentum_decay: float = 4e-3,
+        decoupled_weight_decay: bool = False,
+        *,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+        decay: DecayRule | str | None = None,
+        peak_lr: float | None = None,
+        **unknown: Any,
+    ) -> None:
+        if decay is None and decoupled_weight_decay:
+            decay = Decoupled()
+        super().__init__(
+            params,
+            lr=lr,
+            betas=betas,
+            eps=eps,
+            weight_decay=weight_decay,
+            momentum_decay=momentum_decay,
+            decoupled_weight_decay=decoupled_weight_decay,
+            foreach=foreach,
+            maximize=maximize,
+            capturable=capturable,
+            differentiable=differentiable,
+            decay=decay,
+            peak_lr=peak_lr,
+            **unknown,
+        )

@@ -1,0 +1,131 @@
+"""Adai: momentum whose inertia, not step size, adapts to each weight's gradients."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ...reduction import WholeModel, plus
+from ...step import Scalar
+from .optimizer import Group, Lists, NativeOptimizer, State, check_betas, scalar
+
+__all__ = ["Adai"]
+
+
+class Adai(NativeOptimizer):
+    r"""``w <- w - lr m_hat`` with a momentum factor per weight, ``1 - k``.
+
+    ``k = clip(beta0 v_hat / mean(v_hat), eps, 1)``, ``m <- m + k (g - m)``, ``m_hat = m / c`` with
+    ``c = 1 - prod(1 - k)``. The mean is over all parameters with a gradient, of all groups. Where
+    gradients are noisy there is little inertia; the step size is the same for all weights, so this
+    is SGD's lr, not Adam's. While all gradients are zero, nothing moves.
+
+    Source: Xie et al. 2022, "Adaptive Inertia", and the code of Xie et al. 2023. The state holds
+    ``c`` itself where that code holds the product of ``1 - k``: near the start the difference of
+    that product to 1 loses digits, in bfloat16 all of them.
+
+    Args:
+        params: parameters, named parameters, or groups.
+        lr: learning rate. Default 1.0: the authors recommend SGD's without momentum, which is 10
+            times the lr of SGD with momentum 0.9.
+        betas: ``beta0``, the mean of ``k``, and the averaging factor of the squared gradient.
+            Default (0.1, 0.99) (the paper's).
+        eps: the smallest ``k``: no inertia above ``1 - eps``. Default 1e-3 (the paper's).
+        foreach: multi-tensor implementation; None: where torch has kernels for it.
+        maximize: ascend instead of descend.
+        capturable: allow capture in a CUDA graph.
+
+    Raises:
+        ValueError: for a value out of range.
+
+    Example:
+        >>> w = torch.tensor([1.0], requires_grad=True)
+        >>> w.grad = torch.tensor([0.5])
+        >>> Adai([w], lr=0.5).step()
+        >>> w.item()
+        0.75
+    """
+
+    # What "the whole model" is; see halflife.reduction.
+    reduction: ClassVar[WholeModel] = WholeModel()
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 1.0,
+        betas: tuple[float, float] = (0.1, 0.99),
+        eps: float = 1e-3,
+        *,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        capturable: bool = False,
+    ) -> None:
+        if not betas[0] >= 0.0:  # not an averaging factor: any multiple of the mean will do
+            raise ValueError(f"Invalid beta parameter at index 0: {betas[0]}")
+        check_betas((0.0, betas[1]))
+        if not 0.0 < eps < 1.0:
+            raise ValueError(f"Invalid epsilon value: {eps}")
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "foreach": foreach,
+            "maximize": maximize,
+            "capturable": capturable,
+        }
+        super().__init__(params, defaults)
+
+    def _initial(self, group: Group) -> dict[str, float]:
+        return dict.fromkeys(("exp_avg", "exp_avg_sq", "bias_correction"), 0.0)
+
+    def _prepare(self, work: list[tuple[Group, Lists]]) -> None:
+        """Advance all second moments, and take the mean of the corrected ones."""
+        totals, count = [], 0
+        for group, (params, grads, state) in work:
+            if not params:
+                continue
+            beta2, exp_avg_sqs = group["betas"][1], state["exp_avg_sq"]
+            for exp_avg_sq, grad in zip(exp_avg_sqs, grads, strict=True):
+                exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+            terms = self.reduction.sums(exp_avg_sqs)
+            corrections = _column([1 - beta2**t for t in state["step"]], terms)
+            totals.append(self.reduction.total(terms / corrections))
+            count += self.reduction.numel(params)
+        if count:
+            mean = functools.reduce(plus, totals) / count
+            self._inverse_mean = torch.where(mean > 0.0, 1.0 / mean, 0.0)
+
+    def _single(self, group: Group, p: Tensor, grad: Tensor, state: State) -> None:
+        (beta0, beta2), t = group["betas"], state["step"]
+        exp_avg, correction = state["exp_avg"], state["bias_correction"]
+        k = state["exp_avg_sq"] * (beta0 / (1 - beta2**t))
+        k.mul_(self._inverse_mean.to(p.device)).clamp_(group["eps"], 1.0)
+        exp_avg.lerp_(grad, k)
+        correction.addcmul_(k, 1 - correction)
+        p.sub_((exp_avg / correction).mul_(scalar(group["lr"])))
+
+    def _multi(self, group: Group, lists: Lists) -> None:
+        params, grads, state = lists
+        beta0, beta2 = group["betas"]
+        exp_avgs, corrections = state["exp_avg"], state["bias_correction"]
+        scales = [beta0 / (1 - beta2**t) for t in state["step"]]
+        ks = torch._foreach_mul(state["exp_avg_sq"], scales)
+        torch._foreach_mul_(ks, self._inverse_mean.to(params[0].device))
+        torch._foreach_clamp_min_(ks, group["eps"])
+        torch._foreach_clamp_max_(ks, 1.0)
+        torch._foreach_lerp_(exp_avgs, grads, ks)
+        rest = torch._foreach_neg(corrections)
+        torch._foreach_add_(rest, 1)
+        torch._foreach_addcmul_(corrections, ks, rest)
+        directions = torch._foreach_div(exp_avgs, corrections)
+        torch._foreach_mul_(directions, scalar(group["lr"]))
+        torch._foreach_sub_(params, directions)
+
+
+def _column(values: list[Scalar], terms: Tensor) -> Tensor:
+    if isinstance(values[0], Tensor):
+        return torch.stack(values).to(terms)  # type: ignore[arg-type]
+    return terms.new_tensor(values)

@@ -1,0 +1,80 @@
+"""RMSprop, with the decay rule as an argument."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..decay import DecayRule, L2Regularization
+from ..decayed import Decayed
+from ..strength import Strength
+
+__all__ = ["RMSprop"]
+
+
+class RMSprop(Decayed, torch.optim.RMSprop):
+    r"""``torch.optim.RMSprop`` with an explicit decay rule; by default torch's own, bit for bit.
+
+    torch's RMSprop knows L2 only, so the other rules multiply the weights in a pass of their own.
+
+    Args:
+        params: parameters, named parameters, or groups.
+        lr: learning rate. Default 1e-2 (torch's).
+        alpha: averaging factor of the squared gradient. Default 0.99.
+        eps: added to the denominator. Default 1e-8.
+        weight_decay: the rule's coefficient, in the rule's unit, or a strength such as
+            ``HalfLife(steps=5000)``. Default 0.
+        momentum: factor of the momentum buffer. Default 0.
+        centered: divide by the standard deviation instead of the root mean square.
+        capturable: allow capture in a CUDA graph.
+        foreach: multi-tensor implementation; None leaves it open.
+        maximize: ascend instead of descend.
+        differentiable: let autograd pass through the step.
+        decay: the decay rule, or its name. Default ``L2Regularization()``, as in torch.
+        peak_lr: the schedule's highest lr, for the rules that divide by it. Default: the group's lr
+            at construction.
+        **unknown: refused, naming the nearest keyword.
+
+    Example:
+        >>> model = torch.nn.Linear(4, 2)
+        >>> optimizer = RMSprop(model.parameters(), weight_decay=0.1, decay="independent")
+    """
+
+    default_rule = L2Regularization()
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float | Strength = 0,
+        momentum: float = 0,
+        centered: bool = False,
+        capturable: bool = False,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        differentiable: bool = False,
+        *,
+        decay: DecayRule | str | None = None,
+        peak_lr: float | None = None,
+        **unknown: Any,
+    ) -> None:
+        super().__init__(
+            params,
+            lr=lr,
+            alpha=alpha,
+            eps=eps,
+            weight_decay=weight_decay,
+            momentum=momentum,
+            centered=centered,
+            capturable=capturable,
+            foreach=foreach,
+            maximize=maximize,
+            differentiable=differentiable,
+            decay=decay,
+            peak_lr=peak_lr,
+            **unknown,
+        )
