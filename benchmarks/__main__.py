@@ -45,7 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
     if "step" in chosen:
         results["step"] = step.main(options.models, options.rounds)
     if "ensemble" in chosen and importlib.util.find_spec("benchmarks.ensemble"):
-        results["ensemble"] = importlib.import_module("benchmarks.ensemble").main()
+        missed = importlib.import_module("benchmarks.ensemble").main()
+        results["ensemble"] = {"verdict": "missed" if missed else "met"}
     if "import" in chosen:
         results["import"] = imports.main(options.rounds)
     if options.json:
