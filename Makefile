@@ -32,7 +32,7 @@ help: ## show this list
 	  || sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1: \2/p' $(MAKEFILE_LIST)
 
 demo: $(RUN) ## run a small lr x weight-decay landscape and write its report to out/demo
-	$(BIN)/halflife landscape $(DEMO_ARGS) --out $(DEMO_OUT)
+	$(BIN)/halflife landscape $(DEMO_ARGS) --out $(DEMO_OUT) --resume
 
 test: $(DEV) ## run the tests and the examples in docstrings
 	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)

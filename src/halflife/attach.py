@@ -36,6 +36,7 @@ def decayed(base: type[Optimizer]) -> type[Decayed]:
         TypeError: if ``base`` is no optimizer class.
 
     Example:
+        >>> import torch
         >>> RAdam = decayed(torch.optim.RAdam)
         >>> weight = torch.ones(2, requires_grad=True)
         >>> optimizer = RAdam([weight], weight_decay=0.1, decay="corrected")
@@ -87,6 +88,7 @@ def attach(
         RuntimeError: if something unknown has replaced the optimizer's ``step``.
 
     Example:
+        >>> import torch
         >>> w = torch.ones(1, requires_grad=True)
         >>> optimizer = attach(torch.optim.AdamW([w], lr=0.1, weight_decay=0.5), "independent")
         >>> w.grad = torch.zeros(1)

@@ -27,7 +27,7 @@ from halflife.effective_rate import effective_rate_of
 from halflife.lab.tasks import Data
 from halflife.lab.training import Member, Training
 from halflife.lab.trial import Outcome, Single, train
-from halflife.reduction import PerMember, Terms
+from halflife.reduction import PerMember
 from halflife.settings import check_fraction, clamps
 
 __all__ = ["Ensemble", "train_ensemble", "train_one"]
@@ -98,7 +98,7 @@ class Ensemble:
         self._native = training.family.native(
             self._moved, lr=1.0, weight_decay=0.0, fused=True, **training.family.settings
         )
-        self._rate = effective_rate_of(self._native, _Members())
+        self._rate = effective_rate_of(self._native, PerMember())
         self._segments = list(_segments(members))
         for segment in self._segments:
             segment.check()
@@ -167,16 +167,8 @@ class Ensemble:
     def mean_square(self) -> Tensor:
         """Mean square of the entries of all weight matrices, shape ``[E]``."""
         matrices = [w for w in self.params.values() if w.dim() >= 3]
-        reduction = _Members()
+        reduction = PerMember()
         return reduction.total(reduction.squares(matrices)) / reduction.numel(matrices)
-
-
-class _Members(PerMember):
-    """Sums by member whose totals are tensors, also where the core keeps its terms in numpy."""
-
-    def total(self, terms: Terms) -> Tensor:
-        """Sum over the tensors of each member, shape ``[E]``."""
-        return torch.as_tensor(terms).sum(0)
 
 
 class _Segment(NamedTuple):

@@ -1,8 +1,4 @@
-"""The command line: ``halflife landscape`` maps, ``halflife report`` writes the page again.
-
-Commands only read options, show progress and explain errors; what they do is in `halflife.lab`,
-imported when a command runs, so that ``--help`` is quick.
-"""
+"""``halflife landscape`` and ``halflife report``."""
 
 from __future__ import annotations
 
@@ -13,55 +9,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-try:
-    import optuna  # noqa: F401 - the lab's own needs, so that its absence is explained here
-    import sklearn  # noqa: F401
-    import typer
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-    from rich.table import Table
-except ImportError as error:
-    raise ImportError(
-        f"the halflife command needs the extra 'lab' ({error}): pip install torch-halflife[lab]"
-    ) from error
+import typer
+from rich.table import Table
+
+from .terminal import console, errors, escaped, explained, progress
 
 if TYPE_CHECKING:
     from halflife.lab.analysis import RuleAnalysis
     from halflife.lab.landscape import Landscape
     from halflife.lab.ledger import Ledger
 
-__all__ = ["app", "main"]
-
-app = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    help="Weight decay, measured: which learning rate and which decay, under which decay rule.",
-)
-_console = Console(emoji=False)
-_errors = Console(stderr=True, emoji=False)
+__all__ = ["landscape", "report"]
 
 _WHAT, _GRID, _RUN = "What is trained", "The grid", "The run"
 
 
-def main() -> None:
-    """Run the command line."""
-    app()
-
-
-@app.callback()
-def _callback() -> None:
-    """Weight decay, measured: which learning rate and which decay, under which decay rule."""
-
-
-@app.command()
 def landscape(
     context: typer.Context,
     task: Annotated[
@@ -192,7 +154,7 @@ def landscape(
     from halflife.lab.report import write
 
     command = _command(context)
-    with _explained():
+    with explained():
         plan = _plan(
             task=task, optimizer=optimizer, rules=rules, lr=lr, strength=strength, seeds=seeds,
             extend=extend, extension_limit=extension_limit, epochs=epochs, batch_size=batch_size,
@@ -200,23 +162,22 @@ def landscape(
         )  # fmt: skip
         with Ledger(out, storage=storage, writing=True) as ledger:
             for note in ledger.notes:
-                _errors.print(note, style="yellow", soft_wrap=True, highlight=False)
+                errors.print(note, style="yellow", soft_wrap=True, highlight=False)
             ledger.configure(plan.configuration(), resume=resume)
-            with _resumable(ledger, command), _progress() as show:
+            with _resumable(ledger, command), progress() as show:
                 run_landscape(plan, ledger, workers=workers, progress=show, command=command)
             _summary(ledger.records(), ledger.meta())
-        _console.print(f"Report: {write(out)}", soft_wrap=True, highlight=False)
+        console.print(f"Report: {write(out)}", soft_wrap=True, highlight=False)
 
 
-@app.command()
 def report(
     directory: Annotated[Path, typer.Argument(help="The --out of a landscape, finished or not.")],
 ) -> None:
     """Write the report of a landscape again, from its ledger alone."""
     from halflife.lab.report import write
 
-    with _explained():
-        _console.print(f"Report: {write(directory)}", soft_wrap=True, highlight=False)
+    with explained():
+        console.print(f"Report: {write(directory)}", soft_wrap=True, highlight=False)
 
 
 def _plan(
@@ -262,24 +223,12 @@ def _command(context: typer.Context) -> str:
 
 
 @contextlib.contextmanager
-def _explained() -> Iterator[None]:
-    """Say in one line what was wrong with the input; a traceback would not help there."""
-    from halflife.lab.ledger import LedgerError
-
-    try:
-        yield
-    except (ValueError, LedgerError) as error:
-        _errors.print(f"[red]Error:[/red] {_escaped(str(error))}", soft_wrap=True, highlight=False)
-        raise typer.Exit(2) from error
-
-
-@contextlib.contextmanager
 def _resumable(ledger: Ledger, command: str) -> Iterator[None]:
     """Say after Ctrl-C what is safe and how to go on."""
     try:
         yield
     except KeyboardInterrupt:
-        _errors.print(
+        errors.print(
             f"\nInterrupted. {len(ledger.records())} finished cells are safe in "
             f"{ledger.directory}; go on with\n\n    {command} --resume\n",
             soft_wrap=True,
@@ -287,28 +236,6 @@ def _resumable(ledger: Ledger, command: str) -> Iterator[None]:
             markup=False,
         )
         raise typer.Exit(130) from None
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Any]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=_errors) as display:
-        bar = display.add_task("starting", total=None)
-
-        def show(done: int, total: int, what: str) -> None:
-            if done == 0:
-                display.reset(bar, total=total or None, description=what)
-            else:
-                display.update(bar, completed=done, total=total)
-
-        yield show
 
 
 def _summary(records: list[dict[str, Any]], meta: dict[str, Any]) -> None:
@@ -325,15 +252,15 @@ def _summary(records: list[dict[str, Any]], meta: dict[str, Any]) -> None:
         table.add_column(name)
     for rule in analysis.rules:
         table.add_row(*_summary_row(rule))
-    _console.print(table)
+    console.print(table)
     for extension in meta["extensions"]:
-        _console.print(
+        console.print(
             "Grid extended for {rule}: {axis} {value:.3g}, as its best cell lay on the {side} "
             "border.".format(**extension),
             highlight=False,
         )
     for open_end in meta["unresolved"]:
-        _console.print(
+        console.print(
             "No optimum found for {rule}: its best cell lies on the {side} border of {axis} "
             "({reason}).".format(**open_end),
             style="yellow",
@@ -363,14 +290,6 @@ def _summary_row(rule: RuleAnalysis) -> list[str]:
         f"{best.weight_decay:.2g}",
         "-" if half_life is None or math.isinf(half_life) else f"{half_life:.3g} steps",
         f"{best.error:.2f}{spread} %",
-        _escaped(gain),
-        _escaped(slope),
+        escaped(gain),
+        escaped(slope),
     ]
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", "\\[")
-
-
-if __name__ == "__main__":
-    main()
