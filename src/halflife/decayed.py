@@ -183,9 +183,8 @@ class Decayed(Optimizer):
         rule, lr, weight_decay = group["decay"], group["lr"], group["weight_decay"]
         if rule is None:
             return _Call(swap)
-        label = f"parameter group {index}"
         of = None if rates is None else functools.partial(rates.of, group)
-        step = Step(lr, group["peak_lr"], weight_decay, of, label)
+        step = Step(lr, group["peak_lr"], weight_decay, of, index)
         switch = group.get(_SWITCH)
 
         gradient = rule.gradient_coefficient(step)
@@ -206,36 +205,27 @@ class Decayed(Optimizer):
         if switch is False:
             swap[_SWITCH] = True
         rate = rule.rate(step)
-        if switch is not None and rate is lr and size is lr:
-            # The native decay itself. A tensor stays what the user gave: torch handles it.
-            if not isinstance(lr, Tensor) and not isinstance(weight_decay, Tensor):
-                check_fraction(rule, weight_decay * lr, step, label)
-            return _Call(swap)
-
         fraction = weight_decay * rate
-        if clamps(rule):
-            fraction, clamped = self._clamped(fraction)
-        else:
-            check_fraction(rule, fraction, step, label)
-            clamped = False
-        if (
-            switch is None
-            or isinstance(fraction, Tensor)
-            or isinstance(size, Tensor)
-            or size == 0.0
-        ):
+        on_device = isinstance(fraction, Tensor)
+        clamped = False
+        if on_device:
+            fraction = fraction.clamp(max=1.0) if clamps(rule) else fraction
+        elif fraction >= 1.0:
+            fraction, clamped = self._bounded(rule, fraction, step), True
+        if switch is not None and rate is lr and size is lr:
+            return _Call(swap)  # the native decay itself; a tensor stays what the user gave
+        if switch is None or on_device or isinstance(size, Tensor) or size == 0.0:
             swap["weight_decay"] = 0.0
             return _Call(swap, factor=1.0 - fraction)
         # In this order: lr / lr is exactly 1, whereas (lr * wd) / lr need not be wd.
         swap["weight_decay"] = 1.0 / size if clamped else weight_decay * (rate / size)
         return _Call(swap)
 
-    def _clamped(self, fraction: Scalar) -> tuple[Scalar, bool]:
-        if isinstance(fraction, Tensor):
-            return fraction.clamp(max=1.0), True
-        if fraction <= 1.0:
-            return fraction, False
-        if not self.__dict__.get("_warned_clamped"):
+    def _bounded(self, rule: DecayRule, fraction: float, step: Step) -> float:
+        """1 where the data asked for more, with one warning; an error where the user did."""
+        if not clamps(rule):
+            check_fraction(rule, fraction, step)
+        elif fraction > 1.0 and not self.__dict__.get("_warned_clamped"):
             self._warned_clamped = True
             warnings.warn(
                 f"{type(self).__name__}: the stable rule asked for the fraction {fraction:.3g} of "
@@ -243,7 +233,7 @@ class Decayed(Optimizer):
                 "weight_decay; lower weight_decay. (Said once.)",
                 stacklevel=4,
             )
-        return 1.0, True
+        return 1.0
 
     def _multiply_weights(self, group: dict[str, Any], factor: Scalar) -> None:
         params = [p for p in group["params"] if p.grad is not None]
@@ -292,7 +282,7 @@ class Decayed(Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore from a pickle or a checkpoint; what is derived from the state is forgotten."""
         super().__setstate__(state)
-        for derived in ("_effective_rate", "_fusable", "_handed_squares"):
+        for derived in ("_effective_rate", "_fusable"):
             self.__dict__.pop(derived, None)
 
     def state_dict(self) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def group_settings(cls: type[Optimizer], group: Mapping[str, Any], label: str) -
     _require_number("weight_decay", decay, label)
     if rule is not None and not isinstance(decay, Tensor):
         step = Step(peak, peak, decay, effective_rate=lambda: 0.0, label=label)
-        check_fraction(rule, rule.fraction(step), step, label)
+        check_fraction(rule, rule.fraction(step), step)
         if not isinstance(lr, Tensor) and lr > peak * (1 + 1e-9):
             raise ValueError(
                 f"peak_lr={peak} of {label} is below its lr={lr}: the peak is the schedule's "
@@ -70,7 +70,7 @@ def group_settings(cls: type[Optimizer], group: Mapping[str, Any], label: str) -
     return {"decay": rule, "peak_lr": peak, "weight_decay": decay}
 
 
-def check_fraction(rule: DecayRule, fraction: Scalar, step: Step, label: str) -> None:
+def check_fraction(rule: DecayRule, fraction: Scalar, step: Step) -> None:
     """Refuse a step that would remove a whole weight or more.
 
     Raises:
@@ -79,9 +79,9 @@ def check_fraction(rule: DecayRule, fraction: Scalar, step: Step, label: str) ->
     if not isinstance(fraction, Tensor) and fraction >= 1.0:
         most = rule.coefficient(1.0, step)
         raise ValueError(
-            f"weight_decay={step.weight_decay} of {label} at lr={step.lr}: {rule!r} would remove "
-            f"the fraction {fraction:.6g} of each weight in a step, and 1 or more flips its sign; "
-            f"keep weight_decay below {most:.6g} at this lr."
+            f"weight_decay={step.weight_decay} of {step.label} at lr={step.lr}: {rule!r} would "
+            f"remove the fraction {fraction:.6g} of each weight in a step, and 1 or more flips its "
+            f"sign; keep weight_decay below {most:.6g} at this lr."
         )
 
 

@@ -25,7 +25,7 @@ class Step:
         peak_lr: the schedule's highest learning rate; ``lr / peak_lr`` is the schedule multiplier.
         weight_decay: the rule's coefficient, in the rule's own unit.
         effective_rate: called when a rule asks for it; see :mod:`halflife.effective_rate`.
-        label: names the group in error messages.
+        label: names the group in error messages; a number is its index.
 
     Example:
         >>> step = Step(lr=1e-3, peak_lr=2e-3, weight_decay=0.1)
@@ -41,13 +41,18 @@ class Step:
         peak_lr: Scalar | None = None,
         weight_decay: Scalar = 0.0,
         effective_rate: Callable[[], Scalar] | None = None,
-        label: str = "the parameter group",
+        label: str | int = "the parameter group",
     ) -> None:
         self.lr = lr
         self.weight_decay = weight_decay
         self._peak_lr = peak_lr
         self._effective_rate = effective_rate
         self._label = label
+
+    @property
+    def label(self) -> str:
+        """Names the group in error messages."""
+        return f"parameter group {self._label}" if isinstance(self._label, int) else self._label
 
     @property
     def peak_lr(self) -> Scalar:
@@ -61,13 +66,13 @@ class Step:
             return peak  # comparing device scalars would synchronise with the host
         if peak is None or not 0.0 < peak < math.inf:
             raise ValueError(
-                f"peak_lr={peak} of {self._label}: this rule divides by the schedule's highest lr, "
+                f"peak_lr={peak} of {self.label}: this rule divides by the schedule's highest lr, "
                 "which must be positive and finite; pass peak_lr= to the optimizer (or in the "
                 "group), as an optimizer built at lr=0 for a warm-up needs."
             )
         if lr > peak * (1.0 + _PEAK_ROUNDING):
             raise ValueError(
-                f"lr={lr} of {self._label} is above its peak_lr={peak}: this rule needs the "
+                f"lr={lr} of {self.label} is above its peak_lr={peak}: this rule needs the "
                 f"schedule's highest lr; pass peak_lr= to the optimizer (OneCycleLR's max_lr, the "
                 "end of a warm-up), or set it in the group when you raise the schedule."
             )
@@ -82,7 +87,7 @@ class Step:
         """
         if self._effective_rate is None:
             raise ValueError(
-                f"effective_rate of {self._label}: this rule needs an optimizer that declares its "
+                f"effective_rate of {self.label}: this rule needs an optimizer that declares its "
                 "effective rate (SGD, Adam, AMSGrad, AdamW do); choose another rule or optimizer."
             )
         return self._effective_rate()

@@ -184,8 +184,8 @@ class _Segment(NamedTuple):
         if clamps(self.rule):
             return  # its fraction depends on the gradients, and is clamped
         for lr, weight_decay in zip(self.peak_lr.tolist(), self.weight_decay.tolist(), strict=True):
-            step = Step(lr, lr, weight_decay)
-            check_fraction(self.rule, self.rule.fraction(step), step, "a member of the ensemble")
+            step = Step(lr, lr, weight_decay, label="a member of the ensemble")
+            check_fraction(self.rule, self.rule.fraction(step), step)
 
     def at(self, multiplier: float, effective_rate: object) -> Step:
         """What the rule may know at this multiple of the peak lr."""
