@@ -28,7 +28,14 @@ from torch.optim import SGD, Adam, Optimizer
 from .decay import Scalar
 from .reduction import Terms, WholeModel, like, plus, real
 
-__all__ = ["AdamRate", "EffectiveRate", "SGDRate", "effective_rate_of"]
+__all__ = [
+    "AdamRate",
+    "EffectiveRate",
+    "SGDRate",
+    "declare",
+    "effective_rate_of",
+    "inverse_root",
+]
 
 # Key in the optimizer's per-parameter state: the sum of that parameter's exp_avg_sq.
 SUM_KEY = "exp_avg_sq_sum"
@@ -130,7 +137,7 @@ class AdamRate:
                 self._advanced.append(sums)
                 count += sums.numel
             totals.append(self._reduction.total(terms))
-        return _inverse_root(functools.reduce(plus, totals) / count) if count else 0.0
+        return inverse_root(functools.reduce(plus, totals) / count) if count else 0.0
 
     def _sums_of(self, index: int, params: list[Tensor]) -> _GroupSums:
         sums = self._sums.get(index)
@@ -239,6 +246,17 @@ class HandedSquares:
 _DECLARED: dict[type[Optimizer], Callable[..., EffectiveRate]] = {SGD: SGDRate, Adam: AdamRate}
 
 
+def declare(cls: type[Optimizer], rate: Callable[..., EffectiveRate]) -> None:
+    """Declare the effective rate of an optimizer class; its subclasses inherit it.
+
+    Args:
+        cls: the class.
+        rate: makes the rate of an instance, from the optimizer and the reduction (None: the plain
+            one).
+    """
+    _DECLARED[cls] = rate
+
+
 def effective_rate_of(
     optimizer: Optimizer, reduction: WholeModel | None = None
 ) -> EffectiveRate | None:
@@ -255,7 +273,13 @@ def effective_rate_of(
     return None
 
 
-def _inverse_root(mean: Any) -> Scalar:
+def inverse_root(mean: Any) -> Scalar:
+    """``mean^(-1/2)``, and 0 where the mean is 0 or no number.
+
+    Example:
+        >>> inverse_root(0.25), inverse_root(0.0)
+        (2.0, 0.0)
+    """
     # Where the mean is 0 there is nothing to be stable against; a NaN fails the comparison too,
     # and a gradient that overflowed its norm must not spread to parameters it does not belong to.
     if isinstance(mean, Tensor):

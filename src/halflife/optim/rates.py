@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.optim import Adadelta, Adagrad, Adamax, NAdam, Optimizer, RAdam, RMSprop
 
-from ..effective_rate import _DECLARED, AdamRate, _inverse_root
+from ..effective_rate import AdamRate, declare, inverse_root
 from ..reduction import WholeModel, plus, real
 from ..step import Scalar
 from . import native
@@ -102,7 +102,7 @@ class MeanRate:
             return 0.0
         mean = functools.reduce(plus, totals) / count
         on_host = mean.is_cpu and mean.dim() == 0 and not torch.compiler.is_compiling()
-        return _inverse_root(mean.item() if on_host else mean)
+        return inverse_root(mean.item() if on_host else mean)
 
 
 class UnitRate:
@@ -230,6 +230,6 @@ _INVERSE_SQUARES: dict[type[Optimizer], Callable[[Tensor, State, Group], Tensor]
 }
 
 for _base, _inverse_square in _INVERSE_SQUARES.items():
-    _DECLARED[_base] = functools.partial(MeanRate, inverse_square=_inverse_square)
-_DECLARED[NAdam] = AdamRate  # the same second moment; its look-ahead is in the momentum
-_DECLARED[native.Adai] = UnitRate
+    declare(_base, functools.partial(MeanRate, inverse_square=_inverse_square))
+declare(NAdam, AdamRate)  # the same second moment; its look-ahead is in the momentum
+declare(native.Adai, UnitRate)

@@ -96,13 +96,15 @@ class Adai(NativeOptimizer):
             count += self.reduction.numel(params)
         if count:
             mean = functools.reduce(plus, totals) / count
-            self._inverse_mean = torch.where(mean > 0.0, 1.0 / mean, 0.0)
+            inverse = torch.where(mean > 0.0, 1.0 / mean, 0.0)
+            for _, lists in work:
+                lists.state["inverse_mean"] = [inverse.to(p.device) for p in lists.params]
 
     def _single(self, group: Group, p: Tensor, grad: Tensor, state: State) -> None:
         (beta0, beta2), t = group["betas"], state["step"]
         exp_avg, correction = state["exp_avg"], state["bias_correction"]
         k = state["exp_avg_sq"] * (beta0 / (1 - beta2**t))
-        k.mul_(self._inverse_mean.to(p.device)).clamp_(group["eps"], 1.0)
+        k.mul_(state["inverse_mean"]).clamp_(group["eps"], 1.0)
         exp_avg.lerp_(grad, k)
         correction.addcmul_(k, 1 - correction)
         p.sub_((exp_avg / correction).mul_(scalar(group["lr"])))
@@ -113,7 +115,7 @@ class Adai(NativeOptimizer):
         exp_avgs, corrections = state["exp_avg"], state["bias_correction"]
         scales = [beta0 / (1 - beta2**t) for t in state["step"]]
         ks = torch._foreach_mul(state["exp_avg_sq"], scales)
-        torch._foreach_mul_(ks, self._inverse_mean.to(params[0].device))
+        torch._foreach_mul_(ks, state["inverse_mean"][0])  # one number, of this device
         torch._foreach_clamp_min_(ks, group["eps"])
         torch._foreach_clamp_max_(ks, 1.0)
         torch._foreach_lerp_(exp_avgs, grads, ks)

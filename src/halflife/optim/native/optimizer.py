@@ -94,7 +94,7 @@ class NativeOptimizer(Optimizer):
         """The same update of many, in foreach operations."""
 
     def _prepare(self, work: list[tuple[Group, Lists]]) -> None:
-        """Look at the whole model before any parameter is updated."""
+        """Look at the whole model first; what is found joins the lists' state for this step."""
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
