@@ -28,7 +28,7 @@ how to read it
 
 examples
   python -m benchmarks                                   everything, some minutes
-  python -m benchmarks step --models resnet20            half a minute
+  python -m benchmarks step --models resnet20            a minute
   python -m benchmarks step --json before.json           to compare with a later run
   make bench BENCH_ARGS="step --models gpt2 --rounds 30"
 """
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     results: dict[str, Any] = {"machine": machine}
     print("torch {torch}, Python {python}, {cores} cores, load {load}\n".format(**machine))
     if "step" in chosen:
-        results["step"] = step.main(options.models, options.rounds)
+        results["step"] = step.main(options.models, options.rounds, options.caches)
     if "ensemble" in chosen and importlib.util.find_spec("benchmarks.ensemble"):
         missed = importlib.import_module("benchmarks.ensemble").main()
         results["ensemble"] = {"verdict": "missed" if missed else "met"}
@@ -82,6 +82,14 @@ def _parser() -> argparse.ArgumentParser:
         help="how often each candidate is measured. Default: "
         + ", ".join(f"{model} {rounds}" for model, rounds in step.ROUNDS.items())
         + f", import {imports.ROUNDS}.",
+    )
+    parser.add_argument(
+        "--caches",
+        type=lambda text: tuple(text.split(",")),
+        default=("warm", "cold"),
+        metavar="warm,cold",
+        help="for step: steps one after the other, or the caches emptied before each. "
+        "Default: both.",
     )
     parser.add_argument(
         "--threads", type=_positive, default=1, help="torch threads of step. Default: 1."

@@ -33,7 +33,8 @@ def test_parameter_lists_are_those_of_the_models(model: str, tensors: int, param
 def test_step_benchmark_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "results.json"
     assert main(["step", "--models", "tiny", "--rounds", "2", "--json", str(file)]) == 0
-    (result,) = json.loads(file.read_text("utf-8"))["step"]
+    result, cold = json.loads(file.read_text("utf-8"))["step"]
+    assert (result["caches"], cold["caches"]) == ("warm", "cold")
     rows = {row["name"]: row for row in result["rows"]}
     assert result["rounds"] == 2
     assert result["tensors"] == len(MODELS["tiny"]())
