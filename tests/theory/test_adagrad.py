@@ -90,6 +90,28 @@ def test_rescaled_gradients_change_no_bit(dtype: torch.dtype) -> None:
     assert torch.isfinite(runs[0]).all()
 
 
+def test_a_diagonal_quadratic_runs_as_its_perfectly_conditioned_twin() -> None:
+    """Corollary 1: H x + b and x + b / H have the same minimum, and here the same iterates."""
+    hessian = torch.logspace(0, 5, 4, dtype=DOUBLE)
+    b = torch.randn(4, dtype=DOUBLE) * hessian
+    x = torch.randn(4, dtype=DOUBLE)
+    ill, well = (
+        adagrad(grad, x, steps=200, lr=0.5)
+        for grad in (lambda x: hessian * x + b, lambda x: x + b / hessian)
+    )
+    torch.testing.assert_close(ill, well, rtol=0, atol=1e-13)
+    assert not torch.equal(ill, x)
+
+
+def test_nan_gradients_show_and_zero_gradients_do_not() -> None:
+    x = torch.ones(3)
+    optimizer = AdaGrad([x], lr=0.5, radius=1.0)
+    x.grad = torch.tensor([float("nan"), 0.0, 1.0])
+    optimizer.step()
+    assert x.isnan().tolist() == [True, False, False]
+    assert x[1:].tolist() == [1.0, 0.5]
+
+
 def linear_regret(gradients: Tensor, lr: float, radius: float) -> float:
     """Regret against the best corner of the hypercube if the losses are <g_t, x>."""
     x = torch.zeros(gradients.shape[1], dtype=DOUBLE)
@@ -188,6 +210,24 @@ def test_the_optimizer_restarts_as_the_function_does() -> None:
     assert all(map(torch.equal, rounds, expected))
     group = optimizer.param_groups[0]
     assert (group["lr"], group["radius"]) == (constants.lr / 8, 0.125)
+
+
+def test_every_round_has_half_the_hypercube_and_half_the_step() -> None:
+    """Under a constant slope: the first step is lr, and the weights are soon at the wall."""
+    for proved, first in ((False, math.sqrt(0.5)), (True, 1.0)):  # sqrt(2) is beyond the wall
+        constants = Restarts(1.0, dimension=1, condition=1.0, proved=proved)
+        assert constants.lr == pytest.approx(math.sqrt(2.0 if proved else 0.5), rel=1e-15)
+        visited: list[float] = []
+
+        def slope(x: Tensor, visited: list[float] = visited) -> Tensor:
+            visited.append(x.item())
+            return torch.ones_like(x)
+
+        adagrad_with_restarts(slope, torch.zeros(1, dtype=DOUBLE), constants, rounds=3)
+        for i in range(3):
+            points = visited[i * constants.steps : (i + 1) * constants.steps]
+            assert points[0] - points[1] == pytest.approx(first / 2**i, rel=1e-12)
+            assert points[0] - min(points) == pytest.approx(1.0 / 2**i, rel=1e-12)
 
 
 def test_resumes_from_a_checkpoint_bitwise() -> None:

@@ -97,17 +97,21 @@ def test_theorem_2(size: float, accuracy: float, weight_decay: float) -> None:
     assert momentum <= 8 * accuracy**2
 
 
-def test_theorem_2_constants_are_the_published_ones_at_small_accuracy() -> None:
-    p, accuracy = Problem(2.0, 1.5, 3.0, 0.7, 0.25, batch=4), 0.01
+@pytest.mark.parametrize(("gap", "dominant"), [(0.01, 1), (0.7, 0)])
+def test_theorem_2_constants_are_the_published_ones_at_small_accuracy(
+    gap: float, dominant: int
+) -> None:
+    p, accuracy = Problem(2.0, 1.5, 3.0, gap, 0.25, batch=4), 0.01
     constants = Constant(p, accuracy)
     c, delta, b = 1.5**2 + 0.25, 0.25, 4
     lr = delta**1.25 * b * accuracy**2 / (6 * c**0.75 * 9.0 * 2.0)
     beta1 = delta**0.5 * b * accuracy**2 / (3 * c**0.5 * 9.0)
     assert constants.lr == pytest.approx(lr, rel=1e-12)
     assert constants.beta1 == pytest.approx(beta1, rel=1e-12)
-    first = 6 * c**0.5 * 0.7 / (lr * accuracy**2)
+    first = 6 * c**0.5 * gap / (lr * accuracy**2)
     second = 3 * c**0.5 * 9.0 / (delta**0.5 * beta1 * b * accuracy**2)
-    assert constants.steps == math.ceil(max(first, second))
+    assert constants.steps == pytest.approx((first, second)[dominant], rel=1e-9)
+    assert constants.steps >= max(first, second) * (1 - 1e-12)
 
 
 def test_without_the_supplements_limit_on_lr_theorem_2_diverges() -> None:
@@ -176,8 +180,9 @@ def test_batches_and_the_decays_share_of_the_gap() -> None:
 def test_theorem_3(weight_decay: float) -> None:
     task, delta, accuracy, beta2 = LogCosh(0.3, start=2.0), 1.0, 0.9, 0.1
     schedule = Decaying(task.problem(delta, weight_decay))
-    steps = schedule.steps(accuracy)
-    assert schedule.bound(steps) <= accuracy**2 < schedule.bound(steps - 1)
+    for goal in (2.0, 1.3, 0.5, 0.01, accuracy):
+        steps = schedule.steps(goal)
+        assert schedule.bound(steps) <= goal**2 < schedule.bound(steps - 1)
     factor = slowest_decay_factor(beta2 * 1.3**2 / delta)
     gradient, _, _ = means(
         adamw(

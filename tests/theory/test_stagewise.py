@@ -169,6 +169,18 @@ def test_stages_are_fresh_runs_from_the_output_before() -> None:
         assert torch.equal(x, output)
 
 
+def test_outputs_are_points_where_gradients_were_taken() -> None:
+    start, kinds = torch.ones(1, dtype=DOUBLE), {"beta2": 0.1, "delta": 0.01}
+    steps = adamw(torch.sin, start, steps=3, lr=lr, beta1=beta1, weight_decay=decay, **kinds)
+    visited = {step.x.item() for step in steps}
+    stage = Stage(lr, beta1, 3)
+    drawn = {
+        stagewise_adamw(torch.sin, start, [stage], weight_decay=decay, **kinds)[0].item()
+        for _ in range(60)
+    }
+    assert drawn == visited
+
+
 @pytest.mark.parametrize(
     ("schedule", "shares"),
     [(0.5, [1 / 3] * 3), (lambda k: (0.6, 0.3, 0.1)[k], [0.6, 0.3, 0.1])],

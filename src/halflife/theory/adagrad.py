@@ -16,8 +16,9 @@ B: Algorithms 2 and 3, Theorems 2 and 3. There is no epsilon: 0/0 is 0, or it wo
 scale-free. Theorem 2 holds as printed. **The proof of Theorem 3 has a gap.** It applies Theorem 2
 with the half-width D_i of round i in place of the cube's diameter, which is 2 D_i. With the
 diameter, the same argument needs T = 200 d M/mu at the published lr = r/sqrt(2), or
-T = 128 d M/mu at lr = sqrt(2) r, in place of 32 d M/mu. `Restarts` has both. On quadratics the
-published T is ample: a round leaves about 3 % of the allowed distance (d = 3, T = 96).
+T = 128 d M/mu at lr = sqrt(2) r, in place of 32 d M/mu. `Restarts` has the published constants and
+the latter. The published T is ample on diagonal quadratics: with d = 3 and T = 96, every round ends
+within 3 % of the distance it is allowed, at condition numbers from 1 to 10^6.
 """
 
 from __future__ import annotations
@@ -95,9 +96,9 @@ class AdaGrad(Optimizer):
         state["step"] += 1
         state["average"].lerp_(x, 1.0 / state["step"].item())
         # The root of the sum of squares, without their underflow: gradients may be of any scale. It
-        # is zero if all gradients were: 0/0, and the coordinate stays.
-        state["root"].hypot_(grad)
-        x.sub_(torch.where(state["root"] > 0, lr * (grad / state["root"]), 0.0))
+        # is zero if all gradients were: 0/0, and the coordinate stays. NaN is not: it shows.
+        root = state["root"].hypot_(grad)
+        x.sub_(torch.where(root == 0, 0.0, lr * (grad / root)))
         if radius < math.inf:
             x.clamp_(state["center"] - radius, state["center"] + radius)
 
