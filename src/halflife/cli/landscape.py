@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from .terminal import console, errors, escaped, explained, progress
@@ -242,13 +243,14 @@ def _summary(records: list[dict[str, Any]], meta: dict[str, Any]) -> None:
     from halflife.lab.analysis import analyse
 
     analysis = analyse(records, meta)
-    table = Table(title=f"{meta['task']}, {meta['optimizer']}, {meta['steps']} steps")
+    title = f"{meta['task']}, {meta['optimizer']}, {meta['steps']} steps"
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.caption = (
-        "Gain: points of error below the best run without decay. Slope: of log best weight decay "
-        "on log lr. In brackets: 95 % intervals."
+        "Half-life in steps. Gain: points of error below the best run without decay. Slope: of log "
+        "best weight decay on log lr. In brackets: 95 % intervals."
     )
     table.add_column("rule", min_width=max(len(rule.rule) for rule in analysis.rules))
-    for name in ("lr", "weight decay", "half-life", "test error", "gain", "slope"):
+    for name in ("lr", "decay", "half-life", "error, %", "gain", "slope"):
         table.add_column(name)
     for rule in analysis.rules:
         table.add_row(*_summary_row(rule))
@@ -275,21 +277,21 @@ def _summary_row(rule: RuleAnalysis) -> list[str]:
     half_life = best.half_life
     gain = "-"
     if against is not None:
-        gain = f"{against.difference:+.2f}"
+        gain = f"{against.difference:.1f}"
         if against.low is not None and against.high is not None:
-            gain += f" [{against.low:+.2f}, {against.high:+.2f}]"
+            gain += f" [{against.low:.1f}, {against.high:.1f}]"
     slope = ridge.verdict
     if ridge.slope is not None:
-        slope = f"{ridge.slope:+.2f}"
+        slope = f"{ridge.slope:.2f}"
         if ridge.low is not None and ridge.high is not None:
-            slope += f" [{ridge.low:+.2f}, {ridge.high:+.2f}]"
-    spread = "" if best.standard_error is None else f" ± {best.standard_error:.2f}"
+            slope += f" [{ridge.low:.2f}, {ridge.high:.2f}]"
+    spread = "" if best.standard_error is None else f" ± {best.standard_error:.1f}"
     return [
         rule.rule,
         f"{best.lr:.2g}",
         f"{best.weight_decay:.2g}",
-        "-" if half_life is None or math.isinf(half_life) else f"{half_life:.3g} steps",
-        f"{best.error:.2f}{spread} %",
+        "-" if half_life is None or math.isinf(half_life) else f"{half_life:,.3g}",
+        f"{best.error:.1f}{spread}",
         escaped(gain),
         escaped(slope),
     ]
