@@ -165,6 +165,31 @@ def test_scalars_on_the_device_give_the_same(name: str, implementation: str) -> 
         torch.testing.assert_close(p, q, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # torch's own, of inductor
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize(
+    "cls", [native.AdaBound, native.Adai, native.Lion, native.Padam, native.Yogi]
+)
+def test_compiled_step_is_the_same_and_compiles_once(cls: Any, implementation: str) -> None:
+    """Once without state and once with it, and not again when the lr changes."""
+    results = []
+    for compiled in (False, True):
+        params = cases.make_params(dtype=torch.float32)
+        optimizer = cls(params, lr=torch.tensor(PEAK), **IMPLEMENTATIONS[implementation])
+        torch._dynamo.reset()
+        torch._dynamo.utils.counters.clear()
+        step = torch.compile(optimizer.step) if compiled else optimizer.step
+        for t, row in enumerate(cases.make_gradients(5, missing=False)):
+            cases.set_gradients(params, row)
+            optimizer.param_groups[0]["lr"].fill_(SCHEDULES["cosine"][t])
+            step()
+        results.append(params)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
+    for p, q in zip(*results, strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
+
+
 def test_tensor_lr_of_one_dimension() -> None:
     params = cases.make_params()
     optimizer = native.Yogi(params, lr=torch.tensor([0.1]), foreach=True)

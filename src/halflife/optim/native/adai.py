@@ -105,7 +105,7 @@ class Adai(NativeOptimizer):
         exp_avg, correction = state["exp_avg"], state["bias_correction"]
         k = state["exp_avg_sq"] * (beta0 / (1 - beta2**t))
         k.mul_(state["inverse_mean"]).clamp_(group["eps"], 1.0)
-        exp_avg.lerp_(grad, k)
+        exp_avg.addcmul_(k, grad - exp_avg)
         correction.addcmul_(k, 1 - correction)
         p.sub_((exp_avg / correction).mul_(scalar(group["lr"])))
 
@@ -118,7 +118,8 @@ class Adai(NativeOptimizer):
         torch._foreach_mul_(ks, state["inverse_mean"][0])  # one number, of this device
         torch._foreach_clamp_min_(ks, group["eps"])
         torch._foreach_clamp_max_(ks, 1.0)
-        torch._foreach_lerp_(exp_avgs, grads, ks)
+        # Not lerp: torch.compile takes only its scalar form.
+        torch._foreach_addcmul_(exp_avgs, ks, torch._foreach_sub(grads, exp_avgs))
         rest = torch._foreach_neg(corrections)
         torch._foreach_add_(rest, 1)
         torch._foreach_addcmul_(corrections, ks, rest)
