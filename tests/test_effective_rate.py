@@ -215,7 +215,7 @@ def test_who_declares_a_rate() -> None:
         torch.optim.Adam: AdamRate,
         torch.optim.AdamW: AdamRate,
         halflife.AdamW: AdamRate,
-        torch.optim.RMSprop: type(None),
+        torch.optim.Rprop: type(None),
     }
     for cls, kind in kinds.items():
         assert type(effective_rate_of(cls(w, lr=0.1))) is kind  # type: ignore[call-arg]

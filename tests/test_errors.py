@@ -160,12 +160,12 @@ CASES: dict[str, Case] = {
     "unknown rule": (
         lambda: AdamW(weight(), decay="indpendent"),
         ValueError,
-        "decay='indpendent': unknown rule, did you mean 'independent'; the known ones are constant, corrected, decoupled, independent, l2, proximal, stable (a rule of your own must be imported first).",
+        "decay='indpendent': unknown rule, did you mean 'independent'; the known ones are anchored, ",
     ),
     "unknown rule in a group": (
         lambda: AdamW(group(decay="x7")),
         ValueError,
-        "decay='x7': unknown rule; the known ones are constant",
+        "decay='x7': unknown rule; the known ones are anchored",
     ),
     "rule class": (
         lambda: AdamW(weight(), decay=L2Regularization),
@@ -183,9 +183,9 @@ CASES: dict[str, Case] = {
         "rule=L2Regularization(): Proximal shrinks by the inner rule's fraction and L2 has none; use Proximal(Decoupled()), or Proximal(Independent()) for AdamProx.",
     ),
     "no effective rate": (
-        lambda: decayed_step(torch.optim.RMSprop, "stable"),
+        lambda: decayed_step(torch.optim.Rprop, "stable"),
         ValueError,
-        "effective_rate of parameter group 0: this rule needs an optimizer that declares its effective rate",
+        "decay=Stable() of parameter group 0: needs the optimizer's effective rate, and Rprop declares none; choose another rule or optimizer, or see halflife.facts.",
     ),
     # --- keywords
     "keyword typo": (

@@ -22,9 +22,30 @@ from .decay import Proximal as Proximal
 from .decay import Stable as Stable
 from .decayed import Decayed as Decayed
 from .describe import describe as describe
+from .maps import Anchored as Anchored
+from .maps import Cautious as Cautious
+from .maps import HuberDecay as HuberDecay
+from .maps import NormControl as NormControl
+from .maps import PowerDecay as PowerDecay
+from .maps import Preconditioned as Preconditioned
+from .maps import ProximalL1 as ProximalL1
+from .maps import ProximalNorm as ProximalNorm
+from .optim import ASGD as ASGD
 from .optim import SGD as SGD
+from .optim import AdaBound as AdaBound
+from .optim import Adadelta as Adadelta
+from .optim import Adagrad as Adagrad
+from .optim import Adai as Adai
 from .optim import Adam as Adam
+from .optim import Adamax as Adamax
 from .optim import AdamW as AdamW
+from .optim import Lion as Lion
+from .optim import Muon as Muon
+from .optim import NAdam as NAdam
+from .optim import Padam as Padam
+from .optim import RAdam as RAdam
+from .optim import RMSprop as RMSprop
+from .optim import Yogi as Yogi
 from .param_groups import param_groups as param_groups
 from .strength import Fraction as Fraction
 from .strength import HalfLife as HalfLife
@@ -37,28 +58,46 @@ from .strength import TotalDecay as TotalDecay
 __version__ = "0.1.0"
 
 __all__ = [
-    # optimizers
+    "ASGD",
     "SGD",
+    "AdaBound",
+    "Adadelta",
+    "Adagrad",
+    "Adai",
     "Adam",
     "AdamW",
-    # decay rules
+    "Adamax",
+    "Anchored",
+    "Cautious",
     "Constant",
     "Corrected",
     "DecayRule",
     "Decayed",
     "Decoupled",
-    # strengths
     "Fraction",
     "HalfLife",
+    "HuberDecay",
     "Independent",
     "L2Regularization",
+    "Lion",
+    "Muon",
+    "NAdam",
+    "NormControl",
     "Normalized",
+    "Padam",
+    "PowerDecay",
+    "Preconditioned",
     "Proximal",
+    "ProximalL1",
+    "ProximalNorm",
+    "RAdam",
+    "RMSprop",
     "Rotation",
     "Stable",
     "TargetRMS",
     "Timescale",
     "TotalDecay",
+    "Yogi",
     "attach",
     "clip_grad_norm_",
     "decayed",

@@ -61,6 +61,7 @@ class DecayRule(ABC):
     """
 
     name: ClassVar[str]
+    requires: ClassVar[tuple[str, ...]] = ()
     _registry: ClassVar[dict[str, type[DecayRule]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -68,6 +69,11 @@ class DecayRule(ABC):
         super().__init_subclass__(**kwargs)
         if name := cls.__dict__.get("name"):
             cls._registry[name] = cls
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What the base optimizer must declare; see `halflife.facts`."""
+        return self.requires
 
     @abstractmethod
     def rate(self, step: Step) -> Scalar:
@@ -209,6 +215,7 @@ class Stable(DecayRule):
     """
 
     name = "stable"
+    requires = ("effective_rate",)
 
     def rate(self, step: Step) -> Scalar:
         """``lr * effective_rate``."""
@@ -282,6 +289,11 @@ class Proximal(DecayRule):
                 "rule=L2Regularization(): Proximal shrinks by the inner rule's fraction and L2 has "
                 "none; use Proximal(Decoupled()), or Proximal(Independent()) for AdamProx."
             )
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The inner rule's."""
+        return self.rule.needs
 
     def rate(self, step: Step) -> Scalar:
         """The inner rule's rate over ``1 + d``."""

@@ -32,6 +32,7 @@ from torch.utils._foreach_utils import _get_fused_kernels_supported_devices
 
 from .decay import DecayRule, Decoupled, L2Regularization, Scalar, Step, as_rule
 from .effective_rate import SUM_KEY, EffectiveRate, effective_rate_of
+from .maps import ANCHOR_KEY, DecayMap, View, apply_maps, keep_anchors
 from .settings import check_fraction, check_keywords, clamps, group_settings
 from .strength import Strength
 
@@ -41,6 +42,7 @@ __all__ = ["Decayed", "native_rule"]
 # fraction multiply the weights themselves. (Adam, NAdam and RAdam carry the switch in the group.)
 _NATIVE_L2 = (SGD, ASGD, Adadelta, Adagrad, Adamax, RMSprop)
 _SWITCH = "decoupled_weight_decay"
+_HALF = (torch.bfloat16, torch.float16)
 
 
 class _Call(NamedTuple):
@@ -49,6 +51,7 @@ class _Call(NamedTuple):
     swap: dict[str, Any]  # group entries for the duration of the step
     factor: Scalar | None = None  # what the weights are multiplied by first
     gradient: Scalar | None = None  # multiple of the weights that joins the gradients first
+    view: View | None = None  # what the rule changes by itself, before or after
 
 
 class Decayed(Optimizer):
@@ -132,6 +135,14 @@ class Decayed(Optimizer):
             given = {**self.defaults, **param_group}
             param_group.update(group_settings(type(self), given, label))
         super().add_param_group(param_group)
+        self._begin_map(self.param_groups[-1])
+
+    def _begin_map(self, group: dict[str, Any]) -> None:
+        if isinstance(group["decay"], DecayMap):
+            group["decay"], anchors = group["decay"].begin(group["params"])
+            if anchors is not None:
+                pending = self.__dict__.setdefault("_pending_anchors", {})
+                pending.update(zip(group["params"], anchors, strict=True))
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step: the native one, with each group's decay as its rule says.
@@ -157,7 +168,10 @@ class Decayed(Optimizer):
         taken = False
         try:
             calls = [self._native_call(i, group, rates) for i, group in enumerate(groups)]
-            for group, (swap, factor, gradient) in zip(groups, calls, strict=True):
+            views = [call.view for call in calls if call.view is not None]
+            if views:
+                self._apply_maps("before", views)
+            for group, (swap, factor, gradient, _) in zip(groups, calls, strict=True):
                 if factor is not None:
                     self._multiply_weights(group, factor)
                 if gradient is not None:
@@ -166,6 +180,9 @@ class Decayed(Optimizer):
                 group.update(swap)
             result = self._native_step()
             taken = True
+            if views:
+                self._apply_maps("after", views)
+                keep_anchors(self)
         finally:
             for group, original in zip(groups, originals, strict=False):
                 group.update(original)
@@ -198,6 +215,10 @@ class Decayed(Optimizer):
                 swap["weight_decay"] = gradient
             return _Call(swap)
 
+        if isinstance(rule, DecayMap):
+            swap["weight_decay"] = 0.0
+            return _Call(swap, view=self._view(rule, group, step))
+
         scale = rule.direction_scale(step)
         size = lr if not isinstance(scale, Tensor) and scale == 1.0 else lr * scale
         if size is not lr:
@@ -221,6 +242,22 @@ class Decayed(Optimizer):
         swap["weight_decay"] = 1.0 / size if clamped else weight_decay * (rate / size)
         return _Call(swap)
 
+    def _view(self, rule: DecayMap, group: dict[str, Any], step: Step) -> View:
+        amount = rule.fraction(step)
+        if not isinstance(amount, Tensor) and amount >= 1.0 and rule.removes_fraction:
+            amount = self._bounded(rule, amount, step)
+        if (skipped := getattr(self, "found_inf", None)) is not None:
+            amount = torch.as_tensor(amount, dtype=torch.float64, device=skipped.device)
+            amount = torch.where(skipped > 0, 0.0, amount)
+        params = [p for p in group["params"] if p.grad is not None]
+        return View(rule, self, group, params, amount)
+
+    @torch.no_grad()
+    def _apply_maps(self, when: str, views: list[View]) -> None:
+        due = [view for view in views if view.rule.acts == when and view.params]
+        if due:
+            apply_maps(due)
+
     def _bounded(self, rule: DecayRule, fraction: float, step: Step) -> float:
         """1 where the data asked for more, with one warning; an error where the user did."""
         if not clamps(rule):
@@ -241,6 +278,9 @@ class Decayed(Optimizer):
             keep = torch.ones((), dtype=torch.float64, device=skipped.device)
             factor = torch.where(skipped > 0, keep, keep * factor)
         if params and (isinstance(factor, Tensor) or factor != 1.0):
+            if not isinstance(factor, Tensor) and any(p.dtype in _HALF for p in params):
+                # As a number, foreach would round the factor to the weights' precision first.
+                factor = torch.full((), factor, dtype=torch.float64, device=params[0].device)
             with torch.set_grad_enabled(bool(group.get("differentiable"))):
                 torch._foreach_mul_(params, factor)
 
@@ -316,8 +356,12 @@ class Decayed(Optimizer):
         params = chain.from_iterable(group["params"] for group in self.param_groups)
         for index, p in zip(saved_indices, params, strict=True):
             saved_state = state_dict["state"].get(index, {})
-            if SUM_KEY in saved_state:  # torch has cast it to the parameter's dtype
+            # torch has cast what follows to the parameter's dtype and moved it to its device.
+            if SUM_KEY in saved_state:
                 self.state[p][SUM_KEY] = saved_state[SUM_KEY].to(p.device, copy=True)
+            if ANCHOR_KEY in saved_state:
+                self.state[p][ANCHOR_KEY] = saved_state[ANCHOR_KEY].clone()
+                self.__dict__.get("_pending_anchors", {}).pop(p, None)
             step = saved_state.get("step")
             if self.prefers_fused and isinstance(step, Tensor) and step.device != p.device:
                 # Fused kernels want the count beside the parameter; torch moves it only for

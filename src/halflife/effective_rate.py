@@ -273,6 +273,11 @@ def effective_rate_of(
     return None
 
 
+def declares_rate(cls: type[Optimizer]) -> bool:
+    """Whether an optimizer class declares an effective rate."""
+    return any(base in _DECLARED for base in cls.__mro__)
+
+
 def inverse_root(mean: Any) -> Scalar:
     """``mean^(-1/2)``, and 0 where the mean is 0 or no number.
 

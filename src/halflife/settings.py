@@ -16,7 +16,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from .base import base_of
-from .decay import DecayRule, Scalar, Stable, Step, as_rule
+from .decay import DecayRule, Scalar, Step, as_rule
+from .effective_rate import declares_rate
+from .facts import fact
+from .maps import DecayMap
 from .strength import Strength
 
 _REMEDIES = {
@@ -59,9 +62,12 @@ def group_settings(cls: type[Optimizer], group: Mapping[str, Any], label: str) -
             )
         decay = decay.coefficient(rule, base_of(cls, dict(group), peak))
     _require_number("weight_decay", decay, label)
+    if rule is not None:
+        _check_needs(cls, rule, label)
     if rule is not None and not isinstance(decay, Tensor):
         step = Step(peak, peak, decay, effective_rate=lambda: 0.0, label=label)
-        check_fraction(rule, rule.fraction(step), step)
+        if not isinstance(rule, DecayMap) or rule.removes_fraction:
+            check_fraction(rule, rule.fraction(step), step)
         if not isinstance(lr, Tensor) and lr > peak * (1 + 1e-9):
             raise ValueError(
                 f"peak_lr={peak} of {label} is below its lr={lr}: the peak is the schedule's "
@@ -87,7 +93,7 @@ def check_fraction(rule: DecayRule, fraction: Scalar, step: Step) -> None:
 
 def clamps(rule: DecayRule) -> bool:
     """Whether the fraction depends on the data, so that 1 is a bound to hold and no user error."""
-    return isinstance(rule, Stable)
+    return "effective_rate" in rule.needs
 
 
 def check_keywords(
@@ -108,6 +114,17 @@ def check_keywords(
             raise TypeError(
                 f"{name}={kwargs[name]!r}: unknown keyword"
                 + (f", did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}.")
+            )
+
+
+def _check_needs(cls: type[Optimizer], rule: DecayRule, label: str) -> None:
+    for name in rule.needs:
+        declared = declares_rate(cls) if name == "effective_rate" else fact(name, cls)
+        if not declared:
+            what = name.replace("_", " ")
+            raise ValueError(
+                f"decay={rule!r} of {label}: needs the optimizer's {what}, and {cls.__name__} "
+                "declares none; choose another rule or optimizer, or see halflife.facts."
             )
 
 

@@ -88,6 +88,6 @@ class Step:
         if self._effective_rate is None:
             raise ValueError(
                 f"effective_rate of {self.label}: this rule needs an optimizer that declares its "
-                "effective rate (SGD, Adam, AMSGrad, AdamW do); choose another rule or optimizer."
+                "effective rate; choose another rule or optimizer."
             )
         return self._effective_rate()

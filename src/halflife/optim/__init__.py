@@ -1,7 +1,38 @@
-"""Optimizers: thin declarations of a native optimizer and its default decay rule."""
+"""Optimizers: thin declarations of a base optimizer and its default decay rule."""
 
+from . import rates as rates  # registers the effective rates
+from .adabound import AdaBound as AdaBound
+from .adadelta import Adadelta as Adadelta
+from .adagrad import Adagrad as Adagrad
+from .adai import Adai as Adai
 from .adam import Adam as Adam
 from .adam import AdamW as AdamW
+from .adamax import Adamax as Adamax
+from .asgd import ASGD as ASGD
+from .lion import Lion as Lion
+from .muon import Muon as Muon
+from .nadam import NAdam as NAdam
+from .padam import Padam as Padam
+from .radam import RAdam as RAdam
+from .rmsprop import RMSprop as RMSprop
 from .sgd import SGD as SGD
+from .yogi import Yogi as Yogi
 
-__all__ = ["SGD", "Adam", "AdamW"]
+__all__ = [
+    "ASGD",
+    "SGD",
+    "AdaBound",
+    "Adadelta",
+    "Adagrad",
+    "Adai",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "Lion",
+    "Muon",
+    "NAdam",
+    "Padam",
+    "RAdam",
+    "RMSprop",
+    "Yogi",
+]
