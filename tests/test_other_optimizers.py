@@ -275,7 +275,7 @@ def test_refused(name: str, rule: str) -> None:
     start = [p.detach().clone() for p in params]
     case = next(r for r in RULES if r.id == rule)
     cases.set_gradients(params, make_gradients(params, 1)[0])
-    with pytest.raises(ValueError, match=r"effective_rate of|use decay=.*another optimizer"):
+    with pytest.raises(ValueError, match=r"effective rate, and|use decay=.*another optimizer"):
         cls(params, lr=PEAK, decay=case.rule, weight_decay=0.1, **settings).step()
     assert all(torch.equal(p, before) for p, before in zip(params, start, strict=True))
 
