@@ -399,3 +399,43 @@ def test_bad_input(case: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the message is compared below
         run()
     assert message in str(caught.value)
+
+
+MASKED: dict[str, tuple[Any, dict[str, Any]]] = {
+    "NAdam": (torch.optim.NAdam, {}),
+    "RAdam": (torch.optim.RAdam, {}),
+    "Adamax": (torch.optim.Adamax, {}),
+    "Adagrad": (torch.optim.Adagrad, {}),
+    "Adadelta": (torch.optim.Adadelta, {}),
+    "RMSprop": (torch.optim.RMSprop, {}),
+    "RMSprop-momentum": (torch.optim.RMSprop, {"momentum": 0.9}),
+    "RMSprop-centered": (torch.optim.RMSprop, {"momentum": 0.9, "centered": True}),
+    "Yogi": (halflife.optim.native.Yogi, {}),
+    "Padam": (halflife.optim.native.Padam, {}),
+    "AdaBound": (halflife.optim.native.AdaBound, {}),
+    "Lion": (halflife.optim.native.Lion, {}),
+}
+
+
+@pytest.mark.parametrize("name", MASKED)
+@pytest.mark.parametrize("maximize", [False, True])
+def test_cautious_masks_by_the_update_of_every_base(name: str, maximize: bool) -> None:
+    """Which elements decay is read off the native update; a decay of 0.3 shows each of them."""
+    base, arguments = MASKED[name]
+    params, twins = cases.make_params(), cases.make_params()
+    arguments = {"lr": 1e-3, "maximize": maximize, **arguments}
+    ours = halflife.decayed(base)(params, weight_decay=0.3, decay=Cautious("constant"), **arguments)
+    native = base(twins, **arguments)
+    for row in cases.make_gradients(8):
+        cases.set_gradients(params, row)
+        cases.set_gradients(twins, row)
+        start = [p.detach().clone() for p in params]
+        with torch.no_grad():
+            for p, q in zip(params, twins, strict=True):
+                q.copy_(p)
+        ours.step()
+        native.step()
+        for p, q, s, g in zip(params, twins, start, row, strict=True):
+            moved = q.detach() - s
+            masked = (s * -moved >= 0).double() * 0.3 if g is not None else 0.0
+            torch.testing.assert_close(p.detach(), s - masked * s + moved, rtol=1e-9, atol=1e-12)

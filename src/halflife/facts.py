@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
-__all__ = ["declare", "direction", "fact", "preconditioner"]
+__all__ = ["Fact", "declare", "direction", "fact", "gradients", "preconditioner"]
 
 Fact: TypeAlias = Callable[[Optimizer, dict[str, Any], list[Tensor]], list[Tensor]]
 

@@ -1,5 +1,6 @@
 """Optimizers: thin declarations of a base optimizer and its default decay rule."""
 
+from . import directions as directions  # registers the update directions
 from . import rates as rates  # registers the effective rates
 from .adabound import AdaBound as AdaBound
 from .adadelta import Adadelta as Adadelta
