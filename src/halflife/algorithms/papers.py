@@ -1,0 +1,322 @@
+"""The algorithms of the five papers on weight decay that this library is built on."""
+
+from __future__ import annotations
+
+from ..decay import Constant, Decoupled, Independent, L2Regularization, Proximal, Stable
+from ..maps import Preconditioned, ProximalL1, ProximalNorm
+from ..optim.adai import Adai
+from ..optim.adam import Adam, AdamW
+from ..optim.adam_delta import AdamDelta
+from ..optim.heavy_ball import HeavyBall
+from ..optim.sgd import SGD
+from ..theory.adagrad import AdaGrad
+from . import schedule
+from .entry import Algorithm
+
+__all__ = ["PAPERS"]
+
+_LOSHCHILOV = "Loshchilov & Hutter 2019, Decoupled weight decay regularization"
+_XIE = "Xie et al. 2023, On the overlooked pitfalls of weight decay"
+_SCHAIPP = "Schaipp 2023, Decay no more"
+_ZHOU = "Zhou et al. 2024, Towards understanding convergence and generalization of AdamW"
+_ZHUANG = "Zhuang et al. 2022, Understanding AdamW through proximal methods and scale-freeness"
+
+# 0.025 / sqrt(391 batches * 1800 epochs): the normalized coefficient at CIFAR-10's longest run.
+_NORMALIZED = 3e-5
+_NORMALIZED_NOTE = (
+    "the paper gives the coefficient normalized, 0.025 to 0.05: pass "
+    "weight_decay=Normalized(0.025, ...); the default is that of batches of 128 over 1800 epochs"
+)
+
+PAPERS = [
+    # --- SGD ---------------------------------------------------------------------------------
+    Algorithm(
+        "sgd_l2",
+        SGD,
+        L2Regularization(),
+        "g = g + lambda w;  m = b1 m + g;  w = w - lr m",
+        _XIE,
+        "Eq. (2); torch.optim.SGD",
+        {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4},
+        aliases=("sgdm_l2",),
+        note="with a changing lr this is not Loshchilov & Hutter's Algorithm 1: sgd_l2_paper",
+    ),
+    Algorithm(
+        "sgd_l2_paper",
+        HeavyBall,
+        L2Regularization(),
+        "g = g + lambda w;  m = b1 m + eta alpha g;  w = w - m",
+        _LOSHCHILOV,
+        "Algorithm 1, SGD with L2",
+        {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4},
+        note="the lr is inside the momentum buffer",
+    ),
+    Algorithm(
+        "sgd_hanson_pratt",
+        SGD,
+        Constant(),
+        "w = (1 - lambda) w - alpha eta g",
+        _LOSHCHILOV,
+        "Eq. (1), after Hanson & Pratt 1988",
+        {"lr": 0.1, "weight_decay": 5e-5},
+        aliases=("hanson_pratt",),
+        note="the decay ignores the schedule; 5e-5 is sgd_l2's at its lr without momentum",
+    ),
+    Algorithm(
+        "sgdw",
+        SGD,
+        Independent(),
+        "m = b1 m + g;  w = w - alpha eta m - eta lambda w",
+        _LOSHCHILOV,
+        "Algorithm 1, as in its code",
+        {"lr": 0.05, "momentum": 0.9, "weight_decay": _NORMALIZED},
+        note=_NORMALIZED_NOTE,
+    ),
+    Algorithm(
+        "sgdw_paper",
+        HeavyBall,
+        Independent(),
+        "m = b1 m + eta alpha g;  w = w - m - eta lambda w",
+        _LOSHCHILOV,
+        "Algorithm 1, SGDW",
+        {"lr": 0.05, "momentum": 0.9, "weight_decay": _NORMALIZED},
+        note=f"the lr is inside the momentum buffer; {_NORMALIZED_NOTE}",
+    ),
+    Algorithm(
+        "sgdwr",
+        SGD,
+        Independent(),
+        "sgdw with eta of cosine restarts, lambda = lambda_norm / sqrt(steps in the cycle)",
+        _LOSHCHILOV,
+        "appendix B.1 and B.2",
+        {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.025},
+        schedule=schedule.restarts_with_normalized_decay,
+        note="weight_decay is lambda_norm; the schedule turns it into lambda",
+    ),
+    Algorithm(
+        "sgdr",
+        SGD,
+        L2Regularization(),
+        "sgd_l2 with eta of cosine restarts",
+        "Loshchilov & Hutter 2017, SGDR",
+        "section 3; appendix B.2 of the AdamW paper",
+        {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4},
+        schedule=schedule.warm_restarts,
+    ),
+    Algorithm(
+        "sgds",
+        SGD,
+        Stable(),
+        "m = b1 m + g;  w = (1 - lr lambda / (1 - b1)) w - lr m",
+        _XIE,
+        "appendix B.1 and its code",
+        {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4},
+    ),
+    # --- Adam: where the decay enters --------------------------------------------------------
+    Algorithm(
+        "adam_l2",
+        Adam,
+        L2Regularization(),
+        "g = g + lambda w;  w = w - lr u",
+        _LOSHCHILOV,
+        "Algorithm 2, Adam with L2",
+        {"lr": 1e-3, "weight_decay": 5e-4},
+        aliases=("adaml2", "adam_l2_regularization"),
+        note="5e-4 is Zhuang et al.'s best; it goes with the loss: lambda c for the loss c f",
+    ),
+    Algorithm(
+        "adamw",
+        AdamW,
+        Decoupled(),
+        "w = (1 - lr lambda) w - lr u",
+        _LOSHCHILOV,
+        "Algorithm 2, as in torch.optim.AdamW",
+        {"lr": 1e-3, "weight_decay": 1e-2},
+        aliases=("adamw_pt", "adamw_torch"),
+        note="lambda is adamw_paper's over alpha; Xie et al. run it at 0.5",
+    ),
+    Algorithm(
+        "adamw_paper",
+        AdamW,
+        Independent(),
+        "w = w - eta (alpha u + lambda w)",
+        _LOSHCHILOV,
+        "Algorithm 2, AdamW",
+        {"lr": 1e-3, "weight_decay": _NORMALIZED},
+        aliases=("adamlh", "adamw_lh"),
+        note=_NORMALIZED_NOTE,
+    ),
+    Algorithm(
+        "adamwr",
+        AdamW,
+        Independent(),
+        "adamw_paper with eta of cosine restarts, lambda = lambda_norm / sqrt(steps in the cycle)",
+        _LOSHCHILOV,
+        "appendix B.1 and B.2",
+        {"lr": 1e-3, "weight_decay": 0.025},
+        schedule=schedule.restarts_with_normalized_decay,
+        note="weight_decay is lambda_norm; the schedule turns it into lambda",
+    ),
+    Algorithm(
+        "adams",
+        Adam,
+        Stable(),
+        "w = (1 - lr lambda / sqrt(mean over the model of v_hat)) w - lr u",
+        _XIE,
+        "Algorithm 3",
+        {"lr": 1e-3, "weight_decay": 5e-4},
+        aliases=("adam_swd",),
+        note="other papers call other optimizers AdamS",
+    ),
+    Algorithm(
+        "adais",
+        Adai,
+        Stable(),
+        "w = (1 - lr lambda) w - lr u, with Adai's u",
+        _XIE,
+        "its code, AdaiS",
+        {"lr": 1.0, "weight_decay": 5e-4},
+        aliases=("adai_s",),
+    ),
+    # --- Adam: proximal steps ----------------------------------------------------------------
+    Algorithm(
+        "adamprox",
+        AdamW,
+        Proximal(Independent()),
+        "w = (w - eta alpha u) / (1 + eta lambda)",
+        _ZHUANG,
+        "Eq. (5)",
+        {"lr": 1e-3, "weight_decay": 1e-4},
+    ),
+    Algorithm(
+        "proxadam",
+        AdamW,
+        Proximal(Independent()),
+        "w = (w - eta alpha u) / (1 + eta lambda)",
+        _SCHAIPP,
+        "(P1), (ProxAdam)",
+        {"lr": 1e-3, "weight_decay": 1e-4},
+        note="adamprox by another name; the page gives no lambda, this is adamprox's",
+    ),
+    Algorithm(
+        "adamp_blog",
+        AdamW,
+        Preconditioned(),
+        "z = w - lr u;  w = z / (1 + lr lambda / D),  D = sqrt(v_hat) + eps",
+        _SCHAIPP,
+        "(AdamP)",
+        {"lr": 1e-3, "weight_decay": 5e-4},
+        note="not the AdamP of Heo et al. 2021; the page gives no lambda, this is adam_l2's, "
+        "whose unit it has",
+    ),
+    Algorithm(
+        "adamproxl1",
+        AdamW,
+        ProximalL1(Independent()),
+        "z = w - eta alpha u;  w = sign(z) max(|z| - eta lambda, 0)",
+        _ZHUANG,
+        "section 3, L1 in the metric eta I",
+        {"lr": 1e-3, "weight_decay": 1e-5},
+        note="the paper trains none: lambda is ours, in units of the weights per step",
+    ),
+    Algorithm(
+        "adamproxl1_preconditioned",
+        AdamW,
+        ProximalL1(Decoupled(), metric="preconditioned"),
+        "z = w - lr u;  w = sign(z) max(|z| - lr lambda / D, 0),  D = sqrt(v_hat) + eps",
+        _ZHUANG,
+        "section 3, L1 in the metric of the step",
+        {"lr": 1e-3, "weight_decay": 1e-5},
+        note="not scale-free; the paper trains none: lambda is ours, in units of the gradient",
+    ),
+    Algorithm(
+        "adamproxl2",
+        AdamW,
+        ProximalNorm(Independent()),
+        "z = w - eta alpha u;  w = max(1 - eta lambda / ||z||, 0) z, one norm for the model",
+        _ZHUANG,
+        "section 3, AdamProxL2",
+        {"lr": 1e-3, "weight_decay": 1e-4},
+        note="for the norm without a square; adamprox is the one with it",
+    ),
+    # --- Adam: as analysed -------------------------------------------------------------------
+    Algorithm(
+        "adamw_003",
+        AdamDelta,
+        Decoupled(),
+        "w = (1 - lr lambda) w - lr m / sqrt(n + delta)",
+        _ZHOU,
+        "Algorithm 1",
+        {"lr": 1e-3, "betas": (0.9, 0.999), "delta": 1e-4, "weight_decay": 0.5},
+        aliases=("adamw_analysed",),
+        schedule=schedule.theorem_decay,
+        note="no bias correction; the paper's betas are one minus these; moments='zero' starts as "
+        "in its proofs; the schedule is Theorem 2's, and optional",
+    ),
+    Algorithm(
+        "l2_adam_003",
+        AdamDelta,
+        L2Regularization(),
+        "g = g + lambda w;  w = w - lr m / sqrt(n + delta)",
+        _ZHOU,
+        "section 3.1",
+        {"lr": 1e-3, "betas": (0.9, 0.999), "delta": 1e-4, "weight_decay": 5e-4},
+        schedule=schedule.theorem_decay,
+        note="as adamw_003; the paper gives no lambda for it, this is adam_l2's",
+    ),
+    Algorithm(
+        "adamw_d",
+        AdamW,
+        Decoupled(),
+        "adamw with lambda = c1 rate^k at iteration k",
+        _ZHOU,
+        "section 6",
+        {"lr": 1e-3, "weight_decay": 5e-2},
+        schedule=schedule.exponential_decay,
+        note="weight_decay is c1, here that of ViT-small; rate 0.99999 changes nothing in a short "
+        "run: pass total= to the schedule",
+    ),
+    Algorithm(
+        "l2_adam_d",
+        Adam,
+        L2Regularization(),
+        "adam_l2 with lambda = c1 rate^k at iteration k",
+        _ZHOU,
+        "section 6",
+        {"lr": 1e-3, "weight_decay": 5e-4},
+        schedule=schedule.exponential_decay,
+        note="weight_decay is c1, which the paper tunes and does not give: this is adam_l2's",
+    ),
+    Algorithm(
+        "stagewise_adamw",
+        None,
+        Decoupled(),
+        "stages of adamw_003, each fresh from an iterate of the last, with lr and b1 halved",
+        _ZHOU,
+        "Algorithm 2",
+        note="it restarts the optimizer and draws an iterate: run "
+        "halflife.theory.stagewise.stagewise_adamw, or create 'adamw_003' anew at each stage",
+    ),
+    # --- AdaGrad -----------------------------------------------------------------------------
+    Algorithm(
+        "adagrad_004",
+        AdaGrad,
+        None,
+        "w = clip(w - lr g / sqrt(sum g^2), w_1 - radius, w_1 + radius); output the mean of w",
+        _ZHUANG,
+        "Algorithm 2",
+        note="lr must be given: radius / sqrt(2) is published; call restart() at the end to be "
+        "left with the mean",
+    ),
+    Algorithm(
+        "adagrad_restarts_004",
+        AdaGrad,
+        None,
+        "rounds of adagrad_004 from the mean of the last, with lr and radius halved",
+        _ZHUANG,
+        "Algorithm 3",
+        aliases=("adagrad_with_restarts",),
+        note="call restart() after every round, of halflife.theory.adagrad.Restarts(...).steps "
+        "gradients, at lr=Restarts(...).lr",
+    ),
+]

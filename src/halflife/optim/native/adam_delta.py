@@ -1,0 +1,111 @@
+"""Adam as it is analysed: delta under the root, and no bias correction."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...reduction import real
+from .optimizer import Group, Lists, NativeOptimizer, State, check_betas, scalar
+
+__all__ = ["AdamDelta"]
+
+
+class AdamDelta(NativeOptimizer):
+    r"""``w <- w - lr m / sqrt(n + delta)``, with m and n Adam's moments as they are.
+
+    Source: Zhou et al. 2024, "Towards understanding convergence and generalization of AdamW",
+    Algorithm 1. Their beta_1 and beta_2 are one minus those here. In the main text both moments
+    start from the first gradient, in the proofs from zero.
+
+    Args:
+        params: parameters, named parameters, or groups.
+        lr: learning rate. Default 1e-3.
+        betas: averaging factors of the gradient and of its square. Default (0.9, 0.999); the
+            paper writes (0.1, 0.001).
+        delta: added to the second moment, under the root. Unit: gradient squared. Default 1e-4
+            (the paper's).
+        moments: what the moments are before the first step: "gradient" (its own, and its square)
+            or "zero".
+        foreach: multi-tensor implementation; None: where torch has kernels for it.
+        maximize: ascend instead of descend.
+
+    Raises:
+        ValueError: for a value out of range.
+
+    Example:
+        >>> w = torch.tensor([1.0], requires_grad=True)
+        >>> w.grad = torch.tensor([3.0])
+        >>> AdamDelta([w], lr=1.0, delta=16.0).step()  # 1 - 3 / sqrt(9 + 16)
+        >>> round(w.item(), 6)
+        0.4
+    """
+
+    _counts_steps = False
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        delta: float = 1e-4,
+        moments: str = "gradient",
+        *,
+        foreach: bool | None = None,
+        maximize: bool = False,
+    ) -> None:
+        check_betas(betas)
+        if not 0.0 <= delta < math.inf:
+            raise ValueError(f"Invalid delta value: {delta}")
+        if moments not in ("gradient", "zero"):
+            raise ValueError(f"Invalid moments value: {moments!r}, must be 'gradient' or 'zero'")
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "delta": delta,
+            "moments": moments,
+            "foreach": foreach,
+            "maximize": maximize,
+        }
+        super().__init__(params, defaults)
+
+    def _initial(self, group: Group) -> dict[str, float]:
+        return {"exp_avg": 0.0, "exp_avg_sq": 0.0}
+
+    def _lists(self, group: Group) -> Lists:
+        fresh = [
+            p
+            for p in group["params"]
+            if p.grad is not None and "exp_avg" not in self.state.get(p, {})
+        ]
+        lists = super()._lists(group)
+        if group["moments"] == "gradient":
+            for p in fresh:
+                grad, state = real(p.grad), self.state[p]  # type: ignore[arg-type]
+                real(state["exp_avg"]).copy_(-grad if group["maximize"] else grad)
+                real(state["exp_avg_sq"]).copy_(grad).square_()
+        return lists
+
+    def _single(self, group: Group, p: Tensor, grad: Tensor, state: State) -> None:
+        beta1, beta2 = group["betas"]
+        exp_avg, exp_avg_sq = state["exp_avg"], state["exp_avg_sq"]
+        exp_avg.lerp_(grad, 1 - beta1)
+        exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+        denominator = (exp_avg_sq + group["delta"]).sqrt_()
+        p.sub_((exp_avg / denominator).mul_(scalar(group["lr"])))
+
+    def _multi(self, group: Group, lists: Lists) -> None:
+        params, grads, state = lists
+        beta1, beta2 = group["betas"]
+        exp_avgs, exp_avg_sqs = state["exp_avg"], state["exp_avg_sq"]
+        torch._foreach_lerp_(exp_avgs, grads, 1 - beta1)
+        torch._foreach_mul_(exp_avg_sqs, beta2)
+        torch._foreach_addcmul_(exp_avg_sqs, grads, grads, value=1 - beta2)
+        denominators = torch._foreach_add(exp_avg_sqs, group["delta"])
+        torch._foreach_sqrt_(denominators)
+        directions = torch._foreach_div(exp_avgs, denominators)
+        torch._foreach_mul_(directions, scalar(group["lr"]))
+        torch._foreach_sub_(params, directions)
