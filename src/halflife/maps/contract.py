@@ -1,0 +1,173 @@
+"""What a map is, and what it may see of the group whose weights it changes."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from .. import facts
+from ..decay import DecayRule, Decoupled, L2Regularization, Proximal, Scalar, Step, as_rule
+from ..reduction import WholeModel
+
+__all__ = ["ANCHOR_KEY", "DecayMap", "View", "apply_maps", "keep_anchors", "require"]
+
+ANCHOR_KEY = "anchor"  # in the optimizer's per-parameter state
+
+_DECOUPLED = Decoupled()
+
+# Elements per piece of an elementwise map: the pieces' temporaries stay in the cache.
+_PIECE = 1 << 16
+
+
+class View:
+    """One group's weights at one step, as a map sees them.
+
+    Args:
+        rule: the map.
+        optimizer: whose state and gradients the facts are read from.
+        group: the parameter group.
+        params: its parameters that have a gradient, as the optimizer knows them.
+        amount: fraction or threshold of this step; a tensor has one entry per member.
+        weights: the weights to change; the parameters themselves, except in a stacked ensemble.
+        reduction: what one whole model is.
+    """
+
+    def __init__(
+        self,
+        rule: DecayMap,
+        optimizer: Optimizer,
+        group: dict[str, Any],
+        params: list[Tensor],
+        amount: Scalar,
+        weights: list[Tensor] | None = None,
+        reduction: WholeModel | None = None,
+    ) -> None:
+        self.rule, self.optimizer, self.group, self.params = rule, optimizer, group, params
+        self.weights = params if weights is None else weights
+        self.reduction = reduction or WholeModel()
+        self.amount = amount
+
+    def anchors(self) -> list[Tensor]:
+        """What `Anchored` remembered of each parameter."""
+        return [anchor_of(self.optimizer, p) for p in self.params]
+
+    def directions(self) -> list[Tensor]:
+        """The coming update directions; their signs are exact."""
+        return facts.direction(self.optimizer, self.group, self.params)
+
+    def preconditioners(self) -> list[Tensor]:
+        """The metric ``D`` of the step just taken."""
+        return facts.preconditioner(self.optimizer, self.group, self.params)
+
+    def amount_for(self, weight: Tensor, amount: Any = None) -> Any:
+        """The amount, shaped to broadcast against a weight of a stacked ensemble."""
+        amount = self.amount if amount is None else amount
+        if isinstance(amount, Tensor) and amount.dim() == 1:
+            amount = amount.view(-1, *[1] * (weight.dim() - 1))
+        # A tensor without dimensions keeps its precision, and does not raise the weight's.
+        return amount.to(weight.dtype) if isinstance(amount, Tensor) and amount.dim() else amount
+
+    def elementwise(self, function: Callable[..., None], *others: list[Tensor]) -> None:
+        """Call ``function(weight, amount, *others)``, which writes the weight, piece by piece."""
+        for weight, *rest in zip(self.weights, *others, strict=True):
+            amount = self.amount_for(weight)
+            tensors = [weight, *rest]
+            plain = not isinstance(amount, Tensor) or amount.dim() == 0
+            if plain and weight.numel() > _PIECE and all(t.is_contiguous() for t in tensors):
+                pieces = zip(*(t.view(-1).split(_PIECE) for t in tensors), strict=True)
+                for piece, *others_piece in pieces:
+                    function(piece, amount, *others_piece)
+            else:
+                function(weight, amount, *rest)
+
+
+@dataclass(frozen=True)
+class DecayMap(DecayRule):
+    """A rule whose decay is a map on the weights; the inner rule says how much.
+
+    Args:
+        rule: gives the fraction (or threshold), its coefficient and unit. Default ``Decoupled()``.
+    """
+
+    rule: DecayRule = _DECOUPLED
+
+    acts: ClassVar[str] = "before"
+    removes_fraction: ClassVar[bool] = True  # else the amount is a threshold, with no upper bound
+
+    def __post_init__(self) -> None:
+        """Accept the inner rule by name; refuse one that is no plain fraction."""
+        object.__setattr__(self, "rule", as_rule(self.rule))
+        if isinstance(self.rule, (DecayMap, L2Regularization, Proximal)):
+            raise ValueError(
+                f"rule={self.rule!r}: {type(self).__name__} takes its strength from a rule that is "
+                "a plain fraction; use Decoupled(), Independent(), Constant(), Corrected() or "
+                "Stable()."
+            )
+
+    def rate(self, step: Step) -> Scalar:
+        """The inner rule's rate."""
+        return self.rule.rate(step)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What the map and its inner rule ask of the base optimizer."""
+        return (*self.requires, *self.rule.needs)
+
+    @abstractmethod
+    def apply(self, view: View) -> None:
+        """Change the weights of one group in place; an amount of 0 changes nothing."""
+
+    @classmethod
+    def apply_all(cls, views: list[View]) -> None:
+        """Change the weights of all groups that have this kind of rule."""
+        for view in views:
+            view.rule.apply(view)
+
+    def begin(self, params: list[Tensor]) -> tuple[DecayRule, list[Tensor] | None]:
+        """The rule as the group keeps it, and what it has to remember of each parameter."""
+        return self, None
+
+
+def apply_maps(views: list[View]) -> None:
+    """Apply each view's map; maps of one kind together, as a norm may span groups."""
+    kinds: dict[type[DecayMap], list[View]] = {}
+    for view in views:
+        kinds.setdefault(type(view.rule), []).append(view)
+    for kind, members in kinds.items():
+        kind.apply_all(members)
+
+
+def anchor_of(optimizer: Optimizer, param: Tensor) -> Tensor:
+    """The anchor of a parameter, captured now if nothing has been yet."""
+    state = optimizer.state.get(param) or {}
+    if ANCHOR_KEY in state:
+        return state[ANCHOR_KEY]
+    pending = vars(optimizer).setdefault("_pending_anchors", {})
+    if param not in pending:
+        pending[param] = param.detach().clone()
+    return pending[param]
+
+
+def keep_anchors(optimizer: Optimizer) -> None:
+    """Move captured anchors into the state of the parameters that have one by now.
+
+    Not before: torch's optimizers make a parameter's state when they find it empty.
+    """
+    pending = vars(optimizer).get("_pending_anchors", {})
+    for param in [p for p in pending if p.grad is not None]:
+        optimizer.state[param][ANCHOR_KEY] = pending.pop(param)
+
+
+def require(owner: str, name: str, value: Any, holds: bool, requirement: str) -> None:
+    """Refuse an argument of a map.
+
+    Raises:
+        ValueError: unless ``holds``.
+    """
+    if not holds:
+        raise ValueError(f"{owner}: {name}={value!r} must be {requirement}.")
