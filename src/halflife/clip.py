@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from .decayed import Decayed
 from .effective_rate import AdamRate, HandedSquares
-from .reduction import WholeModel, like, plus
+from .reduction import WholeModel, like, plus, shards
 
 __all__ = ["clip_grad_norm_"]
 
@@ -64,7 +64,7 @@ def clip_grad_norm_(
     }
     if not present:
         return torch.zeros((), dtype=torch.float64)
-    squares = {index: reduction.squares(grads) for index, grads in present.items()}
+    squares = dict(zip(present, reduction.squares_of(list(present.values())), strict=True))
     total = functools.reduce(plus, map(reduction.total, squares.values()))
     on_host = not isinstance(total, Tensor)
     norm: Any = math.sqrt(total) if on_host else total.sqrt()
@@ -78,7 +78,7 @@ def clip_grad_norm_(
         scale = 1.0
     else:
         scale = scale if on_host else scale.clamp(max=1.0)
-        for grads in present.values():
+        for grads in map(shards, present.values()):
             torch._foreach_mul_(grads, scale if on_host else scale.to(grads[0].device))
     rate = optimizer._rates() if isinstance(optimizer, Decayed) else None
     if isinstance(rate, AdamRate) and (not on_host or math.isfinite(norm)):

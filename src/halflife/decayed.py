@@ -33,7 +33,9 @@ from torch.utils._foreach_utils import _get_fused_kernels_supported_devices
 from .decay import DecayRule, Decoupled, L2Regularization, Scalar, Step, as_rule
 from .effective_rate import SUM_KEY, EffectiveRate, effective_rate_of
 from .maps import ANCHOR_KEY, DecayMap, View, apply_maps, keep_anchors
+from .reduction import is_sharded, shards
 from .settings import check_fraction, check_keywords, clamps, group_settings
+from .sharded import ShardedView
 from .strength import Strength
 
 __all__ = ["Decayed", "native_rule"]
@@ -250,7 +252,8 @@ class Decayed(Optimizer):
             amount = torch.as_tensor(amount, dtype=torch.float64, device=skipped.device)
             amount = torch.where(skipped > 0, 0.0, amount)
         params = [p for p in group["params"] if p.grad is not None]
-        return View(rule, self, group, params, amount)
+        kind = ShardedView if any(map(is_sharded, params)) else View
+        return kind(rule, self, group, params, amount)
 
     @torch.no_grad()
     def _apply_maps(self, when: str, views: list[View]) -> None:
@@ -273,7 +276,8 @@ class Decayed(Optimizer):
         return 1.0
 
     def _multiply_weights(self, group: dict[str, Any], factor: Scalar) -> None:
-        params = [p for p in group["params"] if p.grad is not None]
+        # By shard: foreach takes no mixture of DTensors and plain tensors.
+        params = shards([p for p in group["params"] if p.grad is not None])
         if (skipped := getattr(self, "found_inf", None)) is not None:
             keep = torch.ones((), dtype=torch.float64, device=skipped.device)
             factor = torch.where(skipped > 0, keep, keep * factor)

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
 from .decay import Scalar
-from .reduction import Terms, WholeModel, like, plus, real
+from .reduction import Terms, WholeModel, like, plus, real, shards
 
 __all__ = [
     "AdamRate",
@@ -122,18 +122,22 @@ class AdamRate:
     def _compute(self) -> Scalar:
         totals: list[Any] = []
         count = 0
-        for index, group in enumerate(self._optimizer.param_groups):
-            params = [p for p in group["params"] if p.grad is not None]
-            if not params:
-                continue
+        groups = self._optimizer.param_groups
+        present = {
+            index: params
+            for index, group in enumerate(groups)
+            if (params := [p for p in group["params"] if p.grad is not None])
+        }
+        squares = self._squares({i: ps for i, ps in present.items() if not _amsgrad(groups[i])})
+        for index, params in present.items():
+            group = groups[index]
             terms: Terms
-            if group.get("amsgrad"):
+            if _amsgrad(group):
                 terms = self._maximum_terms(group, params)
                 count += self._reduction.numel(params)
             else:
-                squares = self._squares(index, params)
                 sums = self._sums_of(index, params)
-                terms = sums.advance(squares, _number(group["betas"][1]))
+                terms = sums.advance(squares[index], _number(group["betas"][1]))
                 self._advanced.append(sums)
                 count += sums.numel
             totals.append(self._reduction.total(terms))
@@ -145,15 +149,22 @@ class AdamRate:
             sums = self._sums[index] = _GroupSums(params, self._optimizer.state, self._reduction)
         return sums
 
-    def _squares(self, index: int, params: list[Tensor]) -> Terms:
-        grads: list[Any] = [p.grad for p in params]
-        handed = self.handed.get(index)
-        if handed is not None and handed.still_describes(grads):
-            squares = handed.squares
-        else:
-            squares = self._reduction.squares(grads)
+    def _squares(self, present: dict[int, list[Tensor]]) -> dict[int, Terms]:
+        """Squared norms of each group's unscaled gradients: handed over, or computed at once."""
+        grads: dict[int, list[Any]] = {i: [p.grad for p in ps] for i, ps in present.items()}
+        squares = {
+            index: handed.squares
+            for index, handed in self.handed.items()
+            if index in grads and handed.still_describes(grads[index])
+        }
+        missing = [index for index in grads if index not in squares]
+        if missing:
+            computed = self._reduction.squares_of([grads[index] for index in missing])
+            squares.update(zip(missing, computed, strict=True))
         scale = getattr(self._optimizer, "grad_scale", None)
-        return squares if scale is None else squares / like(squares, scale) ** 2
+        if scale is None:
+            return squares
+        return {index: terms / like(terms, scale) ** 2 for index, terms in squares.items()}
 
     def _maximum_terms(self, group: dict[str, Any], params: list[Tensor]) -> Tensor:
         beta2 = _number(group["betas"][1])
@@ -183,14 +194,17 @@ class _GroupSums:
         self._params = params
         self._in_state = False
         known = [state.get(p) or {} for p in params]
-        self._stack = torch.stack(
-            [
-                s[SUM_KEY].to(params[0].device)
-                if SUM_KEY in s
-                else reduction.sums([s["exp_avg_sq"] if s else torch.zeros_like(p)])[0]
+        if all(SUM_KEY in s for s in known):
+            self._stack = torch.stack([s[SUM_KEY].to(params[0].device) for s in known])
+        else:  # a new state, or that of a torch checkpoint
+            moments = [
+                s["exp_avg_sq"] if s else torch.zeros_like(p)
                 for s, p in zip(known, params, strict=True)
             ]
-        )
+            self._stack = reduction.sums(moments)
+            for i, s in enumerate(known):
+                if SUM_KEY in s:
+                    self._stack[i] = s[SUM_KEY]
         steps = _steps_like(self._stack, known)
         on_host = self._stack.is_cpu and not torch.compiler.is_compiling()
         self._sums: Terms = self._stack.numpy() if on_host else self._stack
@@ -231,7 +245,7 @@ class HandedSquares:
 
     def __init__(self, grads: list[Tensor], squares: Terms) -> None:
         self._grads = grads
-        self._versions = [g._version for g in grads]
+        self._versions = _versions(grads)
         self.squares = squares
 
     def still_describes(self, grads: list[Tensor]) -> bool:
@@ -239,8 +253,13 @@ class HandedSquares:
         return (
             len(grads) == len(self._grads)
             and all(map(operator.is_, grads, self._grads))
-            and [g._version for g in grads] == self._versions
+            and _versions(grads) == self._versions
         )
+
+
+def _versions(tensors: list[Tensor]) -> list[int]:
+    """How often each was written to; a shard may be written to by itself."""
+    return [t._version for t in (*tensors, *shards(tensors))]
 
 
 _DECLARED: dict[type[Optimizer], Callable[..., EffectiveRate]] = {SGD: SGDRate, Adam: AdamRate}
@@ -290,6 +309,10 @@ def inverse_root(mean: Any) -> Scalar:
     if isinstance(mean, Tensor):
         return torch.where(mean > 0.0, mean.rsqrt(), 0.0)
     return float(mean) ** -0.5 if mean > 0.0 else 0.0
+
+
+def _amsgrad(group: dict[str, Any]) -> bool:
+    return bool(group.get("amsgrad"))
 
 
 def _number(value: Scalar) -> float:

@@ -6,6 +6,10 @@ ensemble of models, and only these reductions know:
     WholeModel   every element of every tensor belongs to the one model
     PerMember    the leading axis of every tensor counts the members of an ensemble
 
+Of a tensor that is spread over processes (a DTensor: FSDP2, tensor parallelism) each process sums
+its own shard, and the terms of all tensors are added up in one all-reduce. The gradients of DDP are
+whole and equal on every process, and need none.
+
 Terms come back in float64 where the device has it: they are few, and they feed recurrences. For
 tensors on the CPU they come as a NumPy array, whose arithmetic on some dozens of numbers costs a
 fraction of torch's; both kinds take the same operators.
@@ -13,17 +17,20 @@ fraction of torch's; both kinds take the same operators.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import accumulate
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["PerMember", "Terms", "WholeModel", "like", "plus", "real"]
+__all__ = ["PerMember", "Terms", "WholeModel", "is_sharded", "like", "plus", "real", "shards"]
 
 Terms: TypeAlias = "Tensor | np.ndarray[Any, np.dtype[np.float64]]"
 
 _BLAS = {torch.float32, torch.float64}
+_PLAIN = (Tensor, torch.nn.Parameter)
 
 
 class WholeModel:
@@ -39,6 +46,15 @@ class WholeModel:
 
     def squares(self, tensors: list[Tensor]) -> Terms:
         """Sum of squares of each tensor, shape ``[len(tensors)]``."""
+        return _over_shards(self._squares, tensors)
+
+    def squares_of(self, lists: list[list[Tensor]]) -> list[Terms]:
+        """`squares` of several lists, at the communication of one."""
+        terms = self.squares([t for tensors in lists for t in tensors])
+        ends = list(accumulate(map(len, lists)))
+        return [terms[end - len(ts) : end] for end, ts in zip(ends, lists, strict=True)]
+
+    def _squares(self, tensors: list[Tensor]) -> Terms:
         # On the CPU a dot product is faster than torch's norms, and its blocked sum more accurate;
         # NumPy's costs least to call. Memory order: channels-last gradients are not copied.
         squares = []
@@ -51,6 +67,9 @@ class WholeModel:
 
     def sums(self, tensors: list[Tensor]) -> Tensor:
         """Sum of each tensor, shape ``[len(tensors)]``."""
+        return torch.as_tensor(_over_shards(self._sums, tensors))
+
+    def _sums(self, tensors: list[Tensor]) -> Tensor:
         return _gather([real(t).sum(dtype=_wide(t)) for t in tensors])
 
     def total(self, terms: Terms) -> Any:
@@ -59,7 +78,7 @@ class WholeModel:
 
     def numel(self, tensors: list[Tensor]) -> int:
         """Number of real elements per model; a complex one counts twice, as in torch's Adam."""
-        return sum([real(t).numel() for t in tensors])
+        return sum([t.numel() * (1 + t.is_complex()) for t in tensors])
 
 
 class PerMember(WholeModel):
@@ -90,6 +109,33 @@ class PerMember(WholeModel):
         return super().numel(tensors) // tensors[0].shape[0]
 
 
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether a tensor is spread over processes: a DTensor, which may also be replicated."""
+    return type(tensor) not in _PLAIN and hasattr(tensor, "device_mesh")
+
+
+@torch.no_grad()
+def shards(tensors: list[Tensor], like: list[Tensor] | None = None) -> list[Tensor]:
+    """What this process holds of each tensor, sharing its memory; plain tensors as they are.
+
+    Args:
+        tensors: DTensors and plain tensors.
+        like: one tensor for each, whose placement it is to have: a gradient may still be one
+            process's part of a sum.
+    """
+    local = []
+    for i, t in enumerate(tensors):
+        d: Any = t
+        if is_sharded(t):
+            other: Any = t if like is None else like[i]
+            if d.placements != other.placements:
+                d = d.redistribute(placements=other.placements)
+            d = d.to_local()
+            d = d.wait() if hasattr(d, "wait") else d  # still on its way
+        local.append(d)
+    return local
+
+
 def real(tensor: Tensor) -> Tensor:
     """A real view of a complex tensor, as torch's optimizers see it."""
     return torch.view_as_real(tensor) if tensor.is_complex() else tensor
@@ -105,6 +151,32 @@ def like(terms: Terms, other: Terms) -> Terms:
 def plus(a: Any, b: Any) -> Any:
     """Sum of two totals, which may live on two devices."""
     return a + like(a, b)
+
+
+def _over_shards(sums: Callable[[list[Tensor]], Terms], tensors: list[Tensor]) -> Terms:
+    """Sums of whole tensors, from a function that sums what this process holds of them."""
+    if not any(map(is_sharded, tensors)):
+        return sums(tensors)
+    from torch.distributed.tensor import DTensor, Partial, Replicate
+
+    added = []
+    spread: dict[Any, list[int]] = {}  # tensors by what their terms have to be added over
+    for i, tensor in enumerate(tensors):
+        t: Any = tensor
+        if is_sharded(t):
+            # The square of a sum is not the sum of squares: what is still to be added is added.
+            placements = [Replicate() if p.is_partial() else p for p in t.placements]
+            t = t.detach().redistribute(placements=placements)
+            over = tuple(Replicate() if p.is_replicate() else Partial() for p in placements)
+            if any(p.is_partial() for p in over):
+                spread.setdefault((t.device_mesh, over), []).append(i)
+        added.append(t)
+    terms = sums(shards(added))
+    for (mesh, over), indices in spread.items():
+        part = torch.as_tensor(terms[indices]).to(mesh.device_type)
+        total = DTensor.from_local(part, mesh, over, run_check=False).full_tensor()
+        terms[indices] = like(terms, total)  # type: ignore[assignment]
+    return terms
 
 
 def _by_member(tensor: Tensor) -> Tensor:
