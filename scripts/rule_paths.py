@@ -61,9 +61,8 @@ def line(points: list[list[float]], weight: int, colour: str, width: float) -> s
         for t, p in enumerate(points)
         if t % 4 == 0
     )
-    return (
-        f'<polyline fill="none" stroke="{colour}" stroke-width="{width}" points="{" ".join(xy)}"/>'
-    )
+    stroke = f'stroke="{colour}" stroke-width="{width}"'
+    return f'<polyline fill="none" {stroke} points="{" ".join(xy)}"/>'
 
 
 def main() -> None:
