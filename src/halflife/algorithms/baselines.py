@@ -133,8 +133,8 @@ BASELINES = [
         "Defazio 2025, Why gradients rapidly increase near the end of training",
         "Algorithm 1",
         {"lr": 1e-3, "weight_decay": 1e-2},
-        note="there for layers before a normalisation, with 'adamw' for the others: give each group "
-        "its own decay; other optimizers are called AdamC too",
+        note="there for layers before a normalisation, with 'adamw' for the others: give each its "
+        "own decay; other optimizers are called AdamC too",
     ),
     Algorithm(
         "cautious_adamw",
@@ -165,6 +165,6 @@ BASELINES = [
         "Jordan et al. 2024, Muon",
         "as in torch.optim.Muon",
         {"lr": 1e-3, "momentum": 0.95, "weight_decay": 0.1},
-        note="for matrices only; its decay is of Liu et al. 2025, Muon is scalable for LLM training",
+        note="for matrices only; its decay is of Liu et al. 2025, Muon is scalable for LLMs",
     ),
 ]

@@ -23,7 +23,7 @@ class Algorithm:
         rule: its decay rule; None where it has no weight decay.
         equation: the update in one line of plain text. ``u`` is the optimizer's direction without
             decay, ``alpha`` the peak lr, ``eta`` the schedule's multiplier, ``lr = alpha eta``.
-        paper: who published it, and where.
+        paper: authors and year, comma, title.
         source: section or algorithm in that paper.
         defaults: settings of the paper, or of its code, that differ from the optimizer's.
         aliases: other names that mean it.
@@ -81,13 +81,13 @@ class Algorithm:
 
 
 class Algorithms(list[Algorithm]):
-    """A list of algorithms that prints as a table.
+    """A list of algorithms that prints as a table, a line each; an entry prints in full.
 
     Example:
         >>> rows = Algorithms([Algorithm("sgd", None, None, "w - lr g", "Robbins 1951", "Eq. 6")])
         >>> print(rows)
-        name  optimizer  rule  equation  paper
-        sgd   -          -     w - lr g  Robbins 1951, Eq. 6
+        name  optimizer  rule  paper         equation
+        sgd   -          -     Robbins 1951  w - lr g
     """
 
     def as_dicts(self) -> list[dict[str, Any]]:
@@ -101,10 +101,9 @@ class Algorithms(list[Algorithm]):
         return rows
 
     def __str__(self) -> str:
-        rows = [("name", "optimizer", "rule", "equation", "paper")]
+        rows = [("name", "optimizer", "rule", "paper", "equation")]
         rows += [
-            (a.name, a.optimizer_name, a.rule_name, a.equation, f"{a.paper}, {a.source}")
-            for a in self
+            (a.name, a.optimizer_name, a.rule_name, a.paper.split(",")[0], a.equation) for a in self
         ]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         return "\n".join(

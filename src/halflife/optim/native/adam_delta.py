@@ -84,7 +84,7 @@ class AdamDelta(NativeOptimizer):
         lists = super()._lists(group)
         if group["moments"] == "gradient":
             for p in fresh:
-                grad, state = real(p.grad), self.state[p]  # type: ignore[arg-type]
+                grad, state = real(p.grad), self.state[p]
                 real(state["exp_avg"]).copy_(-grad if group["maximize"] else grad)
                 real(state["exp_avg_sq"]).copy_(grad).square_()
         return lists
