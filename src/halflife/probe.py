@@ -1,0 +1,157 @@
+"""Runs an optimizer on a few numbers, with a decay made by hand, and leaves no trace.
+
+`halflife.native` compares such runs to tell what an optimizer's ``weight_decay`` means.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import inspect
+import io
+import random
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+__all__ = ["Bench", "Make", "arguments", "build", "copied", "parameters", "unnoticed"]
+
+Make: TypeAlias = Callable[[list[Tensor], float, float], Optimizer]  # params, lr, weight_decay
+_Pair: TypeAlias = tuple[float, float]  # one number for each of the two steps
+
+_IMPLEMENTATIONS = {"foreach", "fused", "capturable"}  # some refuse what the others take
+
+# A matrix and a vector: some bases treat them differently, and some take only matrices.
+_START = (((1.0, -2.0), (3.0, 0.5), (-1.5, 0.75)), (0.8, -1.2, 2.5))
+_NOISE = (
+    (((0.3, 1.1), (-0.7, 0.4), (0.9, -1.3)), (-0.5, 0.6, 1.4)),
+    (((-0.8, 0.5), (1.2, 0.7), (0.2, 0.6)), (0.9, 1.1, -0.4)),
+)
+
+
+def arguments(cls: type[Optimizer]) -> dict[str, inspect.Parameter]:
+    """The constructor's parameters behind the first, which takes the weights."""
+    names = list(inspect.signature(cls).parameters.items())[1:]
+    return {n: p for n, p in names if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+
+
+def build(cls: type[Optimizer], params: list[Tensor], lr: float, weight_decay: float) -> Optimizer:
+    """An instance with its default arguments otherwise."""
+    values: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay}
+    known = arguments(cls)
+    return cls(params, **{k: v for k, v in values.items() if k in known})
+
+
+def copied(
+    optimizer: Optimizer, group: dict[str, Any], params: list[Tensor], *_: float
+) -> Optimizer:
+    """A new optimizer with the settings of one that exists, and none of its state."""
+    cls, new = type(optimizer), object.__new__(type(optimizer))
+    memo: dict[int, Any] = {id(p): params[0] for g in optimizer.param_groups for p in g["params"]}
+    memo[id(optimizer)] = new
+    left_out = ("state", "param_groups", "defaults", "step")  # the last: a scheduler's wrapper
+    settings = {k: v for k, v in vars(optimizer).items() if k not in left_out and "_hook" not in k}
+    settings = copy.deepcopy(settings, memo)
+    own = {k: copy.deepcopy(v, memo) for k, v in group.items() if k != "params"}
+    settings |= {"defaults": dict(own), "state": defaultdict(dict)}
+    settings["param_groups"] = [{**own, "params": params}]
+    settings |= {"_optimizer_step_pre_hooks": {}, "_optimizer_step_post_hooks": {}}
+    Optimizer.__setstate__(new, settings)
+    cls.__setstate__(new, {})
+    new.param_groups[0].update(own)  # AdamW, for one, has put back a flag of its own
+    return new
+
+
+def parameters(scale: float, tensors: int, dtype: torch.dtype) -> list[Tensor]:
+    """The weights that every run starts from."""
+    starts = _START[:tensors]
+    return [torch.nn.Parameter(torch.tensor(values, dtype=dtype) * scale) for values in starts]
+
+
+@contextlib.contextmanager
+def unnoticed() -> Iterator[None]:
+    """Leave random states and grad mode as they were, and say nothing."""
+    python, numpy = random.getstate(), np.random.get_state()
+    with (
+        torch.random.fork_rng(devices=[]),
+        torch.enable_grad(),
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        torch.compiler.set_stance("force_eager"),  # compiling a step takes seconds
+    ):
+        warnings.simplefilter("ignore")
+        torch.default_generator.manual_seed(0)  # this one alone: the probe runs on the CPU
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
+class Bench:
+    """Runs two steps of one optimizer from the same start, as often as asked.
+
+    Args:
+        make: makes the optimizer.
+        lr: learning rate of the first step; the second has half of it.
+        tensors: number of parameters, 1 or 2.
+        dtype: theirs.
+    """
+
+    def __init__(self, make: Make, lr: float, tensors: int, dtype: torch.dtype) -> None:
+        self.make, self.lrs = make, (lr, lr / 2)
+        # At any lr the weights, the update and the decay are then of comparable size.
+        self.weight_decay = 1 / (32 * lr)
+        self.parameters = functools.partial(parameters, 8 * lr, tensors, dtype)
+
+    def run(
+        self,
+        noise: bool,
+        weight_decay: _Pair = (0.0, 0.0),
+        *,
+        l2: float = 0.0,
+        before: _Pair = (0.0, 0.0),
+        after: _Pair = (0.0, 0.0),
+    ) -> list[Tensor]:
+        """All weights at the start and after each step, with a decay made by hand."""
+        with unnoticed():
+            params = self.parameters()
+            optimizer = self.make(params, self.lrs[0], self.weight_decay)
+            weights = [torch.cat([p.detach().flatten() for p in params])]
+            for step in (0, 1):
+                for group in optimizer.param_groups:
+                    self._set(group, self.lrs[step], weight_decay[step])
+                with torch.no_grad():
+                    for p, values in zip(params, _NOISE[step], strict=False):
+                        p.grad = torch.tensor(values, dtype=p.dtype) * noise + l2 * p
+                        p.mul_(1.0 - before[step])
+                    _step(optimizer)
+                    for p in params:
+                        p.mul_(1.0 - after[step])
+                weights.append(torch.cat([p.detach().flatten() for p in params]))
+        return weights
+
+    def _set(self, group: dict[str, Any], lr: float, weight_decay: float) -> None:
+        old = group["lr"]
+        group["lr"] = torch.tensor(lr, dtype=old.dtype) if isinstance(old, Tensor) else lr
+        group["weight_decay"] = weight_decay
+        group.update(dict.fromkeys(_IMPLEMENTATIONS & group.keys(), False))
+        if group.get("momentum") == 0:
+            group["momentum"] = 0.5  # without it L2 and decoupled decay are the same on SGD
+        if "decay" in group:
+            group["decay"] = None  # of a class of ours: native
+
+
+def _step(optimizer: Optimizer) -> None:
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is closure.empty:
+        optimizer.step(lambda: 0.0)
+    else:
+        optimizer.step()
