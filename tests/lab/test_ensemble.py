@@ -13,6 +13,16 @@ from halflife.lab.prediction import mean_square
 from halflife.lab.tasks import Digits
 from halflife.lab.training import Member, Training
 from halflife.lab.trial import Single, train
+from halflife.maps import (
+    Anchored,
+    Cautious,
+    HuberDecay,
+    NormControl,
+    PowerDecay,
+    Preconditioned,
+    ProximalL1,
+    ProximalNorm,
+)
 from halflife.theory import equilibrium
 
 # Coefficients at which each rule removes a clearly visible share within the short run.
@@ -24,6 +34,16 @@ COEFFICIENTS = {
     "corrected": 1.0,
     "stable": 3e-2,
     "proximal": 1.0,
+}
+MAPS = {
+    "cautious": (Cautious(), 1.0),
+    "anchored": (Anchored("independent"), 1e-2),
+    "huber": (HuberDecay(delta=0.05), 1.0),
+    "norm_control": (NormControl(target=0.1), 1.0),
+    "proximal_l1": (ProximalL1(), 0.1),
+    "proximal_norm": (ProximalNorm(), 1.0),
+    "power": (PowerDecay(power=1.5), 0.3),
+    "preconditioned": (Preconditioned(), 1e-3),
 }
 SCALARS = ["test_error", "test_loss", "train_loss", "weight_rms"]
 
@@ -73,6 +93,26 @@ def test_equals_one_by_one(optimizer, schedule, batch_norm):
         assert together[index].curve["step"] == alone.curve["step"]
         for name in ("train_loss", "test_error"):
             assert together[index].curve[name] == pytest.approx(alone.curve[name], rel=1e-9)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_maps_equal_one_by_one(optimizer):
+    """Beside each other and a plain rule in one stack."""
+    lr = 3e-3 if optimizer == "adam" else 3e-2
+    chosen = [Member(rule, lr * f, c, 1) for rule, c in MAPS.values() for f in (1.0, 3.0)]
+    if optimizer == "sgd":
+        chosen = [m for m in chosen if m.rule != Preconditioned()]
+    chosen.append(Member(Decoupled(), lr, 1.0, 1))
+    run = training(optimizer)
+    ensemble = Ensemble(run, chosen)
+    train(run, ensemble)
+    ends = []
+    for index, member in enumerate(ensemble.members):
+        single = Single(run, member)
+        train(run, single)
+        assert worst_difference(ensemble, index, single.model) < 1e-9, member
+        ends.append(torch.cat([p.detach().flatten() for p in single.model.parameters()]))
+    assert all((ends[-1] - end).abs().max() > 1e-4 for end in ends[:-1])
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])

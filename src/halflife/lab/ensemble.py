@@ -21,12 +21,14 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 from torch.func import functional_call
+from torch.optim import Optimizer
 
 from halflife.decay import DecayRule, Scalar, Step
 from halflife.effective_rate import effective_rate_of
 from halflife.lab.tasks import Data
 from halflife.lab.training import Member, Training
 from halflife.lab.trial import Outcome, Single, train
+from halflife.maps import Anchored, DecayMap, View, apply_maps
 from halflife.reduction import PerMember
 from halflife.settings import check_fraction, clamps
 
@@ -102,6 +104,9 @@ class Ensemble:
         self._segments = list(_segments(members))
         for segment in self._segments:
             segment.check()
+        # Only for the rules that decay toward where they started.
+        anchored = any(isinstance(segment.rule, Anchored) for segment in self._segments)
+        self._initial = [p.detach().clone() for p in self.params.values()] if anchored else []
 
     def step(self, inputs: Tensor, targets: Tensor, multiplier: float) -> tuple[Tensor, Tensor]:
         """One step at this multiple of each member's peak lr.
@@ -139,14 +144,30 @@ class Ensemble:
 
         parts = [segment.fraction_and_size(step) for segment, step in steps]
         fraction, size = (torch.cat(column) for column in zip(*parts, strict=True))
+        views, multiplied = [], fraction
+        for segment, step in steps:
+            if isinstance(segment.rule, DecayMap):
+                views.append(self._view(segment, weights, fraction[segment.rows]))
+                multiplied = multiplied.clone()
+                multiplied[segment.rows] = 0.0
+        apply_maps([view for view in views if view.rule.acts == "before"])
         self._native.step()
         if self._rate is not None:
             self._rate.finish(True)
         for w, moved in zip(weights, self._moved, strict=True):
             # Subtracting d*w, where a factor 1 - d would be rounded to the dtype first.
-            w.addcmul_(w, _column(-fraction, w)).addcmul_(moved, _column(size, w))
+            w.addcmul_(w, _column(-multiplied, w)).addcmul_(moved, _column(size, w))
+        apply_maps([view for view in views if view.rule.acts == "after"])
+        for moved in self._moved:
             moved.zero_()
         return fraction, size
+
+    def _view(self, segment: _Segment, weights: list[Tensor], amount: Tensor) -> View:
+        rule = cast("DecayMap", segment.rule)
+        own = [w[segment.rows] for w in weights]
+        return _MemberView(
+            self._native, self._moved, rule, segment.rows, own, amount, self._initial
+        )
 
     def _effective_rate(self) -> Scalar:
         if self._rate is None:
@@ -171,6 +192,36 @@ class Ensemble:
         return reduction.total(reduction.squares(matrices)) / reduction.numel(matrices)
 
 
+class _MemberView(View):
+    """The weights of adjacent members, beside the native optimizer that moves the whole stack."""
+
+    def __init__(
+        self,
+        native: Optimizer,
+        moved: list[Tensor],
+        rule: DecayMap,
+        rows: slice,
+        weights: list[Tensor],
+        amount: Tensor,
+        initial: list[Tensor],
+    ) -> None:
+        group = native.param_groups[0]
+        super().__init__(rule, native, group, moved, amount, weights, PerMember())
+        self._of_rows, self._initial = rows, initial
+
+    def directions(self) -> list[Tensor]:
+        """Those of these members."""
+        return [u[self._of_rows] for u in super().directions()]
+
+    def preconditioners(self) -> list[Tensor]:
+        """Those of these members."""
+        return [d[self._of_rows] for d in super().preconditioners()]
+
+    def anchors(self) -> list[Tensor]:
+        """Where these members started."""
+        return [w[self._of_rows] for w in self._initial]
+
+
 class _Segment(NamedTuple):
     """Adjacent members of one rule; scalars of shape ``[members]``, float64."""
 
@@ -181,8 +232,8 @@ class _Segment(NamedTuple):
 
     def check(self) -> None:
         """Refuse a member that would lose a whole weight in one step."""
-        if clamps(self.rule):
-            return  # its fraction depends on the gradients, and is clamped
+        if clamps(self.rule) or not getattr(self.rule, "removes_fraction", True):
+            return  # its fraction depends on the gradients, and is clamped; or it is a threshold
         for lr, weight_decay in zip(self.peak_lr.tolist(), self.weight_decay.tolist(), strict=True):
             step = Step(lr, lr, weight_decay, label="a member of the ensemble")
             check_fraction(self.rule, self.rule.fraction(step), step)

@@ -75,6 +75,11 @@ class Landscape:
                 "lower the end of the axis."
             )
         for rule in self.rules:
+            if not getattr(as_rule(rule), "removes_fraction", True):
+                raise ValueError(
+                    f"rules={rule!r}: its amount is a threshold in units of the weights, and a "
+                    "landscape compares rules at equal fraction; leave it out."
+                )
             currency = Currency(as_rule(rule), self.training, self.lrs.central, 1.0)
             for strength in self.strengths.values:
                 currency.coefficient(strength)

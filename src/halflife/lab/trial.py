@@ -21,6 +21,7 @@ from halflife.decay import L2Regularization, Step
 from halflife.lab.prediction import mean_square
 from halflife.lab.tasks import Data
 from halflife.lab.training import Member, Training
+from halflife.maps import DecayMap
 from halflife.settings import clamps
 
 __all__ = ["Outcome", "Single", "Trainee", "train"]
@@ -114,7 +115,9 @@ def train(training: Training, trainee: Trainee) -> list[Outcome]:
         train_loss, test_loss, test_error = finals[e]
         weight_rms = math.sqrt(end_square[e])
         # L2 joins the gradient: what it removes is up to the optimizer, and not predicted.
-        known = member.weight_decay == 0.0 or not isinstance(member.rule, L2Regularization)
+        # What a map removes is a fraction of some elements at most, or a length.
+        none = member.weight_decay == 0.0
+        known = none or not isinstance(member.rule, (L2Regularization, DecayMap))
         outcomes.append(
             Outcome(
                 test_error=test_error,
