@@ -145,7 +145,7 @@ class Ensemble:
         parts = [segment.fraction_and_size(step) for segment, step in steps]
         fraction, size = (torch.cat(column) for column in zip(*parts, strict=True))
         views, multiplied = [], fraction
-        for segment, step in steps:
+        for segment in self._segments:
             if isinstance(segment.rule, DecayMap):
                 views.append(self._view(segment, weights, fraction[segment.rows]))
                 multiplied = multiplied.clone()
@@ -164,10 +164,8 @@ class Ensemble:
 
     def _view(self, segment: _Segment, weights: list[Tensor], amount: Tensor) -> View:
         rule = cast("DecayMap", segment.rule)
-        own = [w[segment.rows] for w in weights]
-        return _MemberView(
-            self._native, self._moved, rule, segment.rows, own, amount, self._initial
-        )
+        rows, own = segment.rows, [w[segment.rows] for w in weights]
+        return _MemberView(self._native, self._moved, rule, rows, own, amount, self._initial)
 
     def _effective_rate(self) -> Scalar:
         if self._rate is None:
