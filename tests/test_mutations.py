@@ -42,7 +42,7 @@ MUTATIONS: list[tuple[type, str, Callable[..., Any], str, Any]] = [
     (Proximal, "direction_scale", lambda self, step: 1.0, "proximal", ADAM),
     (Proximal, "rate", lambda self, step: self.rule.rate(step), "proximal", ADAM),
     (AdamRate, "of", lambda self, group: 1.0, "stable", ADAM),
-    (AdamRate, "of", lambda self, group: self._compute() and self.last or 0.0, "stable", ADAM),
+    (AdamRate, "of", lambda self, group: (self._compute() and self.last) or 0.0, "stable", ADAM),
     (SGDRate, "of", lambda self, group: 1.0, "stable", MOMENTUM),
     (SGDRate, "of", lambda self, group: 1 / (1 - group["momentum"]), "stable", MOMENTUM),
 ]
