@@ -65,6 +65,12 @@ def test_settings_without_overrides(name: str) -> None:
     assert group["decay"] == ENTRIES[name].rule
 
 
+@pytest.mark.parametrize("name", ["adabound", "amsbound"])
+def test_settings_that_bind_after_many_steps_only(name: str) -> None:
+    group = create(name, make_params()).param_groups[0]
+    assert (group["final_lr"], group["gamma"]) == (0.1, 1e-3)
+
+
 @pytest.mark.parametrize("name", CREATED)
 def test_overrides_win(name: str) -> None:
     group = create(name, make_params(), lr=0.03, weight_decay=0.0).param_groups[0]
