@@ -14,6 +14,7 @@ import cases
 import halflife
 import reference
 import reference_papers
+import test_native_optimizers
 from cases import PEAK, RULES, RuleCase
 from halflife.optim.adam_delta import AdamDelta
 from halflife.optim.heavy_ball import HeavyBall
@@ -181,6 +182,14 @@ def test_lr_as_a_tensor(name: str, implementation: str) -> None:
         results.append(params)
     for p, q in zip(*results, strict=True):
         torch.testing.assert_close(p, q, rtol=1e-13, atol=1e-15)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # torch's own, of inductor
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("cls", [NativeAdamDelta, NativeHeavyBall])
+def test_compiled_step_is_the_same_and_compiles_once(cls: Any, implementation: str) -> None:
+    test_native_optimizers.test_compiled_step_is_the_same_and_compiles_once(cls, implementation)
 
 
 def test_heavy_ball_at_a_constant_lr_is_torchs_sgd() -> None:
