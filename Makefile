@@ -42,11 +42,11 @@ check: $(DEV) ## lint, format, types, import direction, documentation, public na
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/mkdocs build --quiet --strict
+	$(BIN)/mkdocs build --strict
 	$(ONE_THREAD) $(BIN)/python -m pytest -q -k "not import_cost" tests/test_public_api.py
 
 docs: $(DEV) ## build the documentation into site/
-	$(BIN)/mkdocs build --quiet --strict
+	$(BIN)/mkdocs build --strict
 	@echo "open site/index.html"
 
 bench: $(DEV) ## measure what a decay rule costs, against torch in the same run

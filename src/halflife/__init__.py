@@ -8,6 +8,7 @@ Optimizers are drop-in replacements of torch's, with the decay rule as an argume
 in units a person can reason about.
 """
 
+from . import algorithms as algorithms
 from . import schedules as schedules
 from .attach import attach as attach
 from .attach import decayed as decayed
@@ -38,7 +39,9 @@ from .optim import Adagrad as Adagrad
 from .optim import Adai as Adai
 from .optim import Adam as Adam
 from .optim import Adamax as Adamax
+from .optim import AdamDelta as AdamDelta
 from .optim import AdamW as AdamW
+from .optim import HeavyBall as HeavyBall
 from .optim import Lion as Lion
 from .optim import Muon as Muon
 from .optim import NAdam as NAdam
@@ -65,6 +68,7 @@ __all__ = [
     "Adagrad",
     "Adai",
     "Adam",
+    "AdamDelta",
     "AdamW",
     "Adamax",
     "Anchored",
@@ -76,6 +80,7 @@ __all__ = [
     "Decoupled",
     "Fraction",
     "HalfLife",
+    "HeavyBall",
     "HuberDecay",
     "Independent",
     "L2Regularization",
@@ -98,6 +103,7 @@ __all__ = [
     "Timescale",
     "TotalDecay",
     "Yogi",
+    "algorithms",
     "attach",
     "clip_grad_norm_",
     "decayed",

@@ -8,8 +8,10 @@ from .adagrad import Adagrad as Adagrad
 from .adai import Adai as Adai
 from .adam import Adam as Adam
 from .adam import AdamW as AdamW
+from .adam_delta import AdamDelta as AdamDelta
 from .adamax import Adamax as Adamax
 from .asgd import ASGD as ASGD
+from .heavy_ball import HeavyBall as HeavyBall
 from .lion import Lion as Lion
 from .muon import Muon as Muon
 from .nadam import NAdam as NAdam
@@ -27,8 +29,10 @@ __all__ = [
     "Adagrad",
     "Adai",
     "Adam",
+    "AdamDelta",
     "AdamW",
     "Adamax",
+    "HeavyBall",
     "Lion",
     "Muon",
     "NAdam",
