@@ -117,13 +117,24 @@ def _changed(group: dict[str, Any], before: dict[str, Any]) -> list[str]:
     return [k for k in before | group if k not in group or group[k] is not before.get(k)]
 
 
+def _written_natively(case: Case) -> set[str]:
+    """Entries that the native step writes itself, such as a count of its steps."""
+    params = case.params()
+    native = case.native(params)
+    _set(native, PEAK / 3, params, case.gradients()[0])
+    before = dict(native.param_groups[0])
+    native.step()
+    return set(_changed(native.param_groups[0], before))
+
+
 def _entries_are_restored(case: Case) -> None:
     params = case.params()
     ours = case.make(params)
     _set(ours, PEAK / 3, params, case.gradients()[0])
     before = dict(ours.param_groups[0])
     ours.step()
-    assert not (changed := _changed(ours.param_groups[0], before)), (
+    changed = set(_changed(ours.param_groups[0], before)) - _written_natively(case)
+    assert not changed, (
         f"the step left other values in {changed} of its group: they are the user's and their "
         "scheduler's"
     )
@@ -205,7 +216,11 @@ def _empty_and_late_groups(case: Case) -> None:
 
 
 def _resumes(case: Case, way: str) -> None:
-    if not _resumes_with(case.native, case, way):
+    try:
+        natively = _resumes_with(case.native, case, way)
+    except Exception as error:
+        raise Skip(f"the native optimizer fails there: {error}") from error
+    if not natively:
         raise Skip("the native optimizer does not either")
     assert _resumes_with(case.make, case, way), (
         f"a run resumed from {way} differs from the one that went on: something that the step "
