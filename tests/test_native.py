@@ -124,6 +124,7 @@ def test_an_instance_answers_for_its_own_flags_and_values() -> None:
     assert native_decay(adam()).kind == "l2"
     assert native_decay(adam(decoupled_weight_decay=True)).kind == "decoupled"
     assert native_decay(adam(foreach=True, weight_decay=0.3)).kind == "l2"
+    assert native_decay(adam(maximize=True)).kind == "l2"
     independent = TOYS["first lr"][1]([torch.nn.Parameter(torch.ones(3))], lr=1e-4)
     independent.param_groups[0]["lr"] = 3e-5
     assert native_decay(independent).peak_lr == pytest.approx(1e-4, rel=1e-9)

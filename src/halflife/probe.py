@@ -128,9 +128,10 @@ class Bench:
             for step in (0, 1):
                 for group in optimizer.param_groups:
                     self._set(group, self.lrs[step], weight_decay[step])
+                ascent = -1.0 if optimizer.param_groups[0].get("maximize") else 1.0
                 with torch.no_grad():
                     for p, values in zip(params, _NOISE[step], strict=False):
-                        p.grad = torch.tensor(values, dtype=p.dtype) * noise + l2 * p
+                        p.grad = torch.tensor(values, dtype=p.dtype) * noise + ascent * l2 * p
                         p.mul_(1.0 - before[step])
                     _step(optimizer)
                     for p in params:
