@@ -178,7 +178,7 @@ class Decayed(Optimizer):
                     self._multiply_weights(group, factor)
                 if gradient is not None:
                     gradients += self._add_to_gradients(group, gradient)
-                originals.append({key: group[key] for key in swap})
+                originals.append({key: group[key] for key in tuple(swap)})
                 group.update(swap)
             result = self._native_step()
             taken = True
@@ -207,8 +207,11 @@ class Decayed(Optimizer):
         switch = group.get(_SWITCH)
 
         gradient = rule.gradient_coefficient(step)
+        # torch's optimizers look at the decay's value, which breaks a graph where it is a tensor.
+        compiling = torch.compiler.is_compiling()
         if isinstance(gradient, Tensor) or gradient != 0.0:
-            if switch is None and not isinstance(self, _NATIVE_L2):
+            native = switch is not None or isinstance(self, _NATIVE_L2)
+            if not native or (compiling and isinstance(gradient, Tensor)):
                 swap["weight_decay"] = 0.0
                 return _Call(swap, gradient=gradient)
             if switch:
@@ -235,7 +238,7 @@ class Decayed(Optimizer):
             fraction = fraction.clamp(max=1.0) if clamps(rule) else fraction
         elif fraction >= 1.0:
             fraction, clamped = self._bounded(rule, fraction, step), True
-        if switch is not None and rate is lr and size is lr:
+        if switch is not None and rate is lr and size is lr and not (compiling and on_device):
             return _Call(swap)  # the native decay itself; a tensor stays what the user gave
         if switch is None or on_device or isinstance(size, Tensor) or size == 0.0:
             swap["weight_decay"] = 0.0
@@ -255,11 +258,10 @@ class Decayed(Optimizer):
         kind = ShardedView if any(map(is_sharded, params)) else View
         return kind(rule, self, group, params, amount)
 
-    @torch.no_grad()
     def _apply_maps(self, when: str, views: list[View]) -> None:
         due = [view for view in views if view.rule.acts == when and view.params]
         if due:
-            apply_maps(due)
+            _change_weights(due)
 
     def _bounded(self, rule: DecayRule, fraction: float, step: Step) -> float:
         """1 where the data asked for more, with one warning; an error where the user did."""
@@ -385,11 +387,13 @@ def native_rule(cls: type[Optimizer], group: dict[str, Any]) -> DecayRule | None
     return L2Regularization() if issubclass(cls, _NATIVE_L2) else None
 
 
+def _change_weights(views: list[View]) -> None:
+    with torch.no_grad():  # no decorator: dynamo makes one graph of what itself names torch
+        apply_maps(views)
+
+
 def _supports_fused(params: list[Tensor]) -> bool:
-    devices = _get_fused_kernels_supported_devices()
+    kinds, devices = (Tensor, torch.nn.Parameter), _get_fused_kernels_supported_devices()
     return all(
-        type(p) in (Tensor, torch.nn.Parameter)
-        and p.is_floating_point()
-        and p.device.type in devices
-        for p in params
+        type(p) in kinds and p.is_floating_point() and p.device.type in devices for p in params
     )

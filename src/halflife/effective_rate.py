@@ -123,11 +123,10 @@ class AdamRate:
         totals: list[Any] = []
         count = 0
         groups = self._optimizer.param_groups
-        present = {
-            index: params
-            for index, group in enumerate(groups)
-            if (params := [p for p in group["params"] if p.grad is not None])
-        }
+        present: dict[int, list[Tensor]] = {}
+        for index, group in enumerate(groups):
+            if params := [p for p in group["params"] if p.grad is not None]:
+                present[index] = params
         squares = self._squares({i: ps for i, ps in present.items() if not _amsgrad(groups[i])})
         for index, params in present.items():
             group = groups[index]
@@ -206,7 +205,8 @@ class _GroupSums:
                 if SUM_KEY in s:
                     self._stack[i] = s[SUM_KEY]
         steps = _steps_like(self._stack, known)
-        on_host = self._stack.is_cpu and not torch.compiler.is_compiling()
+        self._compiled = torch.compiler.is_compiling()  # a graph holds tensors only
+        on_host = self._stack.is_cpu and not self._compiled
         self._sums: Terms = self._stack.numpy() if on_host else self._stack
         # On the host one number stands for all where, as usual, all have taken the same steps.
         uniform = on_host and bool((steps == steps[0]).all())
@@ -214,8 +214,9 @@ class _GroupSums:
         self._next = self._sums
 
     def belong_to(self, params: list[Tensor]) -> bool:
-        """Whether these are the sums of just these parameters."""
-        return len(params) == len(self._params) and all(map(operator.is_, params, self._params))
+        """Whether these are the sums of just these parameters, kept as this step needs them."""
+        same = len(params) == len(self._params) and all(map(operator.is_, params, self._params))
+        return same and self._compiled == torch.compiler.is_compiling()
 
     def advance(self, squares: Terms, beta2: float) -> Terms:
         """Bias-corrected sums of v_hat at the coming step; nothing is kept before `commit`."""
@@ -322,7 +323,8 @@ def _number(value: Scalar) -> float:
 def _steps_like(terms: Tensor, states: list[dict[str, Any]]) -> Tensor:
     """Steps that each parameter has taken, shaped to broadcast with the terms."""
     steps = [state["step"] if state else 0.0 for state in states]
-    if all(not isinstance(s, Tensor) or s.device.type == "cpu" for s in steps):
+    on_host = all(not isinstance(s, Tensor) or s.device.type == "cpu" for s in steps)
+    if on_host and not torch.compiler.is_compiling():  # a compiled number would be a constant
         column = torch.tensor([float(s) for s in steps], dtype=terms.dtype, device=terms.device)
     else:
         column = torch.stack([torch.as_tensor(s, device=terms.device) for s in steps]).to(terms)

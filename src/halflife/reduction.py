@@ -58,8 +58,9 @@ class WholeModel:
         # On the CPU a dot product is faster than torch's norms, and its blocked sum more accurate;
         # NumPy's costs least to call. Memory order: channels-last gradients are not copied.
         squares = []
+        compiling = torch.compiler.is_compiling()  # whose graphs hold tensors only
         for t in tensors:
-            if not t.is_cpu or t.dtype not in _BLAS or t.requires_grad:
+            if compiling or not t.is_cpu or t.dtype not in _BLAS or t.requires_grad:
                 return _gather([_square(real(t)) for t in tensors])
             flat = t.numpy().ravel("K")
             squares.append(flat.dot(flat))

@@ -1,0 +1,96 @@
+"""``torch.compile(optimizer.step)``: one set of graphs, whatever the scalars are.
+
+The lr and the weight decay are tensors without dimensions that a scheduler writes in place. What
+is compiled at the first two steps (before and with a state) serves all later ones. torch's own
+optimizers break the graph once, where they set the grad mode, so a step is a few graphs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch._dynamo.testing import CompileCounterWithBackend
+
+import cases
+import halflife
+import test_maps
+from cases import PEAK, RuleCase
+from test_maps import MapCase
+
+# torch's own tracer imports a deprecated part of torch while it compiles.
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.*is deprecated:DeprecationWarning")
+
+STEPS = 5
+LRS = cases.schedule("cosine", total=STEPS)
+EVERY: list[RuleCase | MapCase] = [*cases.RULES, *test_maps.CASES]
+BASES: dict[str, tuple[Any, dict[str, Any]]] = {
+    "AdamW": (halflife.AdamW, {"betas": (0.8, 0.95), "eps": 1e-3}),
+    "AdamW-capturable": (halflife.AdamW, {"capturable": True, "eps": 1e-3}),
+    "AdamW-uncaptured": (halflife.AdamW, {"eps": 1e-3}),  # what the above is compared with
+    "AMSGrad": (halflife.Adam, {"amsgrad": True, "eps": 1e-3}),
+    "SGD-momentum": (halflife.SGD, {"momentum": 0.9, "dampening": 0.4}),
+}
+PAIRS = [
+    pytest.param(case, base, id=f"{case.id}-{base}")
+    for case in EVERY
+    for base in BASES
+    if base == "AdamW"
+    or (base == "SGD-momentum" and not getattr(case, "adam_only", False))
+    or (
+        case.id in ("l2", "decoupled", "stable", "cautious", "preconditioned")
+        and base in ("AdamW-capturable", "AMSGrad")
+    )
+]
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler() -> Iterator[None]:
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def make(case: RuleCase | MapCase, base: str, params: list[Tensor]) -> tuple[Any, Tensor, Tensor]:
+    """The optimizer and its two scalars."""
+    cls, own = BASES[base]
+    lr = torch.tensor(PEAK, dtype=torch.float64)
+    decay = torch.tensor(case.weight_decay, dtype=torch.float64)
+    optimizer = cls(params, lr=lr, weight_decay=decay, decay=case.rule, peak_lr=PEAK, **own)
+    return optimizer, lr, decay
+
+
+def run(case: RuleCase | MapCase, base: str, backend: Any = None) -> tuple[list[int], Tensor]:
+    """The number of graphs after each step, and the weights at the end."""
+    params = cases.make_params()
+    optimizer, lr, decay = make(case, base, params)
+    counter = CompileCounterWithBackend(backend or "eager")
+    step = torch.compile(optimizer.step, backend=counter) if backend else optimizer.step
+    graphs = []
+    for t, row in enumerate(cases.make_gradients(STEPS, missing=False)):
+        for p, g in zip(params, row, strict=True):
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+            p.grad.copy_(g)
+        lr.fill_(LRS[t])
+        decay.fill_(case.weight_decay * (1.0 - t / 20.0))
+        step()
+        graphs.append(counter.frame_count)
+    return graphs, torch.cat([p.detach().flatten() for p in params])
+
+
+@pytest.mark.parametrize(("case", "base"), PAIRS)
+def test_scalars_may_change(case: RuleCase | MapCase, base: str) -> None:
+    """Nothing is compiled after the second step, and the weights are those of eager mode."""
+    if base == "AdamW-capturable":  # which torch has on the CPU in compiled steps only
+        _, expected = run(case, "AdamW-uncaptured")
+    else:
+        _, expected = run(case, base)
+    graphs, weights = run(case, base, "eager")
+    assert graphs[0] > 0
+    assert graphs[1:] == [graphs[1]] * (STEPS - 1)
+    assert graphs[1] <= 7
+    # A compiled step of torch's Adam has its bias correction in the step's own float32.
+    torch.testing.assert_close(weights, expected, rtol=1e-5, atol=1e-6)
