@@ -19,8 +19,6 @@ from halflife.testing.optimizers import OPTIMIZER_CHECKS
 from halflife.testing.rules import RULE_CHECKS
 
 BUILT_IN = [name for name in rule_names() if not name.startswith("planted")]
-# On a tensor (lr > 0) * 1.0 is float32, whatever the lr is; see halflife.decay.Constant.rate.
-ROUNDS = pytest.mark.xfail(reason="Constant's rate of a float64 tensor is float32", strict=False)
 
 
 @pytest.mark.parametrize("case", cases.OPTIMIZERS, ids=lambda case: case.id)
@@ -54,9 +52,7 @@ def test_an_optimizer_of_matrices_only() -> None:
     check_optimizer(torch.optim.Muon, shapes=[(4, 3), (2, 3)])
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=ROUNDS) if n == "constant" else n for n in BUILT_IN]
-)
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_rules(name: str) -> None:
     check_rule(as_rule(name))
 

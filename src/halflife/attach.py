@@ -86,6 +86,7 @@ def attach(
     Raises:
         ValueError: if a group's values do not fit the rule; nothing has changed then.
         RuntimeError: if something unknown has replaced the optimizer's ``step``.
+        TypeError: if Python cannot change the instance's class; nothing has changed then.
 
     Example:
         >>> import torch
@@ -108,7 +109,13 @@ def attach(
         group_settings(cls, {**group, **own}, f"parameter group {index}")
         for index, group in enumerate(optimizer.param_groups)
     ]
-    optimizer.__class__ = cls  # type: ignore[assignment]
+    try:
+        optimizer.__class__ = cls  # type: ignore[assignment]
+    except TypeError as error:
+        raise TypeError(
+            f"attach: instances of {type(optimizer).__name__} cannot change their class ({error}); "
+            f"build the optimizer with halflife.decayed({type(optimizer).__name__}) instead."
+        ) from error
     optimizer.defaults.update({"peak_lr": peak_lr, "decay": rule})
     optimizer.defaults.setdefault("weight_decay", 0.0)
     for group, values in zip(optimizer.param_groups, settings, strict=True):

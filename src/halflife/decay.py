@@ -175,7 +175,8 @@ class Constant(DecayRule):
 
     def rate(self, step: Step) -> Scalar:
         """1 while ``lr > 0``."""
-        return (step.lr > 0) * 1.0
+        lr = step.lr
+        return (lr > 0).to(lr.dtype) if isinstance(lr, Tensor) else (lr > 0) * 1.0
 
 
 @dataclass(frozen=True)

@@ -153,6 +153,7 @@ def native_kind(
     return kind if kind in {"decoupled", "l2"} else "none"
 
 
+@functools.cache
 def check_base(cls: type[Optimizer]) -> None:
     """Refuse an optimizer class that no rule can be put on.
 

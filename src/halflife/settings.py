@@ -20,6 +20,7 @@ from .decay import DecayRule, Scalar, Step, as_rule
 from .effective_rate import declares_rate
 from .facts import fact
 from .maps import DecayMap
+from .native import check_base
 from .strength import Strength
 
 _REMEDIES = {
@@ -63,6 +64,7 @@ def group_settings(cls: type[Optimizer], group: Mapping[str, Any], label: str) -
         decay = decay.coefficient(rule, base_of(cls, dict(group), peak))
     _require_number("weight_decay", decay, label)
     if rule is not None:
+        check_base(cls)  # type: ignore[arg-type]
         _check_needs(cls, rule, label)
     if rule is not None and not isinstance(decay, Tensor):
         step = Step(peak, peak, decay, effective_rate=lambda: 0.0, label=label)
