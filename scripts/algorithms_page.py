@@ -18,7 +18,7 @@ Every algorithm of the papers on weight decay, and those they compare with, by i
 ```python
 from halflife.algorithms import algorithm, algorithms, create
 
-print(algorithms())          # this page as a table
+print(algorithms())  # this page as a table
 optimizer = create("adams", model.parameters(), lr=3e-4)
 ```
 
