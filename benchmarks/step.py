@@ -2,10 +2,10 @@
 
 Every row steps the same weights with the same gradients and the same moment tensors: memory and
 its placement are equal, and only the code differs. Before each step, untimed, the gradients are
-written anew. With warm caches that is all: steps one after the other, as optimizers are usually
-timed. With cold ones a pass over a large buffer empties the caches too, of data and of code, which
-is at least as hard as what a forward and a backward pass do; on small models it doubles the time of
-everything and shows Python's share.
+written anew. With warm caches a step of the same optimizer has just been taken, as when optimizers
+are timed one by one. With cold ones a pass over a large buffer empties the caches too, of data and
+of code, which is at least as hard as what a forward and a backward pass do; on small models it
+doubles the time of everything and shows Python's share.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def measure(model: str, rounds: int | None = None, cold: bool = False) -> dict[s
     before()
     norm = float(torch.linalg.vector_norm(torch.stack([g.norm() for g in gradients])))
     candidates, optimizers = _candidates(params, max_norm=norm / 2)
-    times = paired(candidates, rounds, before)
+    times = paired(candidates, rounds, before, settle=not cold)
     seconds = {name: parts.sum(1) for name, parts in times.items()}
 
     rows = []

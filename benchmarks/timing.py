@@ -20,7 +20,11 @@ Parts = Sequence[Callable[[], object]]
 
 
 def paired(
-    candidates: Mapping[str, Parts], rounds: int, before: Callable[[], object], seed: int = 0
+    candidates: Mapping[str, Parts],
+    rounds: int,
+    before: Callable[[], object],
+    seed: int = 0,
+    settle: bool = False,
 ) -> dict[str, np.ndarray]:
     """Seconds that each part of each candidate took: name -> array [rounds, parts].
 
@@ -29,6 +33,8 @@ def paired(
         rounds: how often each candidate runs; one more round warms up and is not counted.
         before: called before each candidate runs, untimed.
         seed: of the order within the rounds.
+        settle: let each candidate run once, untimed, before it is timed, so that it is timed as if
+            it alone ran again and again.
     """
     order, shuffle = list(candidates), random.Random(seed).shuffle
     times: dict[str, list[list[float]]] = {name: [] for name in candidates}
@@ -38,6 +44,10 @@ def paired(
         for _ in range(rounds + 1):
             shuffle(order)
             for name in order:
+                if settle:
+                    before()
+                    for call in candidates[name]:
+                        call()
                 before()
                 ticks = [perf_counter()]
                 for call in candidates[name]:
