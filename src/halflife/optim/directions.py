@@ -16,7 +16,7 @@ from torch.optim import ASGD, Adadelta, Adagrad, Adamax, NAdam, Optimizer, RAdam
 from .. import facts
 from . import native
 
-__all__ = ["first_moment", "gradient", "lion", "nadam", "rmsprop", "yogi"]
+__all__ = ["first_moment", "gradient", "nadam", "rmsprop", "yogi"]
 
 Group: TypeAlias = "dict[str, Any]"
 
@@ -27,18 +27,13 @@ def gradient(optimizer: Optimizer, group: Group, params: list[Tensor]) -> list[T
 
 
 def first_moment(optimizer: Optimizer, group: Group, params: list[Tensor]) -> list[Tensor]:
-    """``m_t = beta1 m + (1 - beta1) g``: Adam's relatives (RAdam, Adamax, Padam, AdaBound)."""
+    """``beta1 m + (1 - beta1) g``: Adam's relatives, and Lion, which takes the sign of it."""
     return _moment(optimizer, group, params, start=0.0)
 
 
 def yogi(optimizer: Optimizer, group: Group, params: list[Tensor]) -> list[Tensor]:
     """As `first_moment`, from Yogi's initial value."""
     return _moment(optimizer, group, params, start=group["initial_accumulator"])
-
-
-def lion(optimizer: Optimizer, group: Group, params: list[Tensor]) -> list[Tensor]:
-    """``beta1 m + (1 - beta1) g``, of which Lion takes the sign; ``m`` itself averages by beta2."""
-    return _moment(optimizer, group, params, start=0.0)
 
 
 def nadam(optimizer: Optimizer, group: Group, params: list[Tensor]) -> list[Tensor]:
@@ -93,9 +88,8 @@ def _moment(optimizer: Optimizer, group: Group, params: list[Tensor], start: flo
 
 _DECLARED: dict[facts.Fact, tuple[type[Optimizer], ...]] = {
     gradient: (Adagrad, Adadelta, ASGD),
-    first_moment: (RAdam, Adamax, native.Padam, native.AdaBound),
+    first_moment: (RAdam, Adamax, native.Padam, native.AdaBound, native.Lion),
     yogi: (native.Yogi,),
-    lion: (native.Lion,),
     nadam: (NAdam,),
     rmsprop: (RMSprop,),
 }

@@ -130,8 +130,9 @@ class _Transition(Curve):
         """Return the blend of `start` and `final`, constant from `total` on."""
         return blend(self.start, self.final, self._weight(min(step / self.total, 1.0)))
 
+    @abstractmethod
     def _weight(self, progress: float) -> float:
-        raise NotImplementedError
+        """Weight of `start` at a progress from 0 to 1."""
 
 
 @dataclass(frozen=True)
