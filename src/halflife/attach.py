@@ -57,7 +57,29 @@ def _decayed(base: type[Optimizer]) -> type[Decayed]:
     # Pickle finds a class by module and qualified name; __getattr__ below resolves this one.
     key = f"decayed[{base.__module__}:{base.__qualname__}]".replace(".", "/")
     body = {"__module__": __name__, "__qualname__": key, "__doc__": base.__doc__}
-    return type(base.__name__, (Decayed, base), body)
+    if _begins_with_optimizer(base):
+        return type(base.__name__, (Decayed, base), body)
+    meta = type("Behind", (type(base),), {"mro": _mixin_first})
+    return meta(base.__name__, (base, Decayed), body)
+
+
+def _begins_with_optimizer(cls: type) -> bool:
+    """Whether an instance may become one of ``(Decayed, cls)``.
+
+    Python lets an instance change its class only where both extend memory along the same first
+    bases. A package that puts another base, say ``abc.ABC``, before ``Optimizer`` has it first.
+    """
+    first = cls.__base__
+    return first is Optimizer or (first is not None and _begins_with_optimizer(first))
+
+
+def _mixin_first(cls: type) -> list[type]:
+    """The order of ``(Decayed, base)``, for a class made as ``(base, Decayed)``."""
+    order = type.mro(cls)
+    if cls.__bases__[1:] == (Decayed,):  # subclasses inherit the order by themselves
+        order.remove(Decayed)
+        order.insert(1, Decayed)
+    return order
 
 
 def __getattr__(name: str) -> Any:
