@@ -142,7 +142,8 @@ def attach(
     optimizer.defaults.setdefault("weight_decay", 0.0)
     for group, values in zip(optimizer.param_groups, settings, strict=True):
         group.update(values)
-        cast("Decayed", optimizer)._begin_map(group)
+        cast("Decayed", optimizer)._begin(group)
+    cast("Decayed", optimizer)._kinds()
     optimizer._patch_step_function()
     if replaced is not None:
         _count_steps_for_scheduler(optimizer)

@@ -30,10 +30,13 @@ from torch import Tensor
 from torch.optim import ASGD, SGD, Adadelta, Adagrad, Adamax, Optimizer, RMSprop
 from torch.utils._foreach_utils import _get_fused_kernels_supported_devices
 
+from . import rounding
 from .decay import DecayRule, Decoupled, L2Regularization, Scalar, Step, as_rule
 from .effective_rate import SUM_KEY, EffectiveRate, effective_rate_of
 from .maps import ANCHOR_KEY, DecayMap, View, apply_maps, keep_anchors
-from .reduction import is_sharded, shards
+from .native import Way, native_kind
+from .passes import add_to_gradients, multiply_weights
+from .reduction import is_sharded
 from .settings import check_fraction, check_keywords, clamps, group_settings
 from .sharded import ShardedView
 from .strength import Strength
@@ -44,7 +47,6 @@ __all__ = ["Decayed", "native_rule"]
 # fraction multiply the weights themselves. (Adam, NAdam and RAdam carry the switch in the group.)
 _NATIVE_L2 = (SGD, ASGD, Adadelta, Adagrad, Adamax, RMSprop)
 _SWITCH = "decoupled_weight_decay"
-_HALF = (torch.bfloat16, torch.float16)
 
 
 class _Call(NamedTuple):
@@ -137,9 +139,12 @@ class Decayed(Optimizer):
             given = {**self.defaults, **param_group}
             param_group.update(group_settings(type(self), given, label))
         super().add_param_group(param_group)
-        self._begin_map(self.param_groups[-1])
+        self._begin(self.param_groups[-1])
+        self._kinds()
 
-    def _begin_map(self, group: dict[str, Any]) -> None:
+    def _begin(self, group: dict[str, Any]) -> None:
+        if group["decay"] is not None:
+            rounding.begin(group)
         if isinstance(group["decay"], DecayMap):
             group["decay"], anchors = group["decay"].begin(group["params"])
             if anchors is not None:
@@ -175,9 +180,9 @@ class Decayed(Optimizer):
                 self._apply_maps("before", views)
             for group, (swap, factor, gradient, _) in zip(groups, calls, strict=True):
                 if factor is not None:
-                    self._multiply_weights(group, factor)
+                    multiply_weights(group, factor, getattr(self, "found_inf", None))
                 if gradient is not None:
-                    gradients += self._add_to_gradients(group, gradient)
+                    gradients += add_to_gradients(group, gradient)
                 originals.append({key: group[key] for key in tuple(swap)})
                 group.update(swap)
             result = self._native_step()
@@ -204,13 +209,15 @@ class Decayed(Optimizer):
             return _Call(swap)
         of = None if rates is None else functools.partial(rates.of, group)
         step = Step(lr, group["peak_lr"], weight_decay, of, index)
-        switch = group.get(_SWITCH)
+        kind, switch = self._kinds()[index], group.get(_SWITCH)
+        # Of half-precision weights, only a fused step rounds the decay together with the update.
+        rounds = self._halves(index, group) and not (swap.get("fused") or group.get("fused"))
 
         gradient = rule.gradient_coefficient(step)
         # torch's optimizers look at the decay's value, which breaks a graph where it is a tensor.
         compiling = torch.compiler.is_compiling()
         if isinstance(gradient, Tensor) or gradient != 0.0:
-            native = switch is not None or isinstance(self, _NATIVE_L2)
+            native = kind in ("switch", "l2") and not rounds
             if not native or (compiling and isinstance(gradient, Tensor)):
                 swap["weight_decay"] = 0.0
                 return _Call(swap, gradient=gradient)
@@ -228,7 +235,8 @@ class Decayed(Optimizer):
         size = lr if not isinstance(scale, Tensor) and scale == 1.0 else lr * scale
         if size is not lr:
             swap["lr"] = size
-        if switch is False:
+        native = kind in ("switch", "decoupled") and not rounds
+        if kind == "switch" and not switch:
             swap[_SWITCH] = True
         rate = rule.rate(step)
         fraction = weight_decay * rate
@@ -238,9 +246,9 @@ class Decayed(Optimizer):
             fraction = fraction.clamp(max=1.0) if clamps(rule) else fraction
         elif fraction >= 1.0:
             fraction, clamped = self._bounded(rule, fraction, step), True
-        if switch is not None and rate is lr and size is lr and not (compiling and on_device):
+        if native and rate is lr and size is lr and not (compiling and on_device):
             return _Call(swap)  # the native decay itself; a tensor stays what the user gave
-        if switch is None or on_device or isinstance(size, Tensor) or size == 0.0:
+        if not native or on_device or isinstance(size, Tensor) or size == 0.0:
             swap["weight_decay"] = 0.0
             return _Call(swap, factor=1.0 - fraction)
         # In this order: lr / lr is exactly 1, whereas (lr * wd) / lr need not be wd.
@@ -256,7 +264,7 @@ class Decayed(Optimizer):
             amount = torch.where(skipped > 0, 0.0, amount)
         params = [p for p in group["params"] if p.grad is not None]
         kind = ShardedView if any(map(is_sharded, params)) else View
-        return kind(rule, self, group, params, amount)
+        return kind(rule, self, group, params, amount, rounding_step=rounding.next_step(group))
 
     def _apply_maps(self, when: str, views: list[View]) -> None:
         due = [view for view in views if view.rule.acts == when and view.params]
@@ -277,31 +285,18 @@ class Decayed(Optimizer):
             )
         return 1.0
 
-    def _multiply_weights(self, group: dict[str, Any], factor: Scalar) -> None:
-        # By shard: foreach takes no mixture of DTensors and plain tensors.
-        params = shards([p for p in group["params"] if p.grad is not None])
-        if (skipped := getattr(self, "found_inf", None)) is not None:
-            keep = torch.ones((), dtype=torch.float64, device=skipped.device)
-            factor = torch.where(skipped > 0, keep, keep * factor)
-        if params and (isinstance(factor, Tensor) or factor != 1.0):
-            if not isinstance(factor, Tensor) and any(p.dtype in _HALF for p in params):
-                # As a number, foreach would round the factor to the weights' precision first.
-                factor = torch.full((), factor, dtype=torch.float64, device=params[0].device)
-            with torch.set_grad_enabled(bool(group.get("differentiable"))):
-                torch._foreach_mul_(params, factor)
+    def _kinds(self) -> list[Way]:
+        """How each group's native step takes a decay; found by running it, so not in a graph."""
+        known: list[Way] = self.__dict__.setdefault("_native_kinds", [])
+        for group in self.param_groups[len(known) :]:
+            known.append("none" if group.get("decay") is None else native_kind(self, group))
+        return known
 
-    def _add_to_gradients(
-        self, group: dict[str, Any], coefficient: Scalar
-    ) -> list[tuple[Tensor, Tensor | None]]:
-        """Add the L2 gradient for a base without one; returns what to put back."""
-        sign = -1.0 if group.get("maximize") else 1.0
-        saved: list[tuple[Tensor, Tensor | None]] = []
-        with torch.no_grad():
-            for p in group["params"]:
-                if p.grad is not None:
-                    saved.append((p, p.grad))
-                    p.grad = p.grad + sign * coefficient * p
-        return saved
+    def _halves(self, index: int, group: dict[str, Any]) -> bool:
+        known = self.__dict__.setdefault("_has_halves", {})
+        if index not in known:
+            known[index] = any(map(rounding.is_half, group["params"]))
+        return known[index]
 
     def _fuses(self, index: int, group: dict[str, Any]) -> bool:
         """Whether to run the fused kernel, which torch leaves off unless asked for."""
@@ -328,8 +323,9 @@ class Decayed(Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore from a pickle or a checkpoint; what is derived from the state is forgotten."""
         super().__setstate__(state)
-        for derived in ("_effective_rate", "_fusable"):
+        for derived in ("_effective_rate", "_fusable", "_has_halves", "_native_kinds"):
             self.__dict__.pop(derived, None)
+        self._kinds()
 
     def state_dict(self) -> dict[str, Any]:
         """As torch's, with each group's rule as plain data."""
@@ -337,6 +333,8 @@ class Decayed(Optimizer):
         for group in state_dict["param_groups"]:
             if group["decay"] is not None:
                 group["decay"] = group["decay"].as_dict()
+            if rounding.STEP_KEY in group:  # it is counted on in place
+                group[rounding.STEP_KEY] = group[rounding.STEP_KEY].clone()
         return state_dict
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -353,6 +351,7 @@ class Decayed(Optimizer):
         for position, saved in enumerate(state_dict["param_groups"]):
             live = self.param_groups[position] if position < len(self.param_groups) else {}
             own = {key: live.get(key) for key in ("decay", "peak_lr", "weight_decay")}
+            own |= {key: live[key] for key in (rounding.STEP_KEY,) if key in live}
             group = {**own, **saved}
             if group["decay"] is not None:
                 group["decay"] = as_rule(group["decay"])

@@ -38,7 +38,15 @@ from .decay import (
 )
 from .probe import Bench, Make, arguments, build, copied, parameters, unnoticed
 
-__all__ = ["Evidence", "NativeDecay", "check_base", "native_decay", "native_kind"]
+__all__ = [
+    "Evidence",
+    "NativeDecay",
+    "Way",
+    "check_base",
+    "native_decay",
+    "native_kind",
+    "scales_with_lr",
+]
 
 Kind: TypeAlias = Literal[
     "absent",
@@ -51,6 +59,8 @@ Kind: TypeAlias = Literal[
     "averaged",
     "unknown",
 ]
+
+Way: TypeAlias = Literal["switch", "decoupled", "l2", "none"]
 
 _SWITCH = "decoupled_weight_decay"
 _LR = 0.125
@@ -127,9 +137,7 @@ def native_decay(optimizer: type[Optimizer] | Optimizer) -> NativeDecay:
     return _of_group(optimizer, optimizer.param_groups[0])
 
 
-def native_kind(
-    optimizer: Optimizer, group: dict[str, Any]
-) -> Literal["switch", "decoupled", "l2", "none"]:
+def native_kind(optimizer: Optimizer, group: dict[str, Any]) -> Way:
     """How one group's native step can take a decay.
 
     "switch": by L2 or decoupled, as the group's ``decoupled_weight_decay`` says. "decoupled", "l2":
@@ -161,6 +169,7 @@ def check_base(cls: type[Optimizer]) -> None:
         ValueError: if its parameters are not the weights that it trains, or if its native decay
             cannot be turned off.
     """
+    cls = _without_rule(cls)
     if _averages(cls):
         raise ValueError(
             f"{cls.__name__}: its train() and eval() exchange the parameters, which hold a point "
@@ -172,6 +181,34 @@ def check_base(cls: type[Optimizer]) -> None:
             f"{cls.__name__}: it keeps weight_decay outside its parameter groups, so its native "
             "decay cannot be replaced; pass weight_decay=0 and attach a rule to the instance."
         )
+
+
+@functools.cache
+def scales_with_lr(cls: type[Optimizer]) -> bool:
+    """Whether an update at c times the lr is c times the update; found by running two steps.
+
+    Where it is not, no rule can scale a step. ASGD's lr acts one step later, Rprop's only on the
+    first, and a buffer that holds the lr (`HeavyBall`) adds steps at other lrs. A class that
+    cannot be run is trusted.
+
+    Example:
+        >>> scales_with_lr(torch.optim.Adam), scales_with_lr(torch.optim.ASGD)
+        (True, False)
+    """
+    make = functools.partial(build, _without_rule(cls))
+    for dtype, tensors in itertools.product((torch.float64, torch.float32), (2, 1)):
+        try:
+            # A large lr, so that bounds on it (Adafactor's 1 / sqrt(t)) are felt.
+            bench, updates = Bench(make, 1.0, tensors, dtype), []
+            for second in (1.0, 0.5):
+                bench.lrs = (1.0, second)
+                _, before, after = bench.run(True)
+                updates.append(after - before)
+            size = float(updates[0].abs().max())
+            return _distance([2.0 * updates[1]], [updates[0]]) <= _TOLERANCE * size
+        except Exception:  # it may take only the other dtype, or only matrices
+            continue
+    return True
 
 
 # --- what is asked ------------------------------------------------------------------------------
@@ -202,6 +239,12 @@ def _of_group(optimizer: Optimizer, group: dict[str, Any]) -> NativeDecay:
 
 
 _INSTANCES: dict[Any, NativeDecay] = {}
+
+
+def _without_rule(cls: type[Optimizer]) -> type[Optimizer]:
+    """The native class behind one of ours, whose constructor would ask the same again."""
+    native = (c for c in cls.__mro__ if issubclass(c, Optimizer) and not hasattr(c, "default_rule"))
+    return next(native)
 
 
 def _averages(cls: type[Optimizer]) -> bool:

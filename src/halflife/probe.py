@@ -60,6 +60,8 @@ def copied(
     settings = {k: v for k, v in vars(optimizer).items() if k not in left_out and "_hook" not in k}
     settings = copy.deepcopy(settings, memo)
     own = {k: copy.deepcopy(v, memo) for k, v in group.items() if k != "params"}
+    if "decay" in own:
+        own["decay"] = None  # of a class of ours: native, and it shall not ask in its turn
     settings |= {"defaults": dict(own), "state": defaultdict(dict)}
     settings["param_groups"] = [{**own, "params": params}]
     settings |= {"_optimizer_step_pre_hooks": {}, "_optimizer_step_post_hooks": {}}
@@ -147,7 +149,7 @@ class Bench:
         if group.get("momentum") == 0:
             group["momentum"] = 0.5  # without it L2 and decoupled decay are the same on SGD
         if "decay" in group:
-            group["decay"] = None  # of a class of ours: native
+            group["decay"] = None
 
 
 def _step(optimizer: Optimizer) -> None:

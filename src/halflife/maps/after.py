@@ -105,11 +105,13 @@ class ProximalNorm(DecayMap):
 
 
 def _shorten(view: View, norms: list[Tensor]) -> None:
+    factors = []
     for w, norm in zip(view.weights, norms, strict=True):
         norm = norm.to(w.device)
         amount = torch.as_tensor(view.amount, dtype=norm.dtype, device=norm.device)
         kept = torch.where(norm > amount, 1.0 - amount / norm, 0.0)
-        w.mul_(view.amount_for(w, torch.where(amount > 0.0, kept, 1.0)))
+        factors.append(view.amount_for(w, torch.where(amount > 0.0, kept, 1.0)))
+    view.elementwise(lambda w, _, factor: w.mul_(factor), factors)
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,8 @@ class PowerDecay(DecayMap):
         power = self.power - 2.0
 
         def shrink(w: Tensor, x: Any) -> None:
-            w.copy_(torch.where(w == 0.0, w, w / (1.0 + x * w.abs().pow(power))))
+            # Below p = 2 the power of a tiny weight is infinite, and 0 times that is no number.
+            pull = w.abs().pow(power).clamp_(max=torch.finfo(w.dtype).max)
+            w.div_(1.0 + x * pull)
 
         view.elementwise(shrink)

@@ -96,12 +96,13 @@ class Anchored(DecayMap):
     def apply(self, view: View) -> None:
         """Move the weights toward their anchors."""
         if isinstance(self.to, (int, float)):
-            for w in view.weights:
-                amount = view.amount_for(w)
-                w.mul_(1.0 - amount).add_(amount * self.to)
-            return
-        for anchor, w in zip(view.anchors(), view.weights, strict=True):
-            w.sub_((w - anchor.to(w.device, w.dtype)).mul_(view.amount_for(w)))
+            view.elementwise(lambda w, d: w.mul_(1.0 - d).add_(d * self.to))
+        else:
+            view.elementwise(_move_toward, view.anchors())
+
+
+def _move_toward(w: Tensor, d: Any, anchor: Tensor) -> None:
+    w.sub_((w - anchor.to(w)).mul_(d))
 
 
 @dataclass(frozen=True)
@@ -161,8 +162,10 @@ class NormControl(DecayMap):
     def apply(self, view: View) -> None:
         """Scale each tensor; a tensor of zeros has no direction to grow in and stays."""
         squares = torch.as_tensor(view.reduction.squares(view.weights))
+        pulls = []
         for w, square in zip(view.weights, squares, strict=True):
             members = w.shape[0] if isinstance(view.reduction, PerMember) else 1
             rms = (square / (w.numel() // members)).sqrt()
             pull = torch.where(rms > 0.0, 1.0 - self.target / rms, 0.0)
-            w.mul_(1.0 - view.amount_for(w) * view.amount_for(w, pull.to(w.device)))
+            pulls.append(view.amount_for(w, pull.to(w.device)))
+        view.elementwise(lambda w, d, pull: w.mul_(1.0 - d * pull), pulls)

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from .. import facts
 from ..decay import DecayRule, Decoupled, L2Regularization, Proximal, Scalar, Step, as_rule
 from ..reduction import WholeModel
+from ..rounding import Seed, change, is_half, pieces, seed_at
 
 __all__ = ["ANCHOR_KEY", "DecayMap", "View", "apply_maps", "keep_anchors", "require"]
 
 ANCHOR_KEY = "anchor"  # in the optimizer's per-parameter state
 
 _DECOUPLED = Decoupled()
-
-# Elements per piece of an elementwise map: the pieces' temporaries stay in the cache.
-_PIECE = 1 << 16
 
 
 class View:
@@ -35,6 +35,7 @@ class View:
         amount: fraction or threshold of this step; a tensor has one entry per member.
         weights: the weights to change; the parameters themselves, except in a stacked ensemble.
         reduction: what one whole model is.
+        rounding_step: number of this step, for the rounding of half-precision weights.
     """
 
     def __init__(
@@ -46,11 +47,12 @@ class View:
         amount: Scalar,
         weights: list[Tensor] | None = None,
         reduction: WholeModel | None = None,
+        rounding_step: Seed = 0,
     ) -> None:
         self.rule, self.optimizer, self.group, self.params = rule, optimizer, group, params
         self.weights = params if weights is None else weights
         self.reduction = reduction or WholeModel()
-        self.amount = amount
+        self.amount, self.rounding_step = amount, rounding_step
 
     def anchors(self) -> list[Tensor]:
         """What `Anchored` remembered of each parameter."""
@@ -70,20 +72,37 @@ class View:
         if isinstance(amount, Tensor) and amount.dim() == 1:
             amount = amount.view(-1, *[1] * (weight.dim() - 1))
         # A tensor without dimensions keeps its precision, and does not raise the weight's.
-        return amount.to(weight.dtype) if isinstance(amount, Tensor) and amount.dim() else amount
+        if isinstance(amount, Tensor) and amount.dim():
+            return amount.to(torch.float32 if is_half(weight) else weight.dtype)
+        return amount
 
     def elementwise(self, function: Callable[..., None], *others: list[Tensor]) -> None:
-        """Call ``function(weight, amount, *others)``, which writes the weight, piece by piece."""
-        for weight, *rest in zip(self.weights, *others, strict=True):
-            amount = self.amount_for(weight)
-            tensors = [weight, *rest]
-            plain = not isinstance(amount, Tensor) or amount.dim() == 0
-            if plain and weight.numel() > _PIECE and all(t.is_contiguous() for t in tensors):
-                pieces = zip(*(t.view(-1).split(_PIECE) for t in tensors), strict=True)
-                for piece, *others_piece in pieces:
-                    function(piece, amount, *others_piece)
+        """Call ``function(weight, amount, *others)``, which writes the weight, piece by piece.
+
+        Half-precision weights come as float32 and are rounded stochastically: rounded to the
+        nearest, a small decay would be lost.
+
+        Args:
+            function: acts on each element by itself.
+            others: one tensor for each weight, of its shape or with one number (per member).
+        """
+        for number, (weight, *rest) in enumerate(zip(self.weights, *others, strict=True)):
+            amount, act = self.amount_for(weight), function
+            if isinstance(amount, Tensor) and amount.dim():
+                rest.insert(0, amount)  # one number per member is cut, or not, as the weight is
             else:
-                function(weight, amount, *rest)
+                act = functools.partial(_with_amount, function, amount)
+            if is_half(weight):
+                change(weight, seed_at(self.rounding_step, number), act, *rest)
+            else:
+                for piece in pieces(weight, *rest):
+                    act(*piece)
+
+
+def _with_amount(
+    function: Callable[..., None], amount: Any, weight: Tensor, *others: Tensor
+) -> None:
+    function(weight, amount, *others)
 
 
 @dataclass(frozen=True)
