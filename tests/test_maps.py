@@ -439,3 +439,17 @@ def test_cautious_masks_by_the_update_of_every_base(name: str, maximize: bool) -
             moved = q.detach() - s
             masked = (s * -moved >= 0).double() * 0.3 if g is not None else 0.0
             torch.testing.assert_close(p.detach(), s - masked * s + moved, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.0, 3.0])
+def test_the_power_of_a_tiny_weight_is_no_reason_for_nan(power: float) -> None:
+    """|w|^(p-2) overflows for a denormal w; without decay nothing changes, with it w goes to 0."""
+    w = torch.tensor([1e-39, -1e-39, 0.0, 1.0])
+    for amount in (0.0, 0.25):
+        p = torch.nn.Parameter(w.clone())
+        optimizer = AdamW([p], lr=0.25, weight_decay=4 * amount, decay=PowerDecay(power=power))
+        p.grad = torch.zeros_like(p)
+        optimizer.step()
+        expected = w.double() / (1 + amount * w.double().abs().pow(power - 2))
+        expected[2] = 0.0
+        torch.testing.assert_close(p.double(), expected, rtol=1e-6, atol=1e-44)
