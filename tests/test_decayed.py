@@ -411,6 +411,15 @@ def test_decayed_puts_every_rule_on_any_base(base: Any, rule: RuleCase) -> None:
     params, twins = cases.make_params(), cases.make_params()
     own = {"lambd": 0.0} if base is torch.optim.ASGD else {}  # ASGD's other, built-in decay
     arguments = {"decay": rule.rule, "weight_decay": rule.weight_decay}
+    if base in (torch.optim.ASGD, torch.optim.Rprop) and isinstance(rule.rule, halflife.Proximal):
+        # Their lr does not scale the coming step: see test_native.
+        with pytest.raises(ValueError, match=f"a step of {base.__name__} is not proportional"):
+            decayed(base)(params, lr=PEAK, **own, **arguments)
+        theirs = base(params, lr=PEAK, weight_decay=rule.weight_decay) if own else base(params)
+        with pytest.raises(ValueError, match=f"a step of {base.__name__} is not proportional"):
+            attach(theirs, rule.rule)
+        assert type(theirs) is base
+        return
     ours = decayed(base)(params, lr=PEAK, **own, **arguments)
     native = base(twins, lr=PEAK, **own)
     row = cases.make_gradients(1)[0]

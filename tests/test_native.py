@@ -11,7 +11,7 @@ import torch
 from torch.optim import Optimizer
 
 import halflife
-from halflife.native import check_base, native_decay, native_kind
+from halflife.native import check_base, native_decay, native_kind, scales_with_lr
 
 TORCH = {
     "ASGD": "l2",
@@ -256,3 +256,81 @@ def test_check_base_refuses_what_no_rule_can_be_put_on() -> None:
         check_base(Hidden)
     for name in TORCH:
         check_base(getattr(torch.optim, name))
+
+
+def test_asking_about_one_of_ours_runs_the_native_class_and_stays_shallow() -> None:
+    """Its constructor asks about its class; to ask by building it once more would never end."""
+    built: list[type] = []
+
+    class Counted(Momentum):
+        def __init__(self, params: Any, lr: float = 0.1, weight_decay: float = 0.0) -> None:
+            built.append(type(self))
+            super().__init__(params, lr, weight_decay)
+
+    class Ours(halflife.Decayed, Counted):
+        default_rule = halflife.Proximal()
+
+    Ours([torch.nn.Parameter(torch.ones(1))], lr=0.1)
+    assert built.count(Ours) == 1
+    assert built.count(Counted) < 10
+
+
+class Delayed(Momentum):
+    """The lr of a step acts on the next one."""
+
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            lr, group["lr"] = group["lr"], group.get("next_lr", group["lr"])
+            super().step()
+            group["next_lr"] = group["lr"] = lr
+
+
+class Clipped(Momentum):
+    """The lr is bounded."""
+
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            lr, group["lr"] = group["lr"], min(group["lr"], 0.7)
+            super().step()
+            group["lr"] = lr
+
+
+BY_DEFINITION = {
+    # lr' = min(lr, 1/sqrt(t)); the lr of one step late; sizes of their own after the first step
+    **dict.fromkeys(TORCH, True),
+    **dict.fromkeys(("Adafactor", "ASGD", "Rprop"), False),
+}
+
+
+@pytest.mark.parametrize("name", BY_DEFINITION)
+def test_whether_a_step_is_proportional_to_its_lr(name: str) -> None:
+    assert scales_with_lr(getattr(torch.optim, name)) == BY_DEFINITION[name]
+    assert scales_with_lr(halflife.decayed(getattr(torch.optim, name))) == BY_DEFINITION[name]
+
+
+def test_whether_the_step_of_another_package_is_proportional_to_its_lr() -> None:
+    assert scales_with_lr(Momentum)
+    assert scales_with_lr(MatricesOnly)
+    assert not scales_with_lr(Delayed)
+    assert not scales_with_lr(Clipped)
+    assert not scales_with_lr(halflife.HeavyBall)  # the lr is inside the buffer
+    assert scales_with_lr(NeedsMore)  # it cannot be run
+    assert scales_with_lr(Breaks)
+
+
+@pytest.mark.parametrize("rule", ["proximal", halflife.Proximal("independent")])
+def test_proximal_on_asgd_would_not_be_proximal(rule: Any) -> None:
+    """Why it is refused: by ASGD's own recurrence, the lr that is scaled is the next step's."""
+    wd, w = 0.5, torch.nn.Parameter(torch.tensor([1.0], dtype=torch.float64))
+    native = torch.optim.ASGD([w], lr=0.1, lambd=0.0)
+    wanted, eta = 1.0, 0.1
+    for lr in (0.1, 0.02):
+        w.grad = torch.ones_like(w)
+        with torch.no_grad():
+            w.mul_(1 / (1 + lr * wd))
+        native.param_groups[0]["lr"] = lr / (1 + lr * wd)  # what the mechanism would do
+        native.step()
+        wanted, eta = (wanted - eta) / (1 + lr * wd), lr
+    assert abs(w.item() - wanted) > 1e-3
+    with pytest.raises(ValueError, match="the rule scales each step, and a step of ASGD is not"):
+        halflife.decayed(torch.optim.ASGD)([w], decay=rule)

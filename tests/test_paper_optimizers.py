@@ -88,7 +88,7 @@ def test_every_rule(rule: RuleCase, name: str, implementation: str) -> None:
         return cls(groups_of(params, weight_decay), PEAK, weight_decay=weight_decay, **settings)
 
     if cls is HeavyBall and rule.id.startswith("proximal"):
-        with pytest.raises(ValueError, match="Proximal scales the whole step, and HeavyBall's"):
+        with pytest.raises(ValueError, match="a step of HeavyBall is not proportional"):
             make()
         return
     halves = [lr / 2 for lr in LRS]
@@ -213,7 +213,7 @@ BAD = {
     "lr": (lambda p: HeavyBall(p, lr=-1.0), "Invalid learning rate: -1.0"),
     "late": (
         lambda p: HeavyBall(p[:1]).add_param_group({"params": p[1:], "decay": "proximal"}),
-        "Proximal scales the whole step",
+        "a step of HeavyBall is not proportional",
     ),
 }
 

@@ -29,17 +29,23 @@ def test_our_optimizers_with_every_rule(case: cases.OptimizerCase) -> None:
     assert refused == (["preconditioned"] if case.runner == "sgd" else [])
 
 
-@pytest.mark.parametrize(
-    "name", ["ASGD", "Adadelta", "Adafactor", "Adagrad", "Adamax", "RAdam", "RMSprop"]
-)
+@pytest.mark.parametrize("name", ["Adadelta", "Adagrad", "Adamax", "RAdam", "RMSprop"])
 def test_optimizers_of_torch(name: str) -> None:
     report = check_optimizer(getattr(torch.optim, name))
     assert {c.outcome for c in report.checks} == {"passed"}
 
 
+@pytest.mark.parametrize("name", ["ASGD", "Adafactor"])
+def test_optimizers_whose_step_no_rule_can_scale(name: str) -> None:
+    report = check_optimizer(getattr(torch.optim, name))
+    assert {(c.name, c.rule) for c in report.of("skipped")} == {("accepts the rule", "proximal")}
+    assert not report.of("failed")
+
+
 def test_an_optimizer_that_moves_at_lr_zero_natively() -> None:
     report = check_optimizer(torch.optim.Rprop)
-    assert {c.name for c in report.of("skipped")} == {"no lr means no change"}
+    skipped = {c.name for c in report.of("skipped")}
+    assert skipped == {"no lr means no change", "accepts the rule"}
 
 
 def test_an_optimizer_that_does_not_resume_natively() -> None:

@@ -20,7 +20,7 @@ from .decay import DecayRule, Scalar, Step, as_rule
 from .effective_rate import declares_rate
 from .facts import fact
 from .maps import DecayMap
-from .native import check_base
+from .native import check_base, scales_with_lr
 from .strength import Strength
 
 _REMEDIES = {
@@ -128,6 +128,13 @@ def _check_needs(cls: type[Optimizer], rule: DecayRule, label: str) -> None:
                 f"decay={rule!r} of {label}: needs the optimizer's {what}, and {cls.__name__} "
                 "declares none; choose another rule or optimizer, or see halflife.facts."
             )
+    if type(rule).direction_scale is not DecayRule.direction_scale and not scales_with_lr(
+        cls  # type: ignore[arg-type]
+    ):
+        raise ValueError(
+            f"decay={rule!r} of {label}: the rule scales each step, and a step of {cls.__name__} "
+            "is not proportional to the lr it is given; choose another rule or optimizer."
+        )
 
 
 def _require_number(name: str, value: Scalar, label: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..decay import DecayRule, L2Regularization, Proximal
+from ..decay import DecayRule, L2Regularization
 from ..decayed import Decayed
 from ..strength import Strength
 
@@ -82,18 +82,3 @@ class ASGD(Decayed, torch.optim.ASGD):
             peak_lr=peak_lr,
             **unknown,
         )
-
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group.
-
-        Raises:
-            ValueError: if its rule scales the step.
-        """
-        super().add_param_group(param_group)
-        rule = self.param_groups[-1]["decay"]
-        if isinstance(rule, Proximal):
-            self.param_groups.pop()
-            raise ValueError(
-                f"decay={rule!r} on ASGD: the rule scales this step, whose size ASGD has fixed one "
-                f"step before; use decay={rule.rule!r}, or another optimizer."
-            )

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from .. import effective_rate, facts
-from ..decay import DecayRule, Independent, Proximal, as_rule
+from ..decay import DecayRule, Independent
 from ..decayed import Decayed
 from ..effective_rate import SGDRate
 from ..step import Scalar
@@ -36,6 +36,9 @@ class HeavyBall(Decayed, NativeHeavyBall):
         peak_lr: the schedule's highest lr, for the rules that divide by it. Default: the group's
             lr at construction.
         **unknown: refused, naming the nearest keyword.
+
+    Raises:
+        ValueError: for `Proximal`, which would shrink the lr that the buffer remembers.
 
     Example:
         >>> import torch
@@ -69,21 +72,6 @@ class HeavyBall(Decayed, NativeHeavyBall):
             peak_lr=peak_lr,
             **unknown,
         )
-
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group, as `Decayed` does, unless its rule scales the lr.
-
-        Raises:
-            ValueError: for `Proximal`, which would shrink the lr that the buffer remembers.
-        """
-        own = {**self.defaults, **vars(self).get("_own_defaults", {}), **param_group}
-        rule = own.get("decay")
-        if rule is not None and isinstance(as_rule(rule), Proximal):
-            raise ValueError(
-                f"decay={rule!r}: Proximal scales the whole step, and HeavyBall's buffer holds "
-                "steps taken at other lrs; use halflife.SGD, or another rule."
-            )
-        super().add_param_group(param_group)
 
 
 class _Rate(SGDRate):
