@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
-from . import imports, step
+from . import imports, rules, step
 from .shapes import MODELS
 
-BENCHMARKS = ("step", "ensemble", "import")
+BENCHMARKS = ("step", "rules", "ensemble", "import")
 
 EPILOG = """\
 how to read it
@@ -25,11 +25,16 @@ how to read it
           is the machine's, not ours. Below the clip and SGD lines the reference is the line above.
   share   of the time that torch's fused kernel saves over torch's default for-loop.
   target  met; within noise: missed, but the 95 % interval of the median reaches it; missed.
+  of rules only:
+  default time over torch's default for-loop.
+  limit   time over what the memory needs for the bytes that the rule must move.
+  state   bytes of optimizer state per parameter.
 
 examples
   python -m benchmarks                                   everything, some minutes
   python -m benchmarks step --models resnet20            a minute
   python -m benchmarks step --json before.json           to compare with a later run
+  python -m benchmarks rules                             every rule, and other packages' optimizers
   make bench BENCH_ARGS="step --models gpt2 --rounds 30"
 """
 
@@ -43,7 +48,9 @@ def main(arguments: list[str] | None = None) -> int:
     results: dict[str, Any] = {"machine": machine}
     print("torch {torch}, Python {python}, {cores} cores, load {load}\n".format(**machine))
     if "step" in chosen:
-        results["step"] = step.main(options.models, options.rounds, options.caches)
+        results["step"] = step.main(options.models or step.DEFAULT, options.rounds, options.caches)
+    if "rules" in chosen:
+        results["rules"] = rules.main(options.models or rules.DEFAULT, options.rounds)
     if "ensemble" in chosen and importlib.util.find_spec("benchmarks.ensemble"):
         missed = importlib.import_module("benchmarks.ensemble").main()
         results["ensemble"] = {"verdict": "missed" if missed else "met"}
@@ -65,23 +72,24 @@ def _parser() -> argparse.ArgumentParser:
         "benchmark",
         nargs="*",
         choices=BENCHMARKS,
-        help="step: one optimizer step; ensemble: a landscape as one stacked ensemble against one "
-        "model at a time; import: the import. Default: all three.",
+        help="step: one optimizer step; rules: every rule, against torch, other packages and the "
+        "memory's speed; ensemble: a landscape as one stacked ensemble against one model at a "
+        "time; import: the import. Default: all.",
     )
     parser.add_argument(
         "--models",
         type=_models,
-        default=["resnet20", "resnet18", "gpt2"],
         metavar="NAME,...",
-        help=f"parameter lists for step, of {', '.join(MODELS)}; gpt2 needs 3 GB. "
-        "Default: resnet20,resnet18,gpt2.",
+        help=f"parameter lists for step and rules, of {', '.join(MODELS)}; gpt2 needs 8 GB. "
+        f"Default: {','.join(step.DEFAULT)} for step, {','.join(rules.DEFAULT)} for rules.",
     )
     parser.add_argument(
         "--rounds",
         type=_positive,
         help="how often each candidate is measured. Default: "
         + ", ".join(f"{model} {rounds}" for model, rounds in step.ROUNDS.items())
-        + f", import {imports.ROUNDS}.",
+        + f", import {imports.ROUNDS}; for rules resnet18 {rules.ROUNDS['resnet18']}, gpt2 "
+        f"{rules.ROUNDS['gpt2']}.",
     )
     parser.add_argument(
         "--caches",
@@ -91,9 +99,7 @@ def _parser() -> argparse.ArgumentParser:
         help="for step: steps one after the other, or the caches emptied before each. "
         "Default: both.",
     )
-    parser.add_argument(
-        "--threads", type=_positive, default=1, help="torch threads of step. Default: 1."
-    )
+    parser.add_argument("--threads", type=_positive, default=1, help="torch threads. Default: 1.")
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write all figures to this file too."
     )

@@ -15,23 +15,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.nn.utils import clip_grad_norm_ as torch_clip_grad_norm_
 
 import halflife
 
-from .shapes import MODELS
 from .timing import Measured, Parts, paired
+from .workbench import ADAM, SGD, Workbench, state_bytes
 
+DEFAULT = ["resnet20", "resnet18", "gpt2"]
 ROUNDS = {"resnet20": 300, "resnet18": 100, "gpt2": 15, "tiny": 3}
-CACHE_BYTES = 64 * 2**20  # more than the caches of most machines hold
 SHARE = 0.9  # of the time that torch's fused kernel saves over torch's default
 
 AFFINE, STABLE, HANDED = 1.03, 1.40, 1.05  # targets: at most this ratio
 
 FUSED, AGAIN, LOOP = "torch AdamW, fused", "the same again: noise", "torch AdamW, default for-loop"
 CLIPPED, CLIPPED_STABLE = "torch clip + fused", "halflife clip + Stable"
-SGD = "torch SGD, fused"
+SGD_FUSED = "torch SGD, fused"
 
 
 @dataclass(frozen=True)
@@ -65,9 +64,9 @@ ROWS = [
     Row("clip + step: torch", CLIPPED, CLIPPED),
     Row("clip + step: halflife, Stable", CLIPPED_STABLE, CLIPPED, target=HANDED),
     Row("  of this, the step alone", CLIPPED_STABLE, CLIPPED, 1, HANDED),
-    Row(SGD, SGD, SGD),
-    Row("halflife SGD, Decoupled", "halflife SGD, Decoupled", SGD),
-    Row("halflife SGD, Independent", "halflife SGD, Independent", SGD),
+    Row(SGD_FUSED, SGD_FUSED, SGD_FUSED),
+    Row("halflife SGD, Decoupled", "halflife SGD, Decoupled", SGD_FUSED),
+    Row("halflife SGD, Independent", "halflife SGD, Independent", SGD_FUSED),
 ]
 
 
@@ -78,25 +77,9 @@ def measure(model: str, rounds: int | None = None, cold: bool = False) -> dict[s
         Plain data: ``model``, ``tensors``, ``parameters``, ``threads``, ``rounds`` and ``rows``.
     """
     rounds = rounds or ROUNDS[model]
-    generator = torch.Generator().manual_seed(0)
-    params = [
-        torch.nn.Parameter(torch.randn(shape, generator=generator) * 0.02)
-        for shape in MODELS[model]()
-    ]
-    gradients = [torch.randn(p.shape, generator=generator) * 1e-3 for p in params]
-    for p in params:
-        p.grad = torch.empty_like(p)
-    caches = torch.zeros(CACHE_BYTES // 4)
-
-    def before() -> None:
-        if cold:
-            caches.add_(1.0)
-        torch._foreach_copy_([p.grad for p in params], gradients)
-
-    before()
-    norm = float(torch.linalg.vector_norm(torch.stack([g.norm() for g in gradients])))
-    candidates, optimizers = _candidates(params, max_norm=norm / 2)
-    times = paired(candidates, rounds, before, settle=not cold)
+    bench = Workbench(model, cold)
+    candidates, optimizers = _candidates(bench, max_norm=bench.gradient_norm / 2)
+    times = paired(candidates, rounds, bench.before, settle=not cold)
     seconds = {name: parts.sum(1) for name, parts in times.items()}
 
     rows = []
@@ -108,7 +91,7 @@ def measure(model: str, rounds: int | None = None, cold: bool = False) -> dict[s
         entry: dict[str, Any] = {
             "name": row.name,
             "seconds": Measured(own).as_dict(),
-            "state_bytes_per_parameter": _state_bytes(optimizers[row.candidate]),
+            "state_bytes_per_parameter": state_bytes(optimizers[row.candidate]),
         }
         if row.candidate != row.against:
             ratio = Measured(own / other)
@@ -122,8 +105,8 @@ def measure(model: str, rounds: int | None = None, cold: bool = False) -> dict[s
         rows.append(entry)
     return {
         "model": model,
-        "tensors": len(params),
-        "parameters": sum(p.numel() for p in params),
+        "tensors": len(bench.params),
+        "parameters": bench.elements,
         "threads": torch.get_num_threads(),
         "rounds": rounds,
         "caches": "cold" if cold else "warm",
@@ -132,30 +115,19 @@ def measure(model: str, rounds: int | None = None, cold: bool = False) -> dict[s
 
 
 def _candidates(
-    params: list[torch.nn.Parameter], max_norm: float
+    bench: Workbench, max_norm: float
 ) -> tuple[dict[str, Parts], dict[str, torch.optim.Optimizer]]:
     """Name -> calls to time, and name -> optimizer; the moments are one set of tensors."""
-    adam = {"lr": 1e-4, "weight_decay": 0.1}
-    sgd = {"lr": 1e-4, "momentum": 0.9, "weight_decay": 0.1}
-    references = {
-        FUSED: torch.optim.AdamW(params, fused=True, **adam),
-        SGD: torch.optim.SGD(params, fused=True, **sgd),
-    }
-    for reference in references.values():
-        reference.step()
-
-    def sharing(reference: str, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-        for p, entries in references[reference].state.items():
-            optimizer.state[p] = dict(entries)
-        return optimizer
-
-    fused = references[FUSED]
+    params, fused = bench.params, bench.adamw
     optimizers: dict[str, torch.optim.Optimizer] = {
-        **references,
+        FUSED: fused,
+        SGD_FUSED: bench.sgd,
         AGAIN: fused,
         CLIPPED: fused,
-        LOOP: sharing(FUSED, torch.optim.AdamW(params, **adam)),
-        "torch AdamW, foreach": sharing(FUSED, torch.optim.AdamW(params, foreach=True, **adam)),
+        LOOP: bench.sharing(fused, torch.optim.AdamW(params, **ADAM)),
+        "torch AdamW, foreach": bench.sharing(
+            fused, torch.optim.AdamW(params, foreach=True, **ADAM)
+        ),
     }
     for rule, weight_decay in {
         "Decoupled": 0.1,
@@ -168,23 +140,16 @@ def _candidates(
         ours = halflife.AdamW(params, 1e-4, weight_decay=weight_decay, decay=rule.lower())
         # Mid-schedule, where the rules differ from Decoupled and none has a short cut.
         ours.param_groups[0]["lr"] = 0.5e-4
-        optimizers[f"halflife AdamW, {rule}"] = sharing(FUSED, ours)
+        optimizers[f"halflife AdamW, {rule}"] = bench.sharing(fused, ours)
     optimizers[CLIPPED_STABLE] = stable = optimizers["halflife AdamW, Stable"]
     for rule in ("Decoupled", "Independent"):
-        decay = halflife.SGD(params, decay=rule.lower(), **{**sgd, "weight_decay": 1e-5})
-        optimizers[f"halflife SGD, {rule}"] = sharing(SGD, decay)
+        decay = halflife.SGD(params, decay=rule.lower(), **{**SGD, "weight_decay": 1e-5})
+        optimizers[f"halflife SGD, {rule}"] = bench.sharing(bench.sgd, decay)
 
     calls: dict[str, Parts] = {name: [o.step] for name, o in optimizers.items()}
     calls[CLIPPED] = [lambda: torch_clip_grad_norm_(params, max_norm), fused.step]
     calls[CLIPPED_STABLE] = [lambda: halflife.clip_grad_norm_(stable, max_norm), stable.step]
     return calls, optimizers
-
-
-def _state_bytes(optimizer: torch.optim.Optimizer) -> float:
-    """Bytes of optimizer state per parameter element."""
-    held = [v for entries in optimizer.state.values() for v in entries.values()]
-    held_bytes = sum(v.numel() * v.element_size() for v in held if isinstance(v, Tensor))
-    return held_bytes / sum(p.numel() for group in optimizer.param_groups for p in group["params"])
 
 
 def table(result: dict[str, Any]) -> str:

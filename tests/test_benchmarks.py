@@ -18,6 +18,7 @@ from benchmarks import imports, step
 from benchmarks.__main__ import main
 from benchmarks.shapes import MODELS
 from benchmarks.timing import Measured, paired
+from benchmarks.workbench import Workbench
 
 
 @pytest.mark.parametrize(
@@ -57,7 +58,7 @@ def test_every_candidate_of_the_step_benchmark_moves_the_weights() -> None:
     params = [torch.nn.Parameter(torch.ones(3)), torch.nn.Parameter(torch.ones(2, 2))]
     for p in params:
         p.grad = torch.ones_like(p)
-    calls, optimizers = step._candidates(params, max_norm=1e-3)
+    calls, optimizers = step._candidates(Workbench(params), max_norm=1e-3)
     assert {row.candidate for row in step.ROWS} <= calls.keys()
     for name, parts in calls.items():
         before = params[0].detach().clone()
