@@ -469,3 +469,15 @@ def test_left_alone_they_are_the_native_ones(cls: type) -> None:
     assert all(torch.equal(p, q) for p, q in zip(a, b, strict=True))
     extra = {"decay", "peak_lr", "weight_decay"}
     assert set(ours.param_groups[0]) - extra == set(theirs.param_groups[0])
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_model_of_empty_tensors_can_be_stepped(name: str, implementation: str) -> None:
+    """As torch's optimizers can; Adai has a mean over no element then."""
+    _, cls, _, settings = OPTIMIZERS[name]
+    w = torch.nn.Parameter(torch.zeros(0, 3))
+    optimizer = cls([w], lr=PEAK, **settings, **IMPLEMENTATIONS[implementation])
+    w.grad = torch.zeros(0, 3)
+    optimizer.step()
+    assert w.shape == (0, 3)

@@ -94,8 +94,8 @@ class Adai(NativeOptimizer):
             corrections = _column([1 - beta2**t for t in state["step"]], terms)
             totals.append(self.reduction.total(terms / corrections))
             count += self.reduction.numel(params)
-        if count:
-            mean = functools.reduce(plus, totals) / count
+        if totals:
+            mean = functools.reduce(plus, totals) / max(count, 1)  # all may be empty
             inverse = torch.where(mean > 0.0, 1.0 / mean, 0.0)
             for _, lists in work:
                 lists.state["inverse_mean"] = [inverse.to(p.device) for p in lists.params]
