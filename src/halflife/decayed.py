@@ -210,14 +210,15 @@ class Decayed(Optimizer):
         of = None if rates is None else functools.partial(rates.of, group)
         step = Step(lr, group["peak_lr"], weight_decay, of, index)
         kind, switch = self._kinds()[index], group.get(_SWITCH)
-        # Of half-precision weights, only a fused step rounds the decay together with the update.
-        rounds = self._halves(index, group) and not (swap.get("fused") or group.get("fused"))
+        # The native step rounds half-precision weights to the nearest, and with that the decay away.
+        rounds = self._halves(index, group)
 
         gradient = rule.gradient_coefficient(step)
         # torch's optimizers look at the decay's value, which breaks a graph where it is a tensor.
         compiling = torch.compiler.is_compiling()
         if isinstance(gradient, Tensor) or gradient != 0.0:
-            native = kind in ("switch", "l2") and not rounds
+            fused = swap.get("fused") or group.get("fused")  # adds in float32, and rounds once
+            native = kind in ("switch", "l2") and (fused or not rounds)
             if not native or (compiling and isinstance(gradient, Tensor)):
                 swap["weight_decay"] = 0.0
                 return _Call(swap, gradient=gradient)
@@ -333,8 +334,8 @@ class Decayed(Optimizer):
         for group in state_dict["param_groups"]:
             if group["decay"] is not None:
                 group["decay"] = group["decay"].as_dict()
-            if rounding.STEP_KEY in group:  # it is counted on in place
-                group[rounding.STEP_KEY] = group[rounding.STEP_KEY].clone()
+            for key in rounding.KEYS & group.keys():  # they advance in place
+                group[key] = group[key].clone()
         return state_dict
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -351,7 +352,7 @@ class Decayed(Optimizer):
         for position, saved in enumerate(state_dict["param_groups"]):
             live = self.param_groups[position] if position < len(self.param_groups) else {}
             own = {key: live.get(key) for key in ("decay", "peak_lr", "weight_decay")}
-            own |= {key: live[key] for key in (rounding.STEP_KEY,) if key in live}
+            own |= {key: live[key] for key in rounding.KEYS & live.keys()}
             group = {**own, **saved}
             if group["decay"] is not None:
                 group["decay"] = as_rule(group["decay"])

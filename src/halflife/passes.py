@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import rounding
 from .decay import Scalar
 from .reduction import shards
-from .rounding import change, is_half, next_step, seed_at, stochastic
+from .rounding import is_half, next_step, seed_at, stochastic
 
 __all__ = ["add_to_gradients", "multiply_weights"]
 
@@ -22,20 +23,20 @@ def multiply_weights(group: dict[str, Any], factor: Scalar, skipped: Any) -> Non
         factor: what remains of each weight.
         skipped: a gradient scaler's tensor, positive where this step is not to be taken, or None.
     """
-    # By shard: foreach takes no mixture of DTensors and plain tensors.
-    params = shards([p for p in group["params"] if p.grad is not None])
     if skipped is not None:
         keep = torch.ones((), dtype=torch.float64, device=skipped.device)
         factor = torch.where(skipped > 0, keep, keep * factor)
-    if not params or (not isinstance(factor, Tensor) and factor == 1.0):
+    if not isinstance(factor, Tensor) and factor == 1.0:
         return
+    positions = [i for i, p in enumerate(group["params"]) if p.grad is not None]
+    # By shard: foreach takes no mixture of DTensors and plain tensors.
+    weights = shards([group["params"][i] for i in positions])
     with torch.set_grad_enabled(bool(group.get("differentiable"))):
-        if whole := [p for p in params if not is_half(p)]:
-            torch._foreach_mul_(whole, factor)
-        step = next_step(group)
-        for number, p in enumerate(params):
-            if is_half(p):
-                change(p.detach(), seed_at(step, number), lambda w: w.mul_(factor))
+        if full := [w for w in weights if not is_half(w)]:
+            torch._foreach_mul_(full, factor)
+        if len(full) < len(weights):
+            numbered = zip(positions, weights, strict=True)
+            rounding.multiply(group, {i: w.detach() for i, w in numbered if is_half(w)}, factor)
 
 
 def add_to_gradients(

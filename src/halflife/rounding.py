@@ -12,20 +12,27 @@ replicas agree, and no random state of the user's moves.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
+from itertools import repeat
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
+from .step import Scalar
+
 __all__ = [
     "HALF",
+    "KEYS",
+    "OWED_KEY",
     "PIECE",
     "STEP_KEY",
     "Seed",
     "begin",
     "change",
     "is_half",
+    "multiply",
     "next_step",
     "pieces",
     "seed_at",
@@ -34,7 +41,8 @@ __all__ = [
 
 Seed: TypeAlias = "int | Tensor"  # below 2^32; a tensor, int64 without dimensions, in graphs
 
-STEP_KEY = "rounding_step"  # in the parameter group
+STEP_KEY, OWED_KEY = "rounding_step", "rounding_owed"  # in the parameter group
+KEYS = {STEP_KEY, OWED_KEY}
 
 HALF = (torch.bfloat16, torch.float16)
 
@@ -54,13 +62,14 @@ def is_half(tensor: Tensor) -> bool:
 
 
 def begin(group: dict[str, Any]) -> None:
-    """Start a group's count of steps that round, if a weight of it is in half precision.
+    """Start what a group with half-precision weights keeps: the number of its steps, and arrears.
 
-    The count is a tensor, which a checkpoint keeps and a graph advances.
+    They are tensors, which a checkpoint keeps and a graph advances.
     """
-    if halves := [p for p in group["params"] if is_half(p)]:
+    if STEP_KEY not in group and (halves := [p for p in group["params"] if is_half(p)]):
         device = halves[0].device if group.get("capturable") else "cpu"
-        group.setdefault(STEP_KEY, torch.zeros((), dtype=torch.int64, device=device))
+        group[STEP_KEY] = torch.zeros((), dtype=torch.int64, device=device)
+        group[OWED_KEY] = torch.zeros(len(group["params"]), dtype=torch.float64)
 
 
 def next_step(group: dict[str, Any]) -> Seed:
@@ -108,6 +117,31 @@ def stochastic(exact: Tensor, dtype: torch.dtype, seed: Seed) -> Tensor:
     return kept.to(dtype)
 
 
+def multiply(group: dict[str, Any], weights: dict[int, Tensor], factor: Scalar) -> None:
+    """Multiply half-precision weights, in arrears where the factor is a number.
+
+    A pass that rounds costs several times a fused step. So the factors of a weight are gathered
+    until they make an eighth of its spacing, less than the weight can show, and then applied.
+
+    Args:
+        group: theirs, after `begin`.
+        weights: by position in the group.
+        factor: what remains of each weight.
+    """
+    step = next_step(group)
+    if isinstance(factor, Tensor) or torch.compiler.is_compiling():
+        for position, w in weights.items():
+            change(w, seed_at(step, position), lambda w: w.mul_(factor))
+        return
+    owed = group[OWED_KEY].numpy()
+    owed[list(weights)] += -math.log(factor) if factor > 0.0 else math.inf
+    for position, w in weights.items():
+        if owed[position] >= torch.finfo(w.dtype).eps / 16.0:
+            due = math.exp(-owed[position])
+            change(w, seed_at(step, position), lambda w, due=due: w.mul_(due))
+            owed[position] = 0.0
+
+
 def change(weight: Tensor, seed: Seed, function: Callable[..., None], *others: Tensor) -> None:
     """Call ``function(piece, *others)``, which writes the piece, in float32; round what it wrote.
 
@@ -139,9 +173,8 @@ def pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     if any(t.numel() not in (1, size) for t in tensors):
         yield tensors
         return
-    for start in range(0, size, PIECE):
-        stop = start + PIECE
-        yield tuple(t.view(()) if t.numel() == 1 else t.view(-1)[start:stop] for t in tensors)
+    cut = [repeat(t.view(())) if t.numel() == 1 else t.view(-1).split(PIECE) for t in tensors]
+    yield from zip(*cut, strict=False)  # what accompanies has no end
 
 
 def _mix(x: Any) -> Any:

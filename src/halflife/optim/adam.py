@@ -19,8 +19,9 @@ class Adam(Decayed, torch.optim.Adam):
 
     Every rule runs inside torch's own kernel. With ``foreach`` and ``fused`` both left open, the
     fused kernel is used wherever torch has one for the parameters (dense real floating point, on
-    CPU or an accelerator): it is the fastest, 4 to 7 times torch's default on the CPU, and the
-    one that keeps small decay in bfloat16. Pass ``foreach=False, fused=False`` for the for-loop.
+    CPU or an accelerator): it is the fastest, 4 to 7 times torch's default on the CPU. Pass
+    ``foreach=False, fused=False`` for the for-loop. In bfloat16 and float16, where torch's decay is
+    lost in rounding, ours is kept (see `halflife.rounding`).
 
     Args:
         params: parameters, named parameters, or groups.
@@ -94,8 +95,9 @@ class AdamW(Decayed, torch.optim.AdamW):
 
     Every rule runs inside torch's own kernel. With ``foreach`` and ``fused`` both left open, the
     fused kernel is used wherever torch has one for the parameters (dense real floating point, on
-    CPU or an accelerator): it is the fastest, 4 to 7 times torch's default on the CPU, and the
-    one that keeps small decay in bfloat16. Pass ``foreach=False, fused=False`` for the for-loop.
+    CPU or an accelerator): it is the fastest, 4 to 7 times torch's default on the CPU. Pass
+    ``foreach=False, fused=False`` for the for-loop. In bfloat16 and float16, where torch's decay is
+    lost in rounding, ours is kept (see `halflife.rounding`).
 
     Args:
         params: parameters, named parameters, or groups.
