@@ -127,19 +127,18 @@ class AdamRate:
         for index, group in enumerate(groups):
             if params := [p for p in group["params"] if p.grad is not None]:
                 present[index] = params
-        squares = self._squares({i: ps for i, ps in present.items() if not _amsgrad(groups[i])})
-        for index, params in present.items():
-            group = groups[index]
-            terms: Terms
-            if _amsgrad(group):
-                terms = self._maximum_terms(group, params)
-                count += self._reduction.numel(params)
-            else:
-                sums = self._sums_of(index, params)
-                terms = sums.advance(squares[index], _number(group["betas"][1]))
-                self._advanced.append(sums)
-                count += sums.numel
+        greatest = [(groups[i], ps) for i, ps in present.items() if _amsgrad(groups[i])]
+        linear = {i: ps for i, ps in present.items() if not _amsgrad(groups[i])}
+        squares = self._squares(linear)
+        for index, params in linear.items():
+            sums = self._sums_of(index, params)
+            terms = sums.advance(squares[index], _number(groups[index]["betas"][1]))
             totals.append(self._reduction.total(terms))
+            self._advanced.append(sums)
+            count += sums.numel
+        if greatest:
+            totals.append(self._reduction.total(self._maximum_terms(greatest)))
+            count += self._reduction.numel([p for _, params in greatest for p in params])
         return inverse_root(functools.reduce(plus, totals) / count) if count else 0.0
 
     def _sums_of(self, index: int, params: list[Tensor]) -> _GroupSums:
@@ -165,20 +164,30 @@ class AdamRate:
             return squares
         return {index: terms / like(terms, scale) ** 2 for index, terms in squares.items()}
 
-    def _maximum_terms(self, group: dict[str, Any], params: list[Tensor]) -> Tensor:
-        beta2 = _number(group["betas"][1])
+    def _maximum_terms(self, work: list[tuple[dict[str, Any], list[Tensor]]]) -> Tensor:
+        """Bias-corrected sums of the maxima, of all groups with ``amsgrad`` at once."""
+        state = self._optimizer.state
+        known = [(group, [state.get(p) or {} for p in params]) for group, params in work]
+        terms = self._reduction.sums(
+            self._maximum(p, s, _number(group["betas"][1]))
+            for (group, params), (_, states) in zip(work, known, strict=True)
+            for p, s in zip(params, states, strict=True)
+        )
+        corrections = [
+            1.0 - _number(group["betas"][1]) ** (_steps_like(terms, states) + 1.0)
+            for group, states in known
+        ]
+        return terms / torch.cat(corrections)
+
+    def _maximum(self, param: Tensor, state: dict[str, Any], beta2: float) -> Tensor:
         scale = getattr(self._optimizer, "grad_scale", None)
-        maxima, known = [], [self._optimizer.state.get(p) or {} for p in params]
-        for p, state in zip(params, known, strict=True):
-            grad = cast("Tensor", p.grad)
-            square = real(grad if scale is None else grad / scale).square()
-            second = square * (1.0 - beta2)
-            if state:
-                second += real(state["exp_avg_sq"]) * beta2
-                second = torch.maximum(real(state["max_exp_avg_sq"]), second)
-            maxima.append(second)
-        terms = self._reduction.sums(maxima)
-        return terms / (1.0 - beta2 ** (_steps_like(terms, known) + 1.0))
+        grad = cast("Tensor", param.grad)
+        square = real(grad if scale is None else grad / scale).square()
+        second = square * (1.0 - beta2)
+        if state:
+            second += real(state["exp_avg_sq"]) * beta2
+            second = torch.maximum(real(state["max_exp_avg_sq"]), second)
+        return second
 
 
 class _GroupSums:

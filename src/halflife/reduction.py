@@ -17,7 +17,7 @@ fraction of torch's; both kinds take the same operators.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from itertools import accumulate
 from typing import Any, TypeAlias
 
@@ -25,7 +25,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["PerMember", "Terms", "WholeModel", "is_sharded", "like", "plus", "real", "shards"]
+__all__ = [
+    "PerMember",
+    "Terms",
+    "WholeModel",
+    "is_sharded",
+    "like",
+    "plus",
+    "real",
+    "shards",
+    "spread_like",
+]
 
 Terms: TypeAlias = "Tensor | np.ndarray[Any, np.dtype[np.float64]]"
 
@@ -46,7 +56,8 @@ class WholeModel:
 
     def squares(self, tensors: list[Tensor]) -> Terms:
         """Sum of squares of each tensor, shape ``[len(tensors)]``."""
-        return _over_shards(self._squares, tensors)
+        spread = _Spread()
+        return spread.add_up(self._squares([spread.local(t) for t in tensors]))
 
     def squares_of(self, lists: list[list[Tensor]]) -> list[Terms]:
         """`squares` of several lists, at the communication of one."""
@@ -66,12 +77,12 @@ class WholeModel:
             squares.append(flat.dot(flat))
         return np.array(squares, np.float64)
 
-    def sums(self, tensors: list[Tensor]) -> Tensor:
-        """Sum of each tensor, shape ``[len(tensors)]``."""
-        return torch.as_tensor(_over_shards(self._sums, tensors))
-
-    def _sums(self, tensors: list[Tensor]) -> Tensor:
-        return _gather([real(t).sum(dtype=_wide(t)) for t in tensors])
+    def sums(self, tensors: Iterable[Tensor]) -> Tensor:
+        """Sum of each tensor, shape ``[len(tensors)]``; they need not exist all at once."""
+        spread, terms = _Spread(), []
+        for t in map(spread.local, tensors):
+            terms.append(real(t).sum(dtype=_wide(t)))
+        return torch.as_tensor(spread.add_up(_gather(terms)))
 
     def total(self, terms: Terms) -> Any:
         """Sum over the tensors of a model: the last step of every norm."""
@@ -97,7 +108,7 @@ class PerMember(WholeModel):
         """Sum of squares of each tensor and member."""
         return _gather([_by_member(t).square().sum(1, dtype=_wide(t)) for t in tensors])
 
-    def sums(self, tensors: list[Tensor]) -> Tensor:
+    def sums(self, tensors: Iterable[Tensor]) -> Tensor:
         """Sum of each tensor and member."""
         return _gather([_by_member(t).sum(1, dtype=_wide(t)) for t in tensors])
 
@@ -137,6 +148,19 @@ def shards(tensors: list[Tensor], like: list[Tensor] | None = None) -> list[Tens
     return local
 
 
+def spread_like(tensor: Tensor, other: Tensor) -> Tensor:
+    """A whole tensor, the same on every process, spread over them as another one is.
+
+    Where the other is not spread, or both are, the tensor itself.
+    """
+    if not is_sharded(other) or is_sharded(tensor):
+        return tensor
+    from torch.distributed.tensor import distribute_tensor
+
+    d: Any = other
+    return distribute_tensor(tensor, d.device_mesh, d.placements)
+
+
 def real(tensor: Tensor) -> Tensor:
     """A real view of a complex tensor, as torch's optimizers see it."""
     return torch.view_as_real(tensor) if tensor.is_complex() else tensor
@@ -154,30 +178,39 @@ def plus(a: Any, b: Any) -> Any:
     return a + like(a, b)
 
 
-def _over_shards(sums: Callable[[list[Tensor]], Terms], tensors: list[Tensor]) -> Terms:
-    """Sums of whole tensors, from a function that sums what this process holds of them."""
-    if not any(map(is_sharded, tensors)):
-        return sums(tensors)
-    from torch.distributed.tensor import DTensor, Partial, Replicate
+class _Spread:
+    """Where the terms of tensors that are spread over processes have to be added up."""
 
-    added = []
-    spread: dict[Any, list[int]] = {}  # tensors by what their terms have to be added over
-    for i, tensor in enumerate(tensors):
-        t: Any = tensor
-        if is_sharded(t):
-            # The square of a sum is not the sum of squares: what is still to be added is added.
-            placements = [Replicate() if p.is_partial() else p for p in t.placements]
-            t = t.detach().redistribute(placements=placements)
-            over = tuple(Replicate() if p.is_replicate() else Partial() for p in placements)
-            if any(p.is_partial() for p in over):
-                spread.setdefault((t.device_mesh, over), []).append(i)
-        added.append(t)
-    terms = sums(shards(added))
-    for (mesh, over), indices in spread.items():
-        part = torch.as_tensor(terms[indices]).to(mesh.device_type)
-        total = DTensor.from_local(part, mesh, over, run_check=False).full_tensor()
-        terms[indices] = like(terms, total)  # type: ignore[assignment]
-    return terms
+    def __init__(self) -> None:
+        self._count = 0
+        self._over: dict[Any, list[int]] = {}  # terms by mesh and placements
+
+    def local(self, tensor: Tensor) -> Tensor:
+        """What this process holds of the next tensor."""
+        index = self._count
+        self._count += 1
+        if not is_sharded(tensor):
+            return tensor
+        from torch.distributed.tensor import Partial, Replicate
+
+        t: Any = tensor.detach()
+        # The square of a sum is not the sum of squares: what is still to be added is added.
+        placements = [Replicate() if p.is_partial() else p for p in t.placements]
+        t = t.redistribute(placements=placements)
+        over = tuple(Replicate() if p.is_replicate() else Partial() for p in placements)
+        if any(p.is_partial() for p in over):
+            self._over.setdefault((t.device_mesh, over), []).append(index)
+        return shards([t])[0]
+
+    def add_up(self, terms: Terms) -> Terms:
+        """The terms of whole tensors: one all-reduce for each kind of spreading."""
+        for (mesh, over), indices in self._over.items():
+            from torch.distributed.tensor import DTensor
+
+            part = torch.as_tensor(terms[indices]).to(mesh.device_type)
+            total = DTensor.from_local(part, mesh, over, run_check=False).full_tensor()
+            terms[indices] = like(terms, total)  # type: ignore[assignment]
+        return terms
 
 
 def _by_member(tensor: Tensor) -> Tensor:

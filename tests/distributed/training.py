@@ -65,17 +65,33 @@ class Case:
     cls: Callable[..., Any]
     settings: dict[str, Any] = field(hash=False)
     clip: float | None = None
+    anchors: bool = False  # decay toward whole tensors, given on every process
 
     def make(self, model: nn.Module) -> Any:
         params = list(model.parameters())
         decay = self.settings["weight_decay"]
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"params": params[:3]},
             {"params": params[3:], "lr": PEAK / 2, "weight_decay": decay / 2},
         ]
+        if self.anchors:
+            for group in groups:
+                group["decay"] = halflife.Anchored(to=[anchor(p) for p in group["params"]])
         return self.cls(groups, lr=PEAK, **self.settings)
 
 
+def anchor(param: Tensor) -> Tensor:
+    """A tensor of the parameter's whole shape, whose elements all differ."""
+    return torch.linspace(1.0, 2.0, param.numel(), dtype=torch.float64).view(param.shape)
+
+
+# Bases whose own norms, or whose effective rate, take a pass over the whole model.
+OTHERS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "stable-Yogi": (halflife.Yogi, {"decay": "stable", "eps": 1e-3}),
+    "stable-RMSprop": (halflife.RMSprop, {"decay": "stable", "momentum": 0.5, "eps": 1e-3}),
+    "stable-AdaBound": (halflife.AdaBound, {"decay": "stable", "eps": 1e-3}),
+    "decoupled-Adai": (halflife.Adai, {"decay": "decoupled"}),
+}
 BASES: dict[str, tuple[Any, dict[str, Any]]] = {
     "AdamW": (halflife.AdamW, {"betas": (0.8, 0.95), "eps": 1e-3}),
     "SGD-momentum": (halflife.SGD, {"momentum": 0.9, "dampening": 0.4}),
@@ -97,6 +113,10 @@ def all_cases() -> list[Case]:
             if base == "AdamW" or (base == "SGD-momentum" and not entry.adam_only):
                 settings = {"decay": entry.rule, "weight_decay": entry.weight_decay, **own}
                 found.append(Case(f"{entry.id}-{base}", cls, settings))
+    for id, (cls, own) in OTHERS.items():
+        found.append(Case(id, cls, {"weight_decay": 0.2, **own}))
+    anchored = {"weight_decay": 2.0, "eps": 1e-3}
+    found.append(Case("anchored-given-AdamW", halflife.AdamW, anchored, anchors=True))
     return found
 
 
@@ -219,10 +239,20 @@ def check_reduction() -> None:
     assert reduction.numel([flat, spread[1]]) == 16
 
 
+ONE_REDUCTION = {
+    "stable-AdamW",
+    "stable-AdamW-clipped",
+    "stable-AMSGrad",
+    "norm-AdamW",
+    *OTHERS,
+}
+
+
 def check_traffic() -> None:
     """What the rules that need a norm cost: one all-reduce a step, for all groups together."""
+    assert {case.id for case in all_cases()} >= ONE_REDUCTION
     for case in all_cases():
-        if case.id not in ("stable-AdamW", "stable-AdamW-clipped"):
+        if case.id not in ONE_REDUCTION:
             continue
         model = Model()
         fully_shard(model)

@@ -91,7 +91,8 @@ class ProximalNorm(DecayMap):
         whole = [v for v in views if not v.rule.per_tensor]  # type: ignore[attr-defined]
         if whole:
             reduction = whole[0].reduction
-            totals = [reduction.total(reduction.squares(v.weights)) for v in whole]
+            squares = reduction.squares_of([v.weights for v in whole])
+            totals = [reduction.total(terms) for terms in squares]
             norm = torch.as_tensor(functools.reduce(plus, totals)).sqrt()
             for view in whole:
                 _shorten(view, [norm] * len(view.weights))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..decay import DecayRule
-from ..reduction import PerMember
+from ..reduction import PerMember, spread_like
 from .contract import DecayMap, View, require
 
 __all__ = ["Anchored", "Cautious", "HuberDecay", "NormControl"]
@@ -53,7 +53,7 @@ class Anchored(DecayMap):
     Args:
         rule: gives the fraction.
         to: the anchor: None for the weights when the group is added, a number, or one tensor for
-            each parameter of the group.
+            each parameter of the group, whole also where the parameters are sharded.
         dtype: keep tensor anchors in this precision, by name ("bfloat16"). Default: as they are.
         device: keep tensor anchors there, by name ("cpu"), moving them when they are used.
 
@@ -89,7 +89,8 @@ class Anchored(DecayMap):
                 f"parameter of the group, whose shapes are {shapes}."
             )
         dtype = None if self.dtype is None else getattr(torch, self.dtype)
-        anchors = [a.detach().to(device=self.device, dtype=dtype, copy=True) for a in given]
+        spread = [spread_like(a.detach(), p) for a, p in zip(given, params, strict=True)]
+        anchors = [a.to(device=self.device, dtype=dtype, copy=True) for a in spread]
         to = None if self.to is None else "given"
         return Anchored(self.rule, to, self.dtype, self.device), anchors
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.optim import Adadelta, Adagrad, Adamax, NAdam, Optimizer, RAdam, RMSprop
 
 from ..effective_rate import AdamRate, declare, inverse_root
-from ..reduction import WholeModel, plus, real
+from ..reduction import WholeModel, real
 from ..step import Scalar
 from . import native
 from .native.adabound import bounds
@@ -85,22 +85,20 @@ class MeanRate:
     @torch.no_grad()
     def _compute(self) -> Scalar:
         scale = getattr(self._optimizer, "grad_scale", None)
-        totals, count = [], 0
-        for group in self._optimizer.param_groups:
-            params = [p for p in group["params"] if p.grad is not None]
-            if not params:
-                continue
-            # One at a time: the elementwise terms of a whole model need not exist together.
-            terms = [
-                self._reduction.sums([self._inverse_square(_wide(p.grad, scale), state, group)])
-                for p in params
-                for state in [self._optimizer.state.get(p) or {}]
-            ]
-            totals.append(self._reduction.total(torch.cat(terms)))
-            count += self._reduction.numel(params)
-        if not count:
+        known = [
+            (p, self._optimizer.state.get(p) or {}, group)
+            for group in self._optimizer.param_groups
+            for p in group["params"]
+            if p.grad is not None
+        ]
+        if not known:
             return 0.0
-        mean = functools.reduce(plus, totals) / count
+        # One at a time: the elementwise terms of a whole model need not exist together.
+        terms = (
+            self._inverse_square(_wide(p.grad, scale), state, group) for p, state, group in known
+        )
+        total = self._reduction.total(self._reduction.sums(terms))
+        mean = total / self._reduction.numel([p for p, _, _ in known])
         on_host = mean.is_cpu and mean.dim() == 0 and not torch.compiler.is_compiling()
         return inverse_root(mean.item() if on_host else mean)
 

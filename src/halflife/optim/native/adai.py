@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from ...reduction import WholeModel, plus
+from ...reduction import WholeModel
 from ...step import Scalar
 from .optimizer import Group, Lists, NativeOptimizer, State, check_betas, scalar
 
@@ -83,19 +82,17 @@ class Adai(NativeOptimizer):
 
     def _prepare(self, work: list[tuple[Group, Lists]]) -> None:
         """Advance all second moments, and take the mean of the corrected ones."""
-        totals, count = [], 0
-        for group, (params, grads, state) in work:
-            if not params:
-                continue
+        squares, corrections = [], []
+        for group, (_, grads, state) in work:
             beta2, exp_avg_sqs = group["betas"][1], state["exp_avg_sq"]
             for exp_avg_sq, grad in zip(exp_avg_sqs, grads, strict=True):
                 exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
-            terms = self.reduction.sums(exp_avg_sqs)
-            corrections = _column([1 - beta2**t for t in state["step"]], terms)
-            totals.append(self.reduction.total(terms / corrections))
-            count += self.reduction.numel(params)
-        if totals:
-            mean = functools.reduce(plus, totals) / max(count, 1)  # all may be empty
+            squares += exp_avg_sqs
+            corrections += [1 - beta2**t for t in state["step"]]
+        if squares:
+            terms = self.reduction.sums(squares)
+            total = self.reduction.total(terms / _column(corrections, terms))
+            mean = total / max(self.reduction.numel(squares), 1)  # all may be empty
             inverse = torch.where(mean > 0.0, 1.0 / mean, 0.0)
             for _, lists in work:
                 lists.state["inverse_mean"] = [inverse.to(p.device) for p in lists.params]
@@ -129,6 +126,6 @@ class Adai(NativeOptimizer):
 
 
 def _column(values: list[Scalar], terms: Tensor) -> Tensor:
-    if isinstance(values[0], Tensor):
-        return torch.stack(values).to(terms)  # type: ignore[arg-type]
+    if any(isinstance(value, Tensor) for value in values):
+        return torch.stack([torch.as_tensor(value).to(terms) for value in values])
     return terms.new_tensor(values)
