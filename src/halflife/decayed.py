@@ -210,7 +210,7 @@ class Decayed(Optimizer):
         of = None if rates is None else functools.partial(rates.of, group)
         step = Step(lr, group["peak_lr"], weight_decay, of, index)
         kind, switch = self._kinds()[index], group.get(_SWITCH)
-        # A native step rounds half-precision weights to the nearest, and with that their decay away.
+        # A native step rounds half-precision weights to the nearest: their decay would be lost.
         rounds = self._halves(index, group)
 
         gradient = rule.gradient_coefficient(step)

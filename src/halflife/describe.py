@@ -17,8 +17,9 @@ from typing import Any
 from torch.optim import Optimizer
 
 from .base import base_of
-from .decay import DecayRule, L2Regularization, Step
-from .decayed import Decayed, native_rule
+from .decay import DecayRule, Decoupled, L2Regularization, Step
+from .decayed import Decayed
+from .native import NativeDecay, group_decay
 from .theory import equilibrium
 
 __all__ = ["Description", "GroupDescription", "describe"]
@@ -109,12 +110,12 @@ def describe(optimizer: Optimizer, *, steps_per_epoch: float | None = None) -> D
     Everything is stated at the group's peak lr; the schedule then scales it as the rule says.
 
     Args:
-        optimizer: a halflife optimizer, or a torch one (SGD, Adam, AdamW and relatives), which is
-            described by the rule it follows natively.
+        optimizer: a halflife optimizer, or any other, which is described by the rule that it is
+            found to follow natively.
         steps_per_epoch: states the durations in epochs too.
 
     Raises:
-        TypeError: for an optimizer whose native decay is not known.
+        TypeError: for an optimizer whose native decay is no rule of ours.
         ValueError: if ``steps_per_epoch`` is not positive.
     """
     if steps_per_epoch is not None and not steps_per_epoch > 0:
@@ -129,9 +130,12 @@ def describe(optimizer: Optimizer, *, steps_per_epoch: float | None = None) -> D
 def _describe_group(
     optimizer: Optimizer, index: int, group: dict[str, Any], steps_per_epoch: float | None
 ) -> GroupDescription:
-    rule = group.get("decay") or _native_rule(optimizer, group)
+    rule, native = group.get("decay"), None
+    if rule is None:
+        native = group_decay(optimizer, group)
+        rule = _native_rule(optimizer, native)
     lr, weight_decay = float(group["lr"]), float(group["weight_decay"])
-    peak = float(group.get("peak_lr") or lr)
+    peak = float(group.get("peak_lr") or (native and native.peak_lr) or lr)
     base = base_of(type(optimizer), group, peak)
     rate = base.effective_rate
     if rate is None and isinstance(optimizer, Decayed):
@@ -164,12 +168,14 @@ def _describe_group(
     )
 
 
-def _native_rule(optimizer: Optimizer, group: dict[str, Any]) -> DecayRule:
-    rule = native_rule(type(optimizer), group)
+def _native_rule(optimizer: Optimizer, native: NativeDecay) -> DecayRule:
+    # Before the step or after it, the same fraction is removed.
+    rule = Decoupled() if native.kind == "decoupled_after" else native.rule
     if rule is None:
         raise TypeError(
-            f"describe: how {type(optimizer).__name__} decays is not known here; attach a rule "
-            "first, as in halflife.attach(optimizer, 'decoupled')."
+            f"describe: the native decay of {type(optimizer).__name__} is no rule of ours "
+            f"({native.kind}: {native.reason}); attach one first, as in "
+            "halflife.attach(optimizer, 'decoupled')."
         )
     return rule
 

@@ -43,6 +43,7 @@ __all__ = [
     "NativeDecay",
     "Way",
     "check_base",
+    "group_decay",
     "native_decay",
     "native_kind",
     "scales_with_lr",
@@ -134,7 +135,7 @@ def native_decay(optimizer: type[Optimizer] | Optimizer) -> NativeDecay:
         return _of_class(cast("Any", optimizer))
     if not optimizer.param_groups:
         return NativeDecay("unknown", "it has no parameter group")
-    return _of_group(optimizer, optimizer.param_groups[0])
+    return group_decay(optimizer, optimizer.param_groups[0])
 
 
 def native_kind(optimizer: Optimizer, group: dict[str, Any]) -> Way:
@@ -154,10 +155,10 @@ def native_kind(optimizer: Optimizer, group: dict[str, Any]) -> Way:
         'none'
     """
     if _SWITCH in group:
-        kinds = [_of_group(optimizer, {**group, _SWITCH: on}).kind for on in (True, False)]
+        kinds = [group_decay(optimizer, {**group, _SWITCH: on}).kind for on in (True, False)]
         if kinds == ["decoupled", "l2"]:
             return "switch"
-    kind = _of_group(optimizer, group).kind
+    kind = group_decay(optimizer, group).kind
     return kind if kind in {"decoupled", "l2"} else "none"
 
 
@@ -224,7 +225,8 @@ def _of_class(cls: type[Optimizer]) -> NativeDecay:
     return _attempt(functools.partial(build, cls), _LR)
 
 
-def _of_group(optimizer: Optimizer, group: dict[str, Any]) -> NativeDecay:
+def group_decay(optimizer: Optimizer, group: dict[str, Any]) -> NativeDecay:
+    """`native_decay` of an optimizer with the settings of one of its groups."""
     if _averages(type(optimizer)):
         return NativeDecay("averaged", "train() and eval() exchange the parameters")
     values = {**vars(optimizer), **group}
