@@ -334,3 +334,40 @@ def test_proximal_on_asgd_would_not_be_proximal(rule: Any) -> None:
     assert abs(w.item() - wanted) > 1e-3
     with pytest.raises(ValueError, match="the rule scales each step, and a step of ASGD is not"):
         halflife.decayed(torch.optim.ASGD)([w], decay=rule)
+
+
+@pytest.mark.parametrize("rule", ["decoupled", "independent", "corrected", "constant", "proximal"])
+def test_rules_ride_on_a_decoupled_native_step(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Muon's own decay is lr-coupled, so a rule is two numbers there and no pass over the weights."""
+
+    def start() -> torch.nn.Parameter:
+        return torch.nn.Parameter(
+            torch.arange(6, dtype=torch.float64).view(2, 3).bfloat16().double()
+        )
+
+    def refused(*_: object) -> None:
+        raise AssertionError("a pass over the weights")
+
+    monkeypatch.setattr("halflife.decayed.multiply_weights", refused)
+    a, b = start(), start()
+    peak, amount = 0.1, 0.2
+    ours = halflife.decayed(torch.optim.Muon)([a], lr=peak, weight_decay=amount, decay=rule)
+    plain = torch.optim.Muon([b], lr=peak, weight_decay=0.0)
+    for t in range(5):
+        lr = peak * (1 - t / 5)
+        d = {
+            "decoupled": lr * amount,
+            "independent": lr / peak * amount,
+            "corrected": lr * lr / peak * amount,
+            "constant": amount,
+            "proximal": 1 - 1 / (1 + lr * amount),
+        }[rule]
+        scale = 1 - d if rule == "proximal" else 1.0
+        ours.param_groups[0]["lr"], plain.param_groups[0]["lr"] = lr, lr * scale
+        a.grad = torch.sin(torch.arange(6.0) + t).view(2, 3).double()
+        b.grad = a.grad.clone()
+        with torch.no_grad():
+            b.mul_(1 - d)
+        ours.step()
+        plain.step()
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
