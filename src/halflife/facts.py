@@ -7,21 +7,67 @@ A fact is a function of the optimizer, one of its groups and that group's parame
     preconditioner   after the native step: ``D`` of the metric in which the base takes its step,
                      ``sqrt(v_hat) + eps`` for Adam
 
-A class inherits the facts of its bases. Declare those of your own optimizer with `declare`.
+A class inherits the facts of its bases. Declare those of your own optimizer with `declare`. Where a
+fact is an elementwise function, it may be returned as `Deferred`: a map then evaluates it piece by
+piece, in the cache, and never holds it for the whole model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
-__all__ = ["Fact", "declare", "direction", "fact", "gradients", "preconditioner"]
+__all__ = [
+    "Column",
+    "Deferred",
+    "Fact",
+    "ask",
+    "declare",
+    "direction",
+    "fact",
+    "gradients",
+    "preconditioner",
+]
 
-Fact: TypeAlias = Callable[[Optimizer, dict[str, Any], list[Tensor]], list[Tensor]]
+
+@dataclass(frozen=True)
+class Deferred:
+    """An elementwise function of tensors of one shape, not evaluated yet.
+
+    Args:
+        function: makes a tensor of the same shape, and writes to none of its arguments.
+        tensors: its arguments.
+
+    Example:
+        >>> product = Deferred(torch.mul, (torch.arange(4.0), torch.arange(4.0)))
+        >>> product[2:].value()
+        tensor([4., 9.])
+    """
+
+    function: Callable[..., Tensor]
+    tensors: tuple[Tensor, ...]
+
+    def value(self) -> Tensor:
+        """The whole tensor."""
+        return self.function(*self.tensors)
+
+    def of(self, part: Callable[[Tensor], Tensor]) -> Deferred:
+        """The same function of a part of each tensor."""
+        return Deferred(self.function, tuple(map(part, self.tensors)))
+
+    def __getitem__(self, index: Any) -> Deferred:
+        """What an index takes of it."""
+        return self.of(lambda tensor: tensor[index])
+
+
+Column: TypeAlias = "Sequence[Tensor | Deferred]"  # one entry for each parameter
+Fact: TypeAlias = Callable[[Optimizer, "dict[str, Any]", "list[Tensor]"], Column]
 
 _FACTS: dict[str, dict[type[Optimizer], Fact]] = {"direction": {}, "preconditioner": {}}
 
@@ -52,19 +98,22 @@ def fact(name: str, cls: type[Optimizer]) -> Fact | None:
 
 def direction(optimizer: Optimizer, group: dict[str, Any], params: list[Tensor]) -> list[Tensor]:
     """The coming update direction of each parameter, up to a positive factor per element."""
-    return _ask("direction", optimizer, group, params)
+    return _evaluated(ask("direction", optimizer, group, params))
 
 
 def preconditioner(
     optimizer: Optimizer, group: dict[str, Any], params: list[Tensor]
 ) -> list[Tensor]:
     """``D`` of each parameter, after the native step."""
-    return _ask("preconditioner", optimizer, group, params)
+    return _evaluated(ask("preconditioner", optimizer, group, params))
 
 
-def _ask(
-    name: str, optimizer: Optimizer, group: dict[str, Any], params: list[Tensor]
-) -> list[Tensor]:
+def ask(name: str, optimizer: Optimizer, group: dict[str, Any], params: list[Tensor]) -> Column:
+    """A fact as the optimizer's class declares it, evaluated or not.
+
+    Raises:
+        ValueError: if it declares none.
+    """
     function = fact(name, type(optimizer))
     if function is None:
         raise ValueError(
@@ -72,6 +121,10 @@ def _ask(
             "rule, or declare it with halflife.facts.declare."
         )
     return function(optimizer, group, params)
+
+
+def _evaluated(column: Column) -> list[Tensor]:
+    return [entry.value() if isinstance(entry, Deferred) else entry for entry in column]
 
 
 def gradients(optimizer: Optimizer, group: dict[str, Any], params: list[Tensor]) -> list[Tensor]:
@@ -83,47 +136,62 @@ def gradients(optimizer: Optimizer, group: dict[str, Any], params: list[Tensor])
     return grads if isinstance(factor, float) and factor == 1.0 else [g * factor for g in grads]
 
 
-def _adam_direction(
-    optimizer: Optimizer, group: dict[str, Any], params: list[Tensor]
-) -> list[Tensor]:
+def _adam_direction(optimizer: Optimizer, group: dict[str, Any], params: list[Tensor]) -> Column:
     beta1 = float(group["betas"][0])
+
+    def mean(m: Tensor, g: Tensor) -> Tensor:
+        return torch.lerp(m, g, 1.0 - beta1)
+
     grads = gradients(optimizer, group, params)
     moments = [(optimizer.state.get(p) or {}).get("exp_avg") for p in params]
     return [
-        (1.0 - beta1) * g if m is None else torch.lerp(m, g, 1.0 - beta1)
+        (1.0 - beta1) * g if m is None else Deferred(mean, (m, g))
         for m, g in zip(moments, grads, strict=True)
     ]
 
 
 def _adam_preconditioner(
     optimizer: Optimizer, group: dict[str, Any], params: list[Tensor]
-) -> list[Tensor]:
+) -> Column:
     key = "max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"
-    beta2 = group["betas"][1]
+    beta2, eps = group["betas"][1], group["eps"]
     metric = []
     for p in params:
         state = optimizer.state[p]
-        step = state["step"]
-        step = step if step.device.type == "mps" else step.double()
-        correction = (1.0 - beta2**step).sqrt().to(p.device)
-        metric.append((state[key].sqrt() / correction).add_(group["eps"]))
+        correction = _root_of_correction(beta2, state["step"], p)
+
+        def metric_of(v: Tensor, correction: Any = correction) -> Tensor:
+            return v.sqrt().div_(correction).add_(eps)
+
+        metric.append(Deferred(metric_of, (state[key],)))
     return metric
 
 
-def _sgd_direction(
-    optimizer: Optimizer, group: dict[str, Any], params: list[Tensor]
-) -> list[Tensor]:
+def _root_of_correction(beta2: Any, step: Tensor, param: Tensor) -> Any:
+    """``sqrt(1 - beta2^t)``, as a number where that costs no wait for a device."""
+    if step.is_cpu and not isinstance(beta2, Tensor) and not torch.compiler.is_compiling():
+        return math.sqrt(1.0 - beta2 ** step.item())
+    step = step if step.device.type == "mps" else step.double()
+    return (1.0 - beta2**step).sqrt().to(param.device)
+
+
+def _sgd_direction(optimizer: Optimizer, group: dict[str, Any], params: list[Tensor]) -> Column:
     momentum, grads = group["momentum"], gradients(optimizer, group, params)
     if not momentum:
         return grads
-    directions = []
+    kept = 1.0 - group["dampening"]
+
+    def moved(buffer: Tensor, g: Tensor) -> Tensor:
+        moment = (momentum * buffer).add_(g, alpha=kept)
+        return moment.mul_(momentum).add_(g) if group["nesterov"] else moment
+
+    directions: list[Tensor | Deferred] = []
     for p, g in zip(params, grads, strict=True):
         buffer = (optimizer.state.get(p) or {}).get("momentum_buffer")
         if buffer is not None:
-            buffer = torch.add(momentum * buffer, g, alpha=1.0 - group["dampening"])
+            directions.append(Deferred(moved, (buffer, g)))
         else:
-            buffer = g
-        directions.append(g + momentum * buffer if group["nesterov"] else buffer)
+            directions.append(g + momentum * g if group["nesterov"] else g)
     return directions
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from .facts import Column, Deferred
 from .maps import View
 from .reduction import shards
 
@@ -19,12 +20,18 @@ __all__ = ["ShardedView"]
 class ShardedView(View):
     """A group's weights of which this process may hold only a part."""
 
-    def elementwise(self, function: Callable[..., None], *others: list[Tensor]) -> None:
+    def elementwise(self, function: Callable[..., None], *others: Column) -> None:
         """Call ``function(weight, amount, *others)`` on this process's shards."""
         whole = self.weights
         # A view of a DTensor as one flat piece may be a copy, and writes to it would be lost.
         self.weights = shards(whole)
         try:
-            super().elementwise(function, *(shards(other, like=whole) for other in others))
+            super().elementwise(function, *(list(map(_shard, other, whole)) for other in others))
         finally:
             self.weights = whole
+
+
+def _shard(entry: Tensor | Deferred, weight: Tensor) -> Tensor | Deferred:
+    if isinstance(entry, Deferred):
+        return entry.of(lambda tensor: shards([tensor], like=[weight])[0])
+    return shards([entry], like=[weight])[0]

@@ -25,6 +25,7 @@ from torch.optim import Optimizer
 
 from halflife.decay import DecayRule, Scalar, Step
 from halflife.effective_rate import effective_rate_of
+from halflife.facts import Column
 from halflife.lab.tasks import Data
 from halflife.lab.training import Member, Training
 from halflife.lab.trial import Outcome, Single, train
@@ -207,11 +208,11 @@ class _MemberView(View):
         super().__init__(rule, native, group, moved, amount, weights, PerMember())
         self._of_rows, self._initial = rows, initial
 
-    def directions(self) -> list[Tensor]:
+    def directions(self) -> Column:
         """Those of these members."""
         return [u[self._of_rows] for u in super().directions()]
 
-    def preconditioners(self) -> list[Tensor]:
+    def preconditioners(self) -> Column:
         """Those of these members."""
         return [d[self._of_rows] for d in super().preconditioners()]
 

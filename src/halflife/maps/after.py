@@ -35,6 +35,7 @@ class ProximalL1(DecayMap):
     """
 
     name = "proximal_l1"
+    elementwise: ClassVar[bool] = True
     acts: ClassVar[str] = "after"
     removes_fraction: ClassVar[bool] = False
     metric: str = "identity"
@@ -60,7 +61,7 @@ class ProximalL1(DecayMap):
 
 def _soft_threshold(w: Tensor, x: Any, metric: Tensor | None = None) -> None:
     threshold = x if metric is None else x / metric
-    w.copy_(w.sign() * (w.abs() - threshold).clamp_(min=0.0))
+    w.sub_(w.clamp(-threshold, threshold))
 
 
 @dataclass(frozen=True)
@@ -128,13 +129,16 @@ class Preconditioned(DecayMap):
     """
 
     name = "preconditioned"
+    elementwise: ClassVar[bool] = True
     acts: ClassVar[str] = "after"
     removes_fraction: ClassVar[bool] = False
     requires = ("preconditioner",)
 
     def apply(self, view: View) -> None:
         """Divide the weights."""
-        view.elementwise(lambda w, x, metric: w.div_(1.0 + x / metric), view.preconditioners())
+        view.elementwise(
+            lambda w, x, metric: w.div_((x / metric).add_(1.0)), view.preconditioners()
+        )
 
 
 @dataclass(frozen=True)
@@ -154,6 +158,7 @@ class PowerDecay(DecayMap):
     """
 
     name = "power"
+    elementwise: ClassVar[bool] = True
     acts: ClassVar[str] = "after"
     removes_fraction: ClassVar[bool] = False
     power: float = 2.0
@@ -171,6 +176,6 @@ class PowerDecay(DecayMap):
         def shrink(w: Tensor, x: Any) -> None:
             # Below p = 2 the power of a tiny weight is infinite, and 0 times that is no number.
             pull = w.abs().pow(power).clamp_(max=torch.finfo(w.dtype).max)
-            w.div_(1.0 + x * pull)
+            w.div_(pull.mul_(x).add_(1.0))
 
         view.elementwise(shrink)

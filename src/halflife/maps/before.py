@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -32,6 +32,7 @@ class Cautious(DecayMap):
     """
 
     name = "cautious"
+    elementwise: ClassVar[bool] = True
     requires = ("direction",)
 
     def apply(self, view: View) -> None:
@@ -40,7 +41,11 @@ class Cautious(DecayMap):
 
 
 def _decay_where_aligned(w: Tensor, d: Any, u: Tensor) -> None:
-    w.sub_((w * u >= 0).to(w.dtype).mul_(w).mul_(d))
+    aligned = (w * u).ge_(0.0)  # 1 or 0: torch's kernels for booleans are many times slower
+    if isinstance(d, Tensor):
+        w.sub_(aligned.mul_(w).mul_(d))
+    else:
+        w.addcmul_(aligned, w, value=-d)
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,7 @@ class Anchored(DecayMap):
     """
 
     name = "anchored"
+    elementwise: ClassVar[bool] = True
     to: Any = None
     dtype: str | None = None
     device: str | None = None
@@ -103,7 +109,10 @@ class Anchored(DecayMap):
 
 
 def _move_toward(w: Tensor, d: Any, anchor: Tensor) -> None:
-    w.sub_((w - anchor.to(w)).mul_(d))
+    if isinstance(d, Tensor):
+        w.sub_((w - anchor.to(w)).mul_(d))
+    else:
+        w.lerp_(anchor.to(w), d)
 
 
 @dataclass(frozen=True)
@@ -123,6 +132,7 @@ class HuberDecay(DecayMap):
     """
 
     name = "huber"
+    elementwise: ClassVar[bool] = True
     delta: float = 1.0
 
     def __post_init__(self) -> None:
@@ -132,7 +142,15 @@ class HuberDecay(DecayMap):
 
     def apply(self, view: View) -> None:
         """Subtract the clamped weights times the fraction."""
-        view.elementwise(lambda w, d: w.sub_(w.clamp(-self.delta, self.delta).mul_(d)))
+
+        def pull(w: Tensor, d: Any) -> None:
+            pulled = w.clamp(-self.delta, self.delta)
+            if isinstance(d, Tensor):
+                w.sub_(pulled.mul_(d))
+            else:
+                w.sub_(pulled, alpha=d)
+
+        view.elementwise(pull)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from .. import facts
 from ..decay import DecayRule, Decoupled, L2Regularization, Proximal, Scalar, Step, as_rule
+from ..facts import Column, Deferred
 from ..reduction import WholeModel
 from ..rounding import Seed, change, is_half, pieces, seed_at
 
@@ -58,13 +59,13 @@ class View:
         """What `Anchored` remembered of each parameter."""
         return [anchor_of(self.optimizer, p) for p in self.params]
 
-    def directions(self) -> list[Tensor]:
-        """The coming update directions; their signs are exact."""
-        return facts.direction(self.optimizer, self.group, self.params)
+    def directions(self) -> Column:
+        """The coming update directions, for `elementwise`; their signs are exact."""
+        return facts.ask("direction", self.optimizer, self.group, self.params)
 
-    def preconditioners(self) -> list[Tensor]:
-        """The metric ``D`` of the step just taken."""
-        return facts.preconditioner(self.optimizer, self.group, self.params)
+    def preconditioners(self) -> Column:
+        """The metric ``D`` of the step just taken, for `elementwise`."""
+        return facts.ask("preconditioner", self.optimizer, self.group, self.params)
 
     def amount_for(self, weight: Tensor, amount: Any = None) -> Any:
         """The amount, shaped to broadcast against a weight of a stacked ensemble."""
@@ -76,7 +77,7 @@ class View:
             return amount.to(torch.float32 if is_half(weight) else weight.dtype)
         return amount
 
-    def elementwise(self, function: Callable[..., None], *others: list[Tensor]) -> None:
+    def elementwise(self, function: Callable[..., None], *others: Column) -> None:
         """Call ``function(weight, amount, *others)``, which writes the weight, piece by piece.
 
         Half-precision weights come as float32 and are rounded stochastically: rounded to the
@@ -86,17 +87,42 @@ class View:
             function: acts on each element by itself.
             others: one tensor for each weight, of its shape or with one number (per member).
         """
-        for number, (weight, *rest) in enumerate(zip(self.weights, *others, strict=True)):
-            amount, act = self.amount_for(weight), function
+        for number, (weight, *entries) in enumerate(zip(self.weights, *others, strict=True)):
+            amount = self.amount_for(weight)
+            act, rest = _on_tensors(function, entries)
             if isinstance(amount, Tensor) and amount.dim():
                 rest.insert(0, amount)  # one number per member is cut, or not, as the weight is
             else:
-                act = functools.partial(_with_amount, function, amount)
+                act = functools.partial(_with_amount, act, amount)
             if is_half(weight):
                 change(weight, seed_at(self.rounding_step, number), act, *rest)
             else:
                 for piece in pieces(weight, *rest):
                     act(*piece)
+
+
+def _on_tensors(
+    function: Callable[..., None], entries: list[Tensor | Deferred]
+) -> tuple[Callable[..., None], list[Tensor]]:
+    """The function as one of tensors only, which evaluates what was deferred."""
+    if not any(isinstance(entry, Deferred) for entry in entries):
+        return function, entries  # type: ignore[return-value]
+    tensors: list[Tensor] = []
+    spans = []
+    for entry in entries:
+        own = entry.tensors if isinstance(entry, Deferred) else (entry,)
+        made_by = entry.function if isinstance(entry, Deferred) else _itself
+        spans.append((made_by, slice(len(tensors), len(tensors) + len(own))))
+        tensors += own
+
+    def act(weight: Tensor, amount: Any, *given: Tensor) -> None:
+        function(weight, amount, *[made_by(*given[own]) for made_by, own in spans])
+
+    return act, tensors
+
+
+def _itself(tensor: Tensor) -> Tensor:
+    return tensor
 
 
 def _with_amount(
@@ -116,6 +142,7 @@ class DecayMap(DecayRule):
     rule: DecayRule = _DECOUPLED
 
     acts: ClassVar[str] = "before"
+    elementwise: ClassVar[bool] = False  # whether what an element becomes is its own affair
     removes_fraction: ClassVar[bool] = True  # else the amount is a threshold, with no upper bound
 
     def __post_init__(self) -> None:

@@ -26,12 +26,12 @@ def gradient(optimizer: Optimizer, group: Group, params: list[Tensor]) -> list[T
     return facts.gradients(optimizer, group, params)
 
 
-def first_moment(optimizer: Optimizer, group: Group, params: list[Tensor]) -> list[Tensor]:
+def first_moment(optimizer: Optimizer, group: Group, params: list[Tensor]) -> facts.Column:
     """``beta1 m + (1 - beta1) g``: Adam's relatives, and Lion, which takes the sign of it."""
     return _moment(optimizer, group, params, start=0.0)
 
 
-def yogi(optimizer: Optimizer, group: Group, params: list[Tensor]) -> list[Tensor]:
+def yogi(optimizer: Optimizer, group: Group, params: list[Tensor]) -> facts.Column:
     """As `first_moment`, from Yogi's initial value."""
     return _moment(optimizer, group, params, start=group["initial_accumulator"])
 
@@ -42,7 +42,8 @@ def nadam(optimizer: Optimizer, group: Group, params: list[Tensor]) -> list[Tens
     moments = first_moment(optimizer, group, params)
     grads = facts.gradients(optimizer, group, params)
     directions = []
-    for p, m, g in zip(params, moments, grads, strict=True):
+    for p, moment, g in zip(params, moments, grads, strict=True):
+        m = moment.value() if isinstance(moment, facts.Deferred) else moment
         state = optimizer.state.get(p) or {}
         t = state.get("step", torch.zeros(())) + 1.0
         mu = beta1 * (1.0 - 0.5 * 0.96 ** (t * decay))
@@ -76,12 +77,16 @@ def rmsprop(optimizer: Optimizer, group: Group, params: list[Tensor]) -> list[Te
     return directions
 
 
-def _moment(optimizer: Optimizer, group: Group, params: list[Tensor], start: float) -> list[Tensor]:
+def _moment(optimizer: Optimizer, group: Group, params: list[Tensor], start: float) -> facts.Column:
     beta1 = float(group["betas"][0])
+
+    def mean(m: Tensor, g: Tensor) -> Tensor:
+        return torch.lerp(m, g, 1.0 - beta1)
+
     grads = facts.gradients(optimizer, group, params)
     moments = [(optimizer.state.get(p) or {}).get("exp_avg") for p in params]
     return [
-        torch.lerp(torch.full_like(g, start) if m is None else m, g, 1.0 - beta1)
+        facts.Deferred(mean, (torch.full_like(g, start) if m is None else m, g))
         for m, g in zip(moments, grads, strict=True)
     ]
 
