@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from typing import Any
 
 import numpy as np
@@ -338,7 +339,7 @@ def test_proximal_on_asgd_would_not_be_proximal(rule: Any) -> None:
 
 @pytest.mark.parametrize("rule", ["decoupled", "independent", "corrected", "constant", "proximal"])
 def test_rules_ride_on_a_decoupled_native_step(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Muon's own decay is lr-coupled, so a rule is two numbers there and no pass over the weights."""
+    """Muon's own decay is lr-coupled: a rule is two numbers there, and no pass over the weights."""
 
     def start() -> torch.nn.Parameter:
         return torch.nn.Parameter(
@@ -348,7 +349,8 @@ def test_rules_ride_on_a_decoupled_native_step(rule: str, monkeypatch: pytest.Mo
     def refused(*_: object) -> None:
         raise AssertionError("a pass over the weights")
 
-    monkeypatch.setattr("halflife.decayed.multiply_weights", refused)
+    module = sys.modules["halflife.decayed"]  # the package has a function of that name
+    monkeypatch.setattr(module, "multiply_weights", refused)
     a, b = start(), start()
     peak, amount = 0.1, 0.2
     ours = halflife.decayed(torch.optim.Muon)([a], lr=peak, weight_decay=amount, decay=rule)
