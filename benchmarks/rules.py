@@ -175,7 +175,7 @@ def _candidates(bench: Workbench) -> Iterator[tuple[Row, Make]]:
         def made(peer=peer) -> tuple[Parts, Optimizer]:
             optimizer = peer.on(bench, PEAK, WEIGHT_DECAY)
             optimizer.param_groups[0]["lr"] = LR
-            return [peer.step_of(optimizer)], optimizer
+            return [optimizer.step], optimizer
 
         yield Row(peer.name, "peers", against, None, traffic, peer.against), made
 

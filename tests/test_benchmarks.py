@@ -7,18 +7,24 @@ import json
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import halflife
+from halflife.compiled import kernels
+from halflife.decay import DecayRule
+
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import imports, step
+from benchmarks import imports, rules, step
 from benchmarks.__main__ import main
+from benchmarks.peers import PEERS, Peer
 from benchmarks.shapes import MODELS
 from benchmarks.timing import Measured, paired
-from benchmarks.workbench import Workbench
+from benchmarks.workbench import Workbench, state_bytes
 
 
 @pytest.mark.parametrize(
@@ -72,6 +78,119 @@ def test_every_candidate_of_the_step_benchmark_moves_the_weights() -> None:
             assert norm == pytest.approx(1e-3, rel=1e-3)
     first, *others = (o for o in optimizers.values() if isinstance(o, torch.optim.AdamW))
     assert all(o.state[params[0]]["exp_avg"] is first.state[params[0]]["exp_avg"] for o in others)
+
+
+@pytest.fixture
+def quick_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is compiled is another matter's tests; here it has to be a row."""
+    monkeypatch.setattr(kernels, "BACKEND", "eager")
+
+
+@pytest.fixture
+def results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_compiler: None
+) -> dict[str, dict]:
+    """Rows of the rules benchmark by name, of packages those of one that does not exist."""
+    monkeypatch.setattr(rules, "PEERS", [Peer("no_such_package", "AdamW", "AdamW Decoupled")])
+    file = tmp_path / "results.json"
+    assert main(["rules", "--models", "tiny", "--rounds", "1", "--json", str(file)]) == 0
+    (result,) = json.loads(file.read_text("utf-8"))["rules"]
+    assert (result["model"], result["rounds"], result["peer_rounds"]) == ("tiny", 1, 1)
+    return {row["name"]: row for row in result["rows"]}
+
+
+def test_rules_benchmark_has_every_rule(results: dict[str, dict]) -> None:
+    own = {n for n, r in DecayRule._registry.items() if r.__module__.startswith("halflife.")}
+    measured = {**rules.SCALAR_RULES, **rules.ELEMENTWISE, **rules.NORMS}
+    assert {rule.name for rule in measured.values()} == own
+    for name, rule in measured.items():
+        assert "missing" not in results[f"AdamW {name}"]
+        assert (f"AdamW {name}, compiled" in results) == getattr(rule, "elementwise", False), name
+
+
+def test_rules_benchmark_rows_are_complete_and_consistent(results: dict[str, dict]) -> None:
+    missing = [name for name, row in results.items() if "missing" in row]
+    assert missing == ["no_such_package.AdamW"]
+    reason = "no_such_package is not installed: pip install --group third-party"
+    assert results[missing[0]]["missing"] == reason
+    targets = {row["target"] for row in results.values() if "target" in row}
+    assert targets == {1.03, 1.05, 1.3, 1.6, 2.0}
+    for name, row in results.items():
+        if "missing" not in row:
+            assert row["seconds"]["median"] > 0 < row["limit_seconds"]["median"], name
+            # One round: the quotient of medians is the median of quotients.
+            quotient = row["seconds"]["median"] / row["limit_seconds"]["median"]
+            assert row["of_limit"]["median"] == pytest.approx(quotient), name
+
+
+def test_rules_benchmark_state_and_traffic_in_closed_form(results: dict[str, dict]) -> None:
+    tensors, elements = len(MODELS["tiny"]()), sum(map(math.prod, MODELS["tiny"]()))
+    adamw = 8 + 4 * tensors / elements  # two moments; a step count for each tensor
+    wanted = {
+        "torch AdamW, fused": (adamw, 28),  # reads w, g, m, v; writes w, m, v
+        "AdamW Independent": (adamw, 28),
+        "AdamW Stable": (adamw + 8 * tensors / elements, 32),  # a float64 each; g for its norm
+        "AdamW Cautious": (adamw, 28),
+        "AdamW Cautious, compiled": (adamw, 28),
+        "AdamW Anchored": (adamw + 4, 32),  # the anchor
+        "AdamW Anchored to 1": (adamw, 28),
+        "AdamW NormControl": (adamw, 32),  # w for its norm
+        "AdamW ProximalNorm": (adamw, 36),  # z is read for its norm, then read and written
+        "torch SGD, fused": (4, 20),
+        "SGD Cautious": (4, 20),
+        "Lion Decoupled": (4, 20),
+    }
+    for name, (state, traffic) in wanted.items():
+        assert results[name]["state_bytes"] == pytest.approx(state, rel=1e-12), name
+        assert results[name]["traffic_bytes"] == traffic, name
+
+
+@pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
+@pytest.mark.filterwarnings("ignore")  # theirs
+def test_a_peer_does_what_our_row_does(peer: Peer) -> None:
+    """Three steps at a falling lr: its weights are ours, to a hundredth of what the decay does."""
+    pytest.importorskip(peer.module, reason="pip install --group third-party")
+    base, name = peer.against.split()
+    rule = {**rules.SCALAR_RULES, **rules.ELEMENTWISE}[name]
+    momentum = {"momentum": 0.9} if base == "SGD" else {}
+
+    def end(make: Any, weight_decay: float) -> torch.Tensor:
+        w = torch.nn.Parameter(torch.linspace(-1.0, 1.0, 64).view(8, 8))
+        optimizer = make([w], weight_decay)
+        for t, lr in enumerate((0.01, 0.005, 0.002)):
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            w.grad = torch.cos(torch.arange(64.0) + t).view(8, 8) * 0.1
+            optimizer.step()
+        return w.detach()
+
+    def ours(params: Any, weight_decay: float) -> Any:
+        cls = getattr(halflife, base)
+        return cls(params, 0.01, weight_decay=weight_decay, decay=rule, **momentum)
+
+    def theirs(params: Any, weight_decay: float) -> Any:
+        return peer.make(params, 0.01, weight_decay)
+
+    strength = {"Independent": 0.05, "Constant": 0.05, "Stable": 0.5}.get(name, 5.0)
+    effect = (end(ours, strength) - end(ours, 0.0)).abs().max()
+    assert (end(theirs, strength) - end(ours, strength)).abs().max() < 0.01 * effect
+
+
+@pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
+@pytest.mark.filterwarnings("ignore")
+def test_a_peer_that_shares_moments_has_the_state_of_one_that_does_not(peer: Peer) -> None:
+    pytest.importorskip(peer.module, reason="pip install --group third-party")
+    bench = Workbench("tiny")
+    alone = peer.make(bench.params, 1e-4, 1e-5)
+    sharing = peer.on(bench, 1e-4, 1e-5)
+    for optimizer in (alone, sharing):
+        bench.before()
+        optimizer.step()
+    assert state_bytes(sharing) == state_bytes(alone)
+    if peer.state is not None:
+        reference = getattr(bench, peer.reference).state[bench.params[0]]
+        for own, name in peer.state.items():
+            assert sharing.state[bench.params[0]][own] is reference[name]
 
 
 def test_paired_runs_every_candidate_once_a_round_in_changing_order() -> None:

@@ -453,3 +453,29 @@ def test_the_power_of_a_tiny_weight_is_no_reason_for_nan(power: float) -> None:
         expected = w.double() / (1 + amount * w.double().abs().pow(power - 2))
         expected[2] = 0.0
         torch.testing.assert_close(p.double(), expected, rtol=1e-6, atol=1e-44)
+
+
+@pytest.mark.parametrize("base", [halflife.AdamW, halflife.SGD, halflife.Lion])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_a_large_tensor_is_cut_into_pieces_and_decays_as_small_ones(
+    case: MapCase, base: Any
+) -> None:
+    """The same elements as one tensor and as three: pieces, and facts evaluated on them."""
+    if (case.adam_only and base is not AdamW) or case.id in {"norm_control", "norm-tensor"}:
+        pytest.skip("undefined, or by tensor")
+    generator = torch.Generator().manual_seed(5)
+    start = torch.randn(90_000, generator=generator, dtype=torch.float64)
+    gradients = [torch.randn(90_000, generator=generator, dtype=torch.float64) for _ in range(3)]
+    kwargs = {"momentum": 0.9, "nesterov": True} if base is halflife.SGD else {}
+    ends = []
+    for sizes in ([90_000], [40_000, 40_000, 10_000]):
+        params = [torch.nn.Parameter(part.clone()) for part in start.split(sizes)]
+        optimizer = base(params, PEAK, weight_decay=case.weight_decay, decay=case.rule, **kwargs)
+        for lr, gradient in zip((PEAK, PEAK / 2, PEAK / 5), gradients, strict=True):
+            optimizer.param_groups[0]["lr"] = lr
+            for p, part in zip(params, gradient.split(sizes), strict=True):
+                p.grad = part.clone()
+            optimizer.step()
+        ends.append(torch.cat([p.detach() for p in params]))
+    torch.testing.assert_close(*ends, rtol=1e-13, atol=1e-15)  # vector tails round differently
+    assert not torch.equal(ends[0], start)
