@@ -334,7 +334,8 @@ def _steps_like(terms: Tensor, states: list[dict[str, Any]]) -> Tensor:
     steps = [state["step"] if state else 0.0 for state in states]
     on_host = all(not isinstance(s, Tensor) or s.device.type == "cpu" for s in steps)
     if on_host and not torch.compiler.is_compiling():  # a compiled number would be a constant
-        column = torch.tensor([float(s) for s in steps], dtype=terms.dtype, device=terms.device)
+        column = torch.tensor([float(s) for s in steps], dtype=terms.dtype)
+        column = column.to(terms.device, non_blocking=True)
     else:
         column = torch.stack([torch.as_tensor(s, device=terms.device) for s in steps]).to(terms)
     return column.view(-1, *[1] * (terms.dim() - 1))

@@ -107,12 +107,18 @@ class ProximalNorm(DecayMap):
 
 
 def _shorten(view: View, norms: list[Tensor]) -> None:
+    amount: Any = view.amount
+    if not isinstance(amount, Tensor) and amount == 0.0:
+        return
     factors = []
     for w, norm in zip(view.weights, norms, strict=True):
         norm = norm.to(w.device)
-        amount = torch.as_tensor(view.amount, dtype=norm.dtype, device=norm.device)
-        kept = torch.where(norm > amount, 1.0 - amount / norm, 0.0)
-        factors.append(view.amount_for(w, torch.where(amount > 0.0, kept, 1.0)))
+        # A number stays one: a tensor made of it would make the host wait for the device.
+        length = amount.to(norm) if isinstance(amount, Tensor) else amount
+        kept = torch.where(norm > length, 1.0 - length / norm, 0.0)
+        if isinstance(length, Tensor):
+            kept = torch.where(length > 0.0, kept, 1.0)
+        factors.append(view.amount_for(w, kept))
     view.elementwise(lambda w, _, factor: w.mul_(factor), factors)
 
 

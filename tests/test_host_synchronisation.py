@@ -1,0 +1,221 @@
+"""No step waits for the device: nothing is read back, and nothing copied there in lockstep.
+
+Run on meta tensors, which are on no host and have no values: a step that looks at one fails, and a
+dispatch mode sees every copy between them and the host. torch's lists of devices are told that this
+one has foreach, fused and capturable kernels. What really needs CUDA is at the end.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+import cases
+import halflife
+import test_maps
+from cases import PEAK
+
+DEVICE = "meta"
+READS = {"aten::_local_scalar_dense", "aten::is_nonzero", "aten::nonzero", "aten::equal"}
+RULES = [(c.id, c.rule, c.weight_decay) for c in (*cases.RULES, *test_maps.CASES)]
+FOREACH, FUSED, CAPTURABLE = {"foreach": True}, {"fused": True}, {"capturable": True}
+BASES: dict[str, tuple[Any, dict[str, Any]]] = {
+    "SGD-foreach": (halflife.SGD, {"momentum": 0.9, **FOREACH}),
+    "SGD-fused": (halflife.SGD, {"momentum": 0.9, **FUSED}),
+    "AdamW": (halflife.AdamW, {}),
+    "AdamW-foreach": (halflife.AdamW, FOREACH),
+    "AdamW-fused": (halflife.AdamW, FUSED),
+    "AdamW-capturable": (halflife.AdamW, {**FOREACH, **CAPTURABLE}),
+    "Adam-fused": (halflife.Adam, FUSED),
+    "AMSGrad-foreach": (halflife.Adam, {"amsgrad": True, **FOREACH}),
+    "AMSGrad-capturable": (halflife.Adam, {"amsgrad": True, **FOREACH, **CAPTURABLE}),
+    "Yogi-capturable": (halflife.Yogi, {**FOREACH, **CAPTURABLE}),
+    "RMSprop-capturable": (halflife.RMSprop, {**FOREACH, **CAPTURABLE}),
+    "Lion-foreach": (halflife.Lion, FOREACH),
+    "Adai-capturable": (halflife.Adai, {**FOREACH, **CAPTURABLE}),
+}
+
+
+class NoWaiting(TorchDispatchMode):
+    """Fails on what waits for the device."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = func._schema.name
+        given = [t.device.type for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+        assert not (DEVICE in given and name in READS), f"{func} reads a value"
+        if name.startswith("aten::_fused_"):
+            return None  # it has no meta kernel; CUDA's reads its scalars on the device
+        result = func(*args, **kwargs)
+        made = [t.device.type for t in tree_leaves(result) if isinstance(t, Tensor)]
+        if "copy" in name:
+            blocking = not (kwargs.get("non_blocking") or (len(args) > 2 and args[2] is True))
+            apart = len({*given, *made}) > 1
+            assert not (apart and blocking), f"{func} from {given} to {made} waits"
+        assert not (DEVICE in given and "cpu" in made), f"{func} brings a value to the host"
+        return result
+
+
+class NoNumbersThere(TorchFunctionMode):
+    """Fails on a tensor made there from numbers of the host: a copy that waits, unlike a fill."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func in (torch.tensor, torch.as_tensor, Tensor.new_tensor):
+            copied = not isinstance(args[0 if func is not Tensor.new_tensor else 1], Tensor)
+            assert not (copied and result.device.type == DEVICE), f"{func} copies numbers"
+        return result
+
+
+@pytest.fixture(autouse=True)
+def device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let torch think that the device has all kernels, as CUDA does."""
+    from torch.utils import _foreach_utils
+
+    for name in ("_get_foreach_kernels_supported_devices", "_get_fused_kernels_supported_devices"):
+        listed = [*getattr(_foreach_utils, name)(), DEVICE]
+        for module in _modules_with(name):
+            monkeypatch.setattr(module, name, lambda listed=listed: listed)
+    for module in _modules_with("_get_capturable_supported_devices"):
+        monkeypatch.setattr(module, "_get_capturable_supported_devices", lambda *_, **__: [DEVICE])
+
+
+def _modules_with(name: str) -> list[Any]:
+    import sys
+
+    found = [m for n, m in sys.modules.items() if n.startswith(("torch.optim", "torch.utils"))]
+    found += [m for n, m in sys.modules.items() if n.startswith("halflife")]
+    return [m for m in found if name in vars(m)]
+
+
+def make(base: str, rule: Any, weight_decay: float) -> tuple[Any, list[Tensor]]:
+    cls, flags = BASES[base]
+    params = [torch.nn.Parameter(torch.empty(s, device=DEVICE)) for s in [(4, 3), (5,), ()]]
+    try:
+        return cls(params, lr=PEAK, weight_decay=weight_decay, decay=rule, **flags), params
+    except ValueError as refusal:
+        pytest.skip(str(refusal))
+
+
+def steps(optimizer: Any, params: list[Tensor]) -> None:
+    for _ in range(3):
+        for p in params:
+            p.grad = torch.empty_like(p)
+        with NoNumbersThere(), NoWaiting():
+            optimizer.step()
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda r: r[0])
+@pytest.mark.parametrize("base", BASES)
+def test_no_step_waits(base: str, rule: Any) -> None:
+    _, decay, weight_decay = rule
+    optimizer, params = make(base, decay, weight_decay)
+    steps(optimizer, params)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda r: r[0])
+@pytest.mark.parametrize("base", [b for b in BASES if "capturable" in b or b == "AdamW-fused"])
+def test_nor_with_tensors_for_lr_and_weight_decay(base: str, rule: Any) -> None:
+    name, decay, weight_decay = rule
+    optimizer, params = make(base, decay, weight_decay)
+    for group in optimizer.param_groups:
+        group["lr"] = torch.empty((), device=DEVICE)
+        if name not in ("l2", "decoupled"):  # torch's own step, which asks if its value is 0
+            group["weight_decay"] = torch.empty((), device=DEVICE)
+    steps(optimizer, params)
+
+
+def test_the_check_can_fail() -> None:
+    x = torch.ones(2, device=DEVICE)
+    with NoWaiting():
+        with pytest.raises(AssertionError, match="reads a value"):
+            x.sum().item()
+        with pytest.raises(AssertionError, match="waits"):
+            torch.ones(2).to(DEVICE)
+        torch.ones(2).to(DEVICE, non_blocking=True)
+    with NoNumbersThere():
+        with pytest.raises(AssertionError, match="copies numbers"):
+            torch.as_tensor(1.0, device=DEVICE)
+        torch.full((), 1.0, device=DEVICE)
+
+
+# --- on CUDA itself -------------------------------------------------------------------------------
+
+has_none = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+def needs_cuda(test: Any) -> Any:
+    return pytest.mark.gpu(has_none(test))
+
+
+STEPS = cases.schedule("cosine")
+
+
+def on_cuda(rule: Any, weight_decay: float) -> tuple[Any, list[Tensor]]:
+    torch.manual_seed(0)
+    params = [torch.nn.Parameter(torch.randn(s, device="cuda")) for s in [(40, 3), (5,)]]
+    for p in params:
+        p.grad = torch.zeros_like(p)
+    optimizer = halflife.AdamW(params, lr=PEAK, decay=rule, eps=1e-3, **CAPTURABLE)
+    for group in optimizer.param_groups:
+        group["lr"] = torch.tensor(PEAK, device="cuda")
+        group["weight_decay"] = torch.tensor(weight_decay, device="cuda")
+    return optimizer, params
+
+
+def written(optimizer: Any, params: list[Tensor], t: int) -> None:
+    """The lr and the gradients of a step, in the memory that a graph reads."""
+    generator = torch.Generator(device="cuda").manual_seed(t)
+    optimizer.param_groups[0]["lr"].fill_(STEPS[t])
+    for p in params:
+        p.grad.normal_(generator=generator)  # type: ignore[union-attr]
+
+
+@needs_cuda
+@pytest.mark.parametrize(
+    "rule", [r for r in RULES if r[0] not in ("l2", "decoupled")], ids=lambda r: r[0]
+)
+def test_a_captured_step_follows_lr_and_weight_decay(rule: Any) -> None:
+    """Replayed under a changing lr, it is the eager run."""
+    _, decay, weight_decay = rule
+    eager, expected = on_cuda(decay, weight_decay)
+    captured, params = on_cuda(decay, weight_decay)
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):  # some steps first: the state must exist
+        for t in range(3):
+            written(captured, params, t)
+            captured.step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured.step()
+    for t in range(len(STEPS)):
+        written(eager, expected, t)
+        eager.step()
+        if t >= 3:
+            written(captured, params, t)
+            graph.replay()
+    for p, q in zip(params, expected, strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
+
+
+@needs_cuda
+@pytest.mark.parametrize("rule", RULES, ids=lambda r: r[0])
+def test_cuda_reports_no_wait(rule: Any) -> None:
+    _, decay, weight_decay = rule
+    params = [torch.nn.Parameter(torch.randn(4, 3, device="cuda"))]
+    optimizer = halflife.AdamW(params, lr=PEAK, weight_decay=weight_decay, decay=decay)
+    params[0].grad = torch.ones_like(params[0])
+    optimizer.step()  # the first step makes the state
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        optimizer.step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
