@@ -481,3 +481,13 @@ def test_a_model_of_empty_tensors_can_be_stepped(name: str, implementation: str)
     w.grad = torch.zeros(0, 3)
     optimizer.step()
     assert w.shape == (0, 3)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_loading_a_checkpoint_adds_no_setting(name: str) -> None:
+    """Distributed checkpoints want the same keys saved and live."""
+    _, cls, _, settings = OPTIMIZERS[name]
+    optimizer = cls(cases.make_params(), lr=PEAK, **settings)
+    before = optimizer.state_dict()
+    optimizer.load_state_dict(copy.deepcopy(before))
+    assert optimizer.state_dict() == before

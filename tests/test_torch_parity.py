@@ -131,6 +131,30 @@ def test_sgd_left_open_takes_sparse_and_late_gradients(momentum: float) -> None:
         assert torch.equal(ours, theirs)
 
 
+STRIDES = {
+    "gaps": (lambda v: torch.stack([v, v], -1)[..., 0], lambda g: g),
+    "gradient in another order": (lambda v: v, lambda g: g.t().contiguous().t()),
+}
+
+
+@pytest.mark.xfail(strict=True, reason="left open, it is fused, whose kernels ignore strides")
+@pytest.mark.parametrize("strides", STRIDES)
+@pytest.mark.parametrize("cls", list(TWINS), ids=lambda c: c.__name__)
+def test_left_open_it_takes_any_strides(cls: type, strides: str) -> None:
+    """torch's default does; its fused kernel, asked for, silently writes the wrong elements."""
+    lay_weights, lay_gradients = STRIDES[strides]
+    results = []
+    for make in (cls, TWINS[cls]):
+        torch.manual_seed(0)
+        w = torch.nn.Parameter(lay_weights(torch.randn(4, 3, dtype=torch.float64)))
+        optimizer = make([w], lr=0.1)
+        for _ in range(3):
+            w.grad = lay_gradients(torch.randn(4, 3, dtype=torch.float64))
+            optimizer.step()
+        results.append(w.detach())
+    torch.testing.assert_close(*results)
+
+
 ERRORS = [
     pytest.param(info.optim_cls, error, id=f"{info.optim_cls.__name__}-{given.desc}")
     for info in INFOS
@@ -206,7 +230,7 @@ def test_signature_and_defaults_are_torchs() -> None:
     for theirs, ours in TWINS.items():
         wanted = inspect.signature(theirs).parameters
         got = inspect.signature(ours).parameters
-        own = {"decay", "peak_lr", "unknown"}
+        own = {"decay", "peak_lr", "implementation", "unknown"}
         assert [n for n in got if n not in own] == list(wanted)
         assert all(got[n].default == p.default for n, p in wanted.items())
         with warnings.catch_warnings():

@@ -85,6 +85,6 @@ class SGD(Decayed, torch.optim.SGD):
         if not super()._fuses(index, group):
             return False
         stepped = [p for p in group["params"] if p.grad is not None]
-        buffers = [self.state[p].get("momentum_buffer") is not None for p in stepped]
+        buffers = [(self.state.get(p) or {}).get("momentum_buffer") is not None for p in stepped]
         late = group["momentum"] != 0 and any(buffers) and not all(buffers)
         return not late and not any(p.grad.is_sparse for p in stepped)

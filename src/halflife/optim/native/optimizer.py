@@ -157,7 +157,8 @@ class NativeOptimizer(Optimizer):
         super().__setstate__(state)
         for group in self.param_groups:
             for key, default in self.defaults.items():
-                group.setdefault(key, default)
+                if key != "differentiable":  # torch's own, which it puts there while loading
+                    group.setdefault(key, default)
             for p in group["params"]:
                 step = self.state.get(p, {}).get("step")
                 if step is not None and not isinstance(step, Tensor):
