@@ -29,6 +29,10 @@ weight decay is in the unit of its paper. Where an entry has a schedule,
 In the equations `u` is the direction of the optimizer without decay, `alpha` the peak lr, `eta` the
 schedule's multiplier, `lr = alpha eta`, and `lambda` the weight decay. `b1` and `b2` are torch's
 betas.
+
+torch's SGD multiplies its momentum buffer by the lr of the step; Loshchilov & Hutter's Algorithm 1
+has the lr inside the buffer, which under a schedule is another update. Only the entries named
+`*_paper` on `HeavyBall` run it so: there is no argument that switches it.
 """
 
 

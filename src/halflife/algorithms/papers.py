@@ -27,6 +27,7 @@ _NORMALIZED_NOTE = (
     "the paper gives the coefficient normalized, 0.025 to 0.05: pass "
     "weight_decay=Normalized(0.025, ...); the default is that of batches of 128 over 1800 epochs"
 )
+_LR_NOTE = "the paper sweeps the lr and names none: 0.05 is of its authors' SGDR (2017)"
 
 PAPERS = [
     # --- SGD ---------------------------------------------------------------------------------
@@ -70,7 +71,7 @@ PAPERS = [
         _LOSHCHILOV,
         "Algorithm 1, as in its code",
         {"lr": 0.05, "momentum": 0.9, "weight_decay": _NORMALIZED},
-        note=_NORMALIZED_NOTE,
+        note=f"{_LR_NOTE}; {_NORMALIZED_NOTE}",
     ),
     Algorithm(
         "sgdw_paper",
@@ -80,7 +81,7 @@ PAPERS = [
         _LOSHCHILOV,
         "Algorithm 1, SGDW",
         {"lr": 0.05, "momentum": 0.9, "weight_decay": _NORMALIZED},
-        note=f"the lr is inside the momentum buffer; {_NORMALIZED_NOTE}",
+        note=f"the lr is inside the momentum buffer; {_LR_NOTE}; {_NORMALIZED_NOTE}",
     ),
     Algorithm(
         "sgdwr",
@@ -91,7 +92,7 @@ PAPERS = [
         "appendix B.1 and B.2",
         {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.025},
         schedule=schedule.restarts_with_normalized_decay,
-        note="weight_decay is lambda_norm; the schedule turns it into lambda",
+        note=f"weight_decay is lambda_norm; the schedule turns it into lambda; {_LR_NOTE}",
     ),
     Algorithm(
         "sgdr",
@@ -250,8 +251,9 @@ PAPERS = [
         {"lr": 1e-3, "betas": (0.9, 0.999), "delta": 1e-4, "weight_decay": 0.5},
         aliases=("adamw_analysed",),
         schedule=schedule.theorem_decay,
-        note="no bias correction; the paper's betas are one minus these; moments='zero' starts as "
-        "in its proofs; the schedule is Theorem 2's, and optional",
+        note="lambda is section 6's for AdamW, delta 'by default' after Theorem 3; lr, betas "
+        "are Adam's, as the paper gives none; no bias correction; its betas are one minus these; "
+        "moments='zero' starts as in its proofs; the schedule is Theorem 2's, and optional",
     ),
     Algorithm(
         "l2_adam_003",
@@ -262,7 +264,8 @@ PAPERS = [
         "Eq. (2) with lambda w in the gradient",
         {"lr": 1e-3, "betas": (0.9, 0.999), "delta": 1e-4, "weight_decay": 5e-4},
         schedule=schedule.theorem_decay,
-        note="as adamw_003; the paper gives no lambda for it, this is adam_l2's",
+        note="as adamw_003; lambda is adam_l2's: 0.5, which section 6 gives for both, would "
+        "outweigh the loss in the gradient",
     ),
     Algorithm(
         "adamw_d",
