@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..reduction import plus
+from ..step import is_number
 from .contract import DecayMap, View, require
 
 __all__ = ["PowerDecay", "Preconditioned", "ProximalL1", "ProximalNorm"]
@@ -85,6 +86,12 @@ class ProximalNorm(DecayMap):
     acts: ClassVar[str] = "after"
     removes_fraction: ClassVar[bool] = False
     per_tensor: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the flag."""
+        super().__post_init__()
+        known = isinstance(self.per_tensor, bool)
+        require("ProximalNorm", "per_tensor", self.per_tensor, known, "True or False")
 
     @classmethod
     def apply_all(cls, views: list[View]) -> None:
@@ -172,7 +179,7 @@ class PowerDecay(DecayMap):
     def __post_init__(self) -> None:
         """Check the range."""
         super().__post_init__()
-        holds = 0.0 < self.power < math.inf
+        holds = is_number(self.power) and 0.0 < self.power < math.inf
         require("PowerDecay", "power", self.power, holds, "a positive, finite number")
 
     def apply(self, view: View) -> None:
@@ -181,7 +188,15 @@ class PowerDecay(DecayMap):
 
         def shrink(w: Tensor, x: Any) -> None:
             # Below p = 2 the power of a tiny weight is infinite, and 0 times that is no number.
-            pull = w.abs().pow(power).clamp_(max=torch.finfo(w.dtype).max)
+            pull = _power(w.abs(), power).clamp_(max=torch.finfo(w.dtype).max)
             w.div_(pull.mul_(x).add_(1.0))
 
         view.elementwise(shrink)
+
+
+def _power(magnitude: Tensor, exponent: float) -> Tensor:
+    # What torch computes by multiplying, dividing and roots; its general pow takes longer than two
+    # transcendental functions.
+    if exponent in {-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0}:
+        return magnitude.pow_(exponent)
+    return magnitude.log2_().mul_(exponent).exp2_()
