@@ -306,6 +306,29 @@ def _follows(case: Case, zero: bool) -> None:
         )
 
 
+def _keeps_small_decay(case: Case) -> None:
+    if isinstance(case.rule, DecayMap) or case.rule.needs:
+        raise Skip("its fraction depends on the data")
+    fraction, steps = 1e-3, 60  # rounded to the nearest bfloat16, each step would change nothing
+    try:
+        weight_decay = float(case.rule.coefficient(fraction, Step(PEAK, PEAK)))
+    except ValueError:
+        raise Skip("it removes no fraction") from None
+    start = torch.ones([8 * n for n in case.shapes[0]], dtype=torch.bfloat16)
+    ours, native = (torch.nn.Parameter(start.clone()) for _ in range(2))
+    optimizers = [case.make([ours], weight_decay=weight_decay), case.native([native])]
+    ours.grad, native.grad = torch.zeros_like(start), torch.zeros_like(start)
+    for _ in range(steps):
+        for optimizer in optimizers:
+            optimizer.step()
+    lost = 1.0 - float((ours.detach().double() / native.detach().double()).mean())
+    expected = 1.0 - (1.0 - fraction) ** steps
+    assert 0.5 * expected < lost < 1.5 * expected, (
+        f"{steps} steps that remove {fraction} of bfloat16 weights took {lost:.3g} of them, not "
+        f"{expected:.3g}: rounding loses the decay"
+    )
+
+
 OPTIMIZER_CHECKS: dict[str, Callable[[Case], None]] = {
     "group entries are restored": _entries_are_restored,
     "group entries are restored after an error": _entries_are_restored_after_an_error,
@@ -318,6 +341,7 @@ OPTIMIZER_CHECKS: dict[str, Callable[[Case], None]] = {
     "resumes from a pickle": functools.partial(_resumes, way="a pickle"),
     "hooks fire once": _hooks_fire_once,
     "closure runs once": _closure_runs_once,
+    "small decay in bfloat16": _keeps_small_decay,
     "closed form without gradients": functools.partial(_follows, zero=True),
     "closed form with gradients": functools.partial(_follows, zero=False),
 }
