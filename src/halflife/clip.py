@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from .decayed import Decayed
 from .effective_rate import AdamRate, HandedSquares
 from .reduction import WholeModel, like, plus, shards
+from .step import is_number
 
 __all__ = ["clip_grad_norm_"]
 
@@ -40,7 +41,8 @@ def clip_grad_norm_(
         The norm before clipping, shape ``[]``, in float64 where the device has it.
 
     Raises:
-        ValueError: if ``max_norm`` is negative or NaN.
+        TypeError: if ``optimizer`` is none.
+        ValueError: if ``max_norm`` is negative, NaN or no number.
         RuntimeError: if the norm is not finite and ``error_if_nonfinite`` is set.
 
     Example:
@@ -52,9 +54,14 @@ def clip_grad_norm_(
         >>> w.grad
         tensor([0.6000, 0.8000])
     """
-    if not max_norm >= 0.0:
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(
+            f"optimizer={optimizer!r}: must be a torch Optimizer; for a list of parameters use "
+            "torch.nn.utils.clip_grad_norm_."
+        )
+    if not is_number(max_norm) or not max_norm >= 0.0:
         raise ValueError(
-            f"max_norm={max_norm}: must be a number >= 0; pass math.inf to measure only."
+            f"max_norm={max_norm!r}: must be a number >= 0; pass math.inf to measure only."
         )
     reduction = WholeModel()
     present = {

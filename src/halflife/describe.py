@@ -20,6 +20,7 @@ from .base import base_of
 from .decay import DecayRule, Decoupled, L2Regularization, Step
 from .decayed import Decayed
 from .native import NativeDecay, group_decay
+from .step import is_number
 from .theory import equilibrium
 
 __all__ = ["Description", "GroupDescription", "describe"]
@@ -118,9 +119,11 @@ def describe(optimizer: Optimizer, *, steps_per_epoch: float | None = None) -> D
         TypeError: for an optimizer whose native decay is no rule of ours.
         ValueError: if ``steps_per_epoch`` is not positive.
     """
-    if steps_per_epoch is not None and not steps_per_epoch > 0:
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"optimizer={optimizer!r}: must be a torch Optimizer; pass the optimizer.")
+    if steps_per_epoch is not None and not (is_number(steps_per_epoch) and steps_per_epoch > 0):
         raise ValueError(
-            f"steps_per_epoch={steps_per_epoch}: must be a positive number; pass len(dataloader)."
+            f"steps_per_epoch={steps_per_epoch!r}: must be a positive number; pass len(dataloader)."
         )
     groups = enumerate(optimizer.param_groups)
     rows = tuple(_describe_group(optimizer, i, group, steps_per_epoch) for i, group in groups)

@@ -21,8 +21,10 @@ from .effective_rate import declares_rate
 from .facts import fact
 from .maps import DecayMap
 from .native import check_base, scales_with_lr
+from .step import is_number
 from .strength import Strength
 
+_NUMBER = {"weight_decay": "a number or a strength such as HalfLife(steps=5000)"}
 _REMEDIES = {
     "lr": "use maximize=True to ascend",
     "peak_lr": "pass the schedule's highest lr",
@@ -117,6 +119,23 @@ def check_keywords(
                 f"{name}={kwargs[name]!r}: unknown keyword"
                 + (f", did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}.")
             )
+    for name, value in kwargs.items():
+        if name in parameters:
+            _require_like(name, value, parameters[name].default)
+
+
+def _require_like(name: str, value: Any, default: Any) -> None:
+    """Refuse what can be no value of an argument whose default is a number, or some numbers."""
+    if is_number(default):
+        allowed = (Tensor, Strength) if name == "weight_decay" else Tensor
+        if not is_number(value) and not isinstance(value, allowed):
+            raise TypeError(f"{name}={value!r}: must be {_NUMBER.get(name, 'a number')}.")
+    elif isinstance(default, tuple) and all(map(is_number, default)):
+        pair = isinstance(value, (tuple, list)) and len(value) == len(default)
+        if not pair or not all(is_number(v) or isinstance(v, Tensor) for v in value):
+            raise TypeError(
+                f"{name}={value!r}: must be {len(default)} numbers, such as the default {default}."
+            )
 
 
 def _check_needs(cls: type[Optimizer], rule: DecayRule, label: str) -> None:
@@ -140,11 +159,8 @@ def _check_needs(cls: type[Optimizer], rule: DecayRule, label: str) -> None:
 def _require_number(name: str, value: Scalar, label: str) -> None:
     if isinstance(value, Tensor):
         return  # torch's own check has seen it, and another would synchronise with the device
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(
-            f"{name}={value!r} of {label}: must be a number"
-            + (" or a strength such as HalfLife(steps=5000)." if name == "weight_decay" else ".")
-        )
+    if not is_number(value):
+        raise TypeError(f"{name}={value!r} of {label}: must be {_NUMBER.get(name, 'a number')}.")
     if not 0.0 <= value < math.inf:
         raise ValueError(
             f"{name}={value} of {label}: must be a finite number >= 0; {_REMEDIES[name]}."

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from numbers import Real
 from typing import TypeAlias
 
 from torch import Tensor
 
-__all__ = ["Scalar", "Step"]
+__all__ = ["Scalar", "Step", "is_number"]
 
 Scalar: TypeAlias = "float | Tensor"
 
 # Schedulers reach the peak by floating-point recurrences: torch's cosine comes back to
 # peak * (1 + 1e-14), a product of warm-up factors to somewhat more.
 _PEAK_ROUNDING = 1e-9
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a real number; ``True`` is none.
+
+    Example:
+        >>> is_number(1), is_number(True), is_number("1")
+        (True, False, False)
+    """
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 class Step:

@@ -24,7 +24,10 @@ from dataclasses import dataclass, field
 
 from .base import Base
 from .decay import DecayRule, Scalar
+from .step import is_number
 from .theory import equilibrium
+
+_TINY = math.ulp(0.0)  # the smallest number above 0
 
 __all__ = [
     "Fraction",
@@ -53,11 +56,15 @@ class Strength(ABC):
         """
         return rule.coefficient(self.fraction(base), base.step())
 
-    def _require(self, name: str, holds: bool, requirement: str) -> None:
+    def _require(self, name: str, low: float, below: float, requirement: str) -> None:
+        """Refuse what is no number, NaN, or not in ``[low, below)``."""
         value = getattr(self, name)
-        if not holds or value != value:  # a NaN
+        self._check(name, is_number(value) and low <= value < below, requirement)
+
+    def _check(self, name: str, holds: bool, requirement: str) -> None:
+        if not holds:
             raise ValueError(
-                f"{type(self).__name__}: {name}={value} must be {requirement}; "
+                f"{type(self).__name__}: {name}={getattr(self, name)!r} must be {requirement}; "
                 "its docstring names the unit."
             )
 
@@ -75,7 +82,7 @@ class Fraction(Strength):
 
     def __post_init__(self) -> None:
         """Check the range."""
-        self._require("value", 0.0 <= self.value < 1.0, "a number in [0, 1)")
+        self._require("value", 0.0, 1.0, "a number in [0, 1)")
 
     def fraction(self, base: Base) -> float:
         """The value itself."""
@@ -100,8 +107,13 @@ class _Duration(Strength):
                 f"{name}(epochs={self.epochs}): an optimizer does not know what an epoch is; pass "
                 "steps_per_epoch=len(dataloader) too."
             )
-        given = "steps" if self.steps is not None else "epochs"
-        self._require(given, self.total_steps > 1.0, "longer than one step")
+        if self.steps is not None:
+            self._check("steps", is_number(self.steps) and self.steps > 1.0, "longer than one step")
+            return
+        for name in ("epochs", "steps_per_epoch"):
+            value = getattr(self, name)
+            self._check(name, is_number(value) and value > 0.0, "a positive number")
+        self._check("epochs", self.total_steps > 1.0, "longer than one step")
 
     @property
     def total_steps(self) -> float:
@@ -174,7 +186,7 @@ class TargetRMS(Strength):
 
     def __post_init__(self) -> None:
         """Check the range."""
-        self._require("value", 0.0 < self.value < math.inf, "a positive, finite number")
+        self._require("value", _TINY, math.inf, "a positive, finite number")
 
     def fraction(self, base: Base) -> float:
         """The fraction whose equilibrium is this RMS.
@@ -217,7 +229,7 @@ class Rotation(Strength):
 
     def __post_init__(self) -> None:
         """Check the range."""
-        self._require("radians", 0.0 < self.radians < 1.0, "an angle in (0, 1) radians")
+        self._require("radians", _TINY, 1.0, "an angle in (0, 1) radians")
 
     def fraction(self, base: Base) -> float:
         """The fraction whose equilibrium rotation is this angle.
@@ -266,14 +278,17 @@ class Normalized(Strength):
     def __post_init__(self) -> None:
         """Check the ranges."""
         for name in ("batch_size", "dataset_size", "epochs"):
-            self._require(name, getattr(self, name) > 0, "a positive number")
-        most = self.value / self.fraction(Base("", 1.0)) if self.value else math.inf
-        self._require("value", 0.0 <= self.value < most, f"at least 0 and below {most:.3g}")
+            self._require(name, _TINY, math.inf, "a positive number")
+        most = math.sqrt(self._steps)
+        self._require("value", 0.0, most, f"at least 0 and below {most:.3g}")
 
     def fraction(self, base: Base) -> float:
         """``value / sqrt(steps per epoch * epochs)``."""
-        steps_per_epoch = math.ceil(self.dataset_size / self.batch_size)
-        return self.value / math.sqrt(steps_per_epoch * self.epochs)
+        return self.value / math.sqrt(self._steps)
+
+    @property
+    def _steps(self) -> float:
+        return math.ceil(self.dataset_size / self.batch_size) * self.epochs
 
 
 @dataclass(frozen=True)
@@ -299,7 +314,7 @@ class TotalDecay(Strength):
 
     def __post_init__(self) -> None:
         """Evaluate the schedule, so that the strength is plain data."""
-        self._require("total", 0.0 <= self.total < math.inf, "a finite number >= 0")
+        self._require("total", 0.0, math.inf, "a finite number >= 0")
         multipliers: Iterable[float]
         if callable(self.schedule):
             if self.steps is None:
@@ -307,12 +322,16 @@ class TotalDecay(Strength):
                     f"TotalDecay({self.total}, steps=None): the schedule is a function, so the "
                     "number of steps to sum over must be given; pass steps=."
                 )
+            counts = isinstance(self.steps, int) and is_number(self.steps) and self.steps > 0
+            self._check("steps", counts, "an integer >= 1")
             multipliers = map(self.schedule, range(self.steps))
         else:
             multipliers = self.schedule
-        object.__setattr__(self, "schedule", tuple(map(float, multipliers)))
-        usable = all(0.0 <= m <= 1.0 for m in self._multipliers) and any(self._multipliers)
-        self._require("schedule", usable, "multipliers of the peak lr in [0, 1], not all zero")
+        requirement = "multipliers of the peak lr in [0, 1], not all zero"
+        self._check("schedule", isinstance(multipliers, Iterable), requirement)
+        object.__setattr__(self, "schedule", tuple(multipliers))
+        usable = all(is_number(m) and 0.0 <= m <= 1.0 for m in self._multipliers)
+        self._check("schedule", usable and any(self._multipliers), requirement)
 
     @property
     def _multipliers(self) -> tuple[float, ...]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..decay import DecayRule
 from ..reduction import PerMember, spread_like
+from ..step import is_number
 from .contract import DecayMap, View, require
 
 __all__ = ["Anchored", "Cautious", "HuberDecay", "NormControl"]
@@ -74,9 +75,24 @@ class Anchored(DecayMap):
     device: str | None = None
 
     def __post_init__(self) -> None:
-        """Check the anchor's precision."""
+        """Check the anchor, its precision and its place."""
         super().__post_init__()
-        if self.dtype is not None and not isinstance(getattr(torch, self.dtype, None), torch.dtype):
+        known = (
+            self.to is None
+            or (isinstance(self.to, str) and self.to == "given")
+            or (is_number(self.to) and math.isfinite(self.to))
+            or (isinstance(self.to, (list, tuple)) and all(isinstance(a, Tensor) for a in self.to))
+        )
+        what = "None, a finite number, or a list of one tensor for each parameter"
+        require("Anchored", "to", self.to, known, what)
+        if self.device is not None:
+            try:
+                torch.device(self.device)
+            except (RuntimeError, TypeError):
+                what = "the name of a torch device, such as 'cpu'"
+                require("Anchored", "device", self.device, False, what)
+        named = isinstance(self.dtype, str) and getattr(torch, self.dtype, None)
+        if self.dtype is not None and not isinstance(named, torch.dtype):
             raise ValueError(
                 f"dtype={self.dtype!r}: must be the name of a torch dtype, such as 'bfloat16'."
             )
@@ -138,7 +154,8 @@ class HuberDecay(DecayMap):
     def __post_init__(self) -> None:
         """Check the range."""
         super().__post_init__()
-        require("HuberDecay", "delta", self.delta, self.delta > 0.0, "a positive number")
+        holds = is_number(self.delta) and self.delta > 0.0
+        require("HuberDecay", "delta", self.delta, holds, "a positive number")
 
     def apply(self, view: View) -> None:
         """Subtract the clamped weights times the fraction."""
@@ -175,7 +192,7 @@ class NormControl(DecayMap):
     def __post_init__(self) -> None:
         """Check the range."""
         super().__post_init__()
-        holds = 0.0 <= self.target < math.inf
+        holds = is_number(self.target) and 0.0 <= self.target < math.inf
         require("NormControl", "target", self.target, holds, "a finite number >= 0")
 
     def apply(self, view: View) -> None:

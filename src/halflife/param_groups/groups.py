@@ -220,6 +220,11 @@ def _match(
     overrides: Mapping[str, Mapping[str, Any]], parameters: list[Parameter]
 ) -> list[str | None]:
     """Return the first pattern that matches each parameter, None where none does."""
+    if not isinstance(overrides, Mapping):
+        raise TypeError(
+            f"param_groups: overrides must be a mapping of patterns to settings, got {overrides!r};"
+            " write {'*.bias': {'weight_decay': 0.0}}."
+        )
     for pattern, settings in overrides.items():
         if not isinstance(settings, Mapping):
             raise TypeError(

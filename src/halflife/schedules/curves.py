@@ -10,7 +10,7 @@ import itertools
 import math
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 
 from halflife.schedules._checks import (
@@ -97,6 +97,8 @@ class multistep(Curve):
     gamma: float = 0.1
 
     def __post_init__(self) -> None:
+        given = isinstance(self.milestones, Iterable)
+        require(given, "multistep: milestones", "a list of steps", self.milestones, "list them")
         milestones = tuple(self.milestones)
         for milestone in milestones:
             require_count("multistep: each milestone", milestone, "pass optimizer steps")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 
 __all__ = ["require", "require_count", "require_nonnegative", "require_positive"]
 
@@ -15,15 +16,19 @@ def require(ok: bool, name: str, requirement: str, value: object, remedy: str) -
 
 def require_positive(name: str, value: float, remedy: str) -> None:
     """Require a finite number above zero."""
-    require(math.isfinite(value) and value > 0, name, "a finite number > 0", value, remedy)
+    require(_is_finite(value) and value > 0, name, "a finite number > 0", value, remedy)
 
 
 def require_nonnegative(name: str, value: float, remedy: str) -> None:
     """Require a finite number of at least zero."""
-    require(math.isfinite(value) and value >= 0, name, "a finite number >= 0", value, remedy)
+    require(_is_finite(value) and value >= 0, name, "a finite number >= 0", value, remedy)
 
 
 def require_count(name: str, value: object, remedy: str) -> None:
     """Require an integer of at least one; ``True`` is not a count."""
     ok = isinstance(value, int) and not isinstance(value, bool) and value >= 1
     require(ok, name, "an integer >= 1", value, remedy)
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
