@@ -12,8 +12,6 @@ the weights are multiplied by ``a`` first and the native step runs without decay
 
     class AdamW(Decayed, torch.optim.AdamW):
         default_rule = Decoupled()
-
-`halflife.attach` makes such a class of any optimizer, and converts instances.
 """
 
 from __future__ import annotations
@@ -41,7 +39,7 @@ from .settings import check_fraction, check_keywords, clamps, group_settings
 from .sharded import ShardedView
 from .strength import Strength
 
-__all__ = ["Decayed", "native_rule"]
+__all__ = ["Call", "Decayed", "native_rule"]
 
 # Optimizers of torch whose weight_decay is L2 and that have no switch: rules that remove a
 # fraction multiply the weights themselves. (Adam, NAdam and RAdam carry the switch in the group.)
@@ -49,13 +47,14 @@ _NATIVE_L2 = (SGD, ASGD, Adadelta, Adagrad, Adamax, RMSprop)
 _SWITCH = "decoupled_weight_decay"
 
 
-class _Call(NamedTuple):
+class Call(NamedTuple):
     """How one group's native step is to be called."""
 
     swap: dict[str, Any]  # group entries for the duration of the step
     factor: Scalar | None = None  # what the weights are multiplied by first
     gradient: Scalar | None = None  # multiple of the weights that joins the gradients first
     view: View | None = None  # what the rule changes by itself, before or after
+    own: Callable[[], None] | None = None  # steps what the native step has been denied
 
 
 class Decayed(Optimizer):
@@ -168,8 +167,7 @@ class Decayed(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        rates = self._rates()
-        groups = self.param_groups
+        rates, groups = self._rates(), self.param_groups
         originals: list[dict[str, Any]] = []
         gradients: list[tuple[Tensor, Tensor | None]] = []
         taken = False
@@ -178,7 +176,7 @@ class Decayed(Optimizer):
             views = [call.view for call in calls if call.view is not None]
             if views:
                 self._apply_maps("before", views)
-            for group, (swap, factor, gradient, _) in zip(groups, calls, strict=True):
+            for group, (swap, factor, gradient, *_) in zip(groups, calls, strict=True):
                 if factor is not None:
                     multiply_weights(group, factor, getattr(self, "found_inf", None))
                 if gradient is not None:
@@ -186,6 +184,8 @@ class Decayed(Optimizer):
                 originals.append({key: group[key] for key in tuple(swap)})
                 group.update(swap)
             result = self._native_step()
+            for own in [call.own for call in calls if call.own is not None]:
+                own()
             taken = True
             if views:
                 self._apply_maps("after", views)
@@ -199,14 +199,14 @@ class Decayed(Optimizer):
                 rates.finish(taken)
         return result if closure is None else loss
 
-    def _native_call(self, index: int, group: dict[str, Any], rates: EffectiveRate | None) -> _Call:
+    def _native_call(self, index: int, group: dict[str, Any], rates: EffectiveRate | None) -> Call:
         """The native call that does what the group's rule says."""
         swap: dict[str, Any] = {}
         if self.prefers_fused and self._fuses(index, group):
             swap["fused"] = True
         rule, lr, weight_decay = group["decay"], group["lr"], group["weight_decay"]
         if rule is None:
-            return _Call(swap)
+            return Call(swap)
         of = None if rates is None else functools.partial(rates.of, group)
         step = Step(lr, group["peak_lr"], weight_decay, of, index)
         kind, switch = self._kinds()[index], group.get(_SWITCH)
@@ -221,16 +221,16 @@ class Decayed(Optimizer):
             native = kind in ("switch", "l2") and (fused or not rounds)
             if not native or (compiling and isinstance(gradient, Tensor)):
                 swap["weight_decay"] = 0.0
-                return _Call(swap, gradient=gradient)
+                return Call(swap, gradient=gradient)
             if switch:
                 swap[_SWITCH] = False
             if gradient is not weight_decay:
                 swap["weight_decay"] = gradient
-            return _Call(swap)
+            return Call(swap)
 
         if isinstance(rule, DecayMap):
             swap["weight_decay"] = 0.0
-            return _Call(swap, view=self._view(rule, group, step))
+            return Call(swap, view=self._view(rule, group, step))
 
         scale = rule.direction_scale(step)
         size = lr if not isinstance(scale, Tensor) and scale == 1.0 else lr * scale
@@ -248,13 +248,13 @@ class Decayed(Optimizer):
         elif fraction >= 1.0:
             fraction, clamped = self._bounded(rule, fraction, step), True
         if native and rate is lr and size is lr and not (compiling and on_device):
-            return _Call(swap)  # the native decay itself; a tensor stays what the user gave
+            return Call(swap)  # the native decay itself; a tensor stays what the user gave
         if not native or on_device or isinstance(size, Tensor) or size == 0.0:
             swap["weight_decay"] = 0.0
-            return _Call(swap, factor=1.0 - fraction)
+            return Call(swap, factor=1.0 - fraction)
         # In this order: lr / lr is exactly 1, whereas (lr * wd) / lr need not be wd.
         swap["weight_decay"] = 1.0 / size if clamped else weight_decay * (rate / size)
-        return _Call(swap)
+        return Call(swap)
 
     def _view(self, rule: DecayMap, group: dict[str, Any], step: Step) -> View:
         amount = rule.fraction(step)

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..compiled import Compilable
 from ..decay import DecayRule, Decoupled, L2Regularization
-from ..decayed import Decayed
 from ..strength import Strength
 
 __all__ = ["Adam", "AdamW"]
 
 
-class Adam(Decayed, torch.optim.Adam):
+class Adam(Compilable, torch.optim.Adam):
     r"""``torch.optim.Adam`` with an explicit decay rule; by default torch's own, bit for bit.
 
     Every rule runs inside torch's own kernel. With ``foreach`` and ``fused`` both left open, the
@@ -40,6 +40,11 @@ class Adam(Decayed, torch.optim.Adam):
         decay: the decay rule, or its name. Default ``L2Regularization()``, as in torch.
         peak_lr: the schedule's highest lr, for the rules that divide by it. Default: the group's
             lr at construction.
+        implementation: None for torch's own, or "compiled": update and elementwise rule in one pass
+            over the memory, by torch.compile (some seconds for each rule at the first step). For
+            `Cautious` and the other elementwise maps, which take passes of their own otherwise; the
+            rules that are numbers gain nothing. Refused with ``foreach``, ``fused``,
+            ``capturable``, ``differentiable``, rules with a norm, and complex parameters.
         **unknown: refused, naming the nearest keyword.
 
     Example:
@@ -67,6 +72,7 @@ class Adam(Decayed, torch.optim.Adam):
         decoupled_weight_decay: bool = False,
         decay: DecayRule | str | None = None,
         peak_lr: float | None = None,
+        implementation: str | None = None,
         **unknown: Any,
     ) -> None:
         if decay is None and decoupled_weight_decay:
@@ -86,11 +92,12 @@ class Adam(Decayed, torch.optim.Adam):
             decoupled_weight_decay=decoupled_weight_decay,
             decay=decay,
             peak_lr=peak_lr,
+            implementation=implementation,
             **unknown,
         )
 
 
-class AdamW(Decayed, torch.optim.AdamW):
+class AdamW(Compilable, torch.optim.AdamW):
     r"""``torch.optim.AdamW`` with an explicit decay rule; by default torch's own, bit for bit.
 
     Every rule runs inside torch's own kernel. With ``foreach`` and ``fused`` both left open, the
@@ -115,6 +122,11 @@ class AdamW(Decayed, torch.optim.AdamW):
         decay: the decay rule, or its name. Default ``Decoupled()``, as in torch.
         peak_lr: the schedule's highest lr, for the rules that divide by it. Default: the group's
             lr at construction.
+        implementation: None for torch's own, or "compiled": update and elementwise rule in one pass
+            over the memory, by torch.compile (some seconds for each rule at the first step). For
+            `Cautious` and the other elementwise maps, which take passes of their own otherwise; the
+            rules that are numbers gain nothing. Refused with ``foreach``, ``fused``,
+            ``capturable``, ``differentiable``, rules with a norm, and complex parameters.
         **unknown: refused, naming the nearest keyword.
 
     Example:
@@ -144,6 +156,7 @@ class AdamW(Decayed, torch.optim.AdamW):
         fused: bool | None = None,
         decay: DecayRule | str | None = None,
         peak_lr: float | None = None,
+        implementation: str | None = None,
         **unknown: Any,
     ) -> None:
         super().__init__(
@@ -160,5 +173,6 @@ class AdamW(Decayed, torch.optim.AdamW):
             fused=fused,
             decay=decay,
             peak_lr=peak_lr,
+            implementation=implementation,
             **unknown,
         )

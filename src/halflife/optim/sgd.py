@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..compiled import Compilable
 from ..decay import DecayRule, L2Regularization
-from ..decayed import Decayed
 from ..strength import Strength
 
 __all__ = ["SGD"]
 
 
-class SGD(Decayed, torch.optim.SGD):
+class SGD(Compilable, torch.optim.SGD):
     r"""``torch.optim.SGD`` with an explicit decay rule; by default torch's own, bit for bit.
 
     torch's SGD knows L2 only, so the other rules multiply the weights in a pass of their own.
@@ -37,6 +37,11 @@ class SGD(Decayed, torch.optim.SGD):
         decay: the decay rule, or its name. Default ``L2Regularization()``, as in torch.
         peak_lr: the schedule's highest lr, for the rules that divide by it. Default: the group's
             lr at construction.
+        implementation: None for torch's own, or "compiled": update and elementwise rule in one pass
+            over the memory, by torch.compile (some seconds for each rule at the first step). For
+            `Cautious` and the other elementwise maps, which take passes of their own otherwise; the
+            rules that are numbers gain nothing. Refused with ``foreach``, ``fused``,
+            ``differentiable``, rules with a norm, and complex parameters.
         **unknown: refused, naming the nearest keyword.
 
     Example:
@@ -63,6 +68,7 @@ class SGD(Decayed, torch.optim.SGD):
         fused: bool | None = None,
         decay: DecayRule | str | None = None,
         peak_lr: float | None = None,
+        implementation: str | None = None,
         **unknown: Any,
     ) -> None:
         super().__init__(
@@ -78,6 +84,7 @@ class SGD(Decayed, torch.optim.SGD):
             fused=fused,
             decay=decay,
             peak_lr=peak_lr,
+            implementation=implementation,
             **unknown,
         )
 
