@@ -197,9 +197,9 @@ class TargetRMS(Strength):
         """
         if base.update_rms is None or base.momentum is None:
             raise ValueError(
-                f"TargetRMS({self.value}) on {base.name}: the size of its updates depends on the "
-                "gradients, so no decay has a known equilibrium RMS; use HalfLife, Timescale or "
-                "Rotation, or an Adam-family optimizer."
+                f"TargetRMS({self.value}) on {base.name}: "
+                f"{base.reason or 'the size of its updates depends on the gradients'}, so no decay "
+                "has a known equilibrium RMS; use HalfLife or Timescale, or an Adam-like optimizer."
             )
         least = equilibrium.rms(1.0, base.lr, base.momentum, base.update_rms)
         if self.value <= least:
@@ -239,8 +239,9 @@ class Rotation(Strength):
         """
         if base.momentum is None:
             raise ValueError(
-                f"Rotation({self.radians}) on {base.name}: its momentum is unknown here, so the "
-                "angle cannot be predicted; use HalfLife or Timescale."
+                f"Rotation({self.radians}) on {base.name}: "
+                f"{base.reason or 'its momentum is unknown here'}, so the angle cannot be "
+                "predicted; use HalfLife or Timescale."
             )
         most = equilibrium.rotation(1.0, base.momentum)
         if self.radians >= most:

@@ -21,11 +21,14 @@ from collections.abc import Callable
 __all__ = [
     "adam_update_rms",
     "cosine",
+    "effective_momentum",
     "fraction_for_rms",
     "fraction_for_rotation",
     "half_life",
+    "nesterov_update_rms",
     "rms",
     "rotation",
+    "sign_memory",
     "timescale",
 ]
 
@@ -38,6 +41,49 @@ def adam_update_rms(beta1: float) -> float:
         1.0
     """
     return math.sqrt((1.0 - beta1) / (1.0 + beta1))
+
+
+def nesterov_update_rms(beta: float) -> float:
+    """As `adam_update_rms`, where ``beta m + (1 - beta) g`` looks one gradient ahead of ``m``.
+
+    Example:
+        >>> nesterov_update_rms(0.0)
+        1.0
+    """
+    new = (1.0 - beta) * (1.0 + beta)
+    return math.sqrt(new**2 + beta**4 * (1.0 - beta) / (1.0 + beta))
+
+
+def sign_memory(beta1: float, beta2: float) -> float:
+    """``sum over k of corr(u_t, u_(t+k))`` of Lion's sign updates under Gaussian noise.
+
+    The average inside the sign has correlation ``r beta2^(k-1)`` at lag k, its sign
+    ``2/pi asin`` of that. Without memory it is 1. To first order in ``r``, and with
+    ``asin(r) ~ r``, it gives the rotation of Kosson et al. 2023.
+
+    Example:
+        >>> sign_memory(0.0, 0.9)
+        1.0
+    """
+    variance = (1.0 - beta1) ** 2 + beta1**2 * (1.0 - beta2) / (1.0 + beta2)
+    lag_one = beta1 * (1.0 - beta2) * (1.0 - beta1 + beta1 * beta2 / (1.0 + beta2))
+    r, total = lag_one / variance, 1.0
+    while r > 1e-12:
+        total += 4.0 / math.pi * math.asin(r)
+        r *= beta2
+    return total
+
+
+def effective_momentum(memory: float) -> float:
+    """The momentum ``b`` whose average has this memory, ``(1 + b)/(1 - b)``.
+
+    Where decay is slow against it, RMS and rotation depend on the memory alone.
+
+    Example:
+        >>> effective_momentum(19.0)
+        0.9
+    """
+    return (memory - 1.0) / (memory + 1.0)
 
 
 def rms(fraction: float, lr: float, momentum: float, update_rms: float) -> float:
