@@ -94,3 +94,18 @@ def test_scalars_may_change(case: RuleCase | MapCase, base: str) -> None:
     assert graphs[1] <= 7
     # A compiled step of torch's Adam has its bias correction in the step's own float32.
     torch.testing.assert_close(weights, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_large_tensor_is_one_piece_of_the_graph() -> None:
+    """In eager mode an elementwise map goes over it in pieces; a graph is not unrolled so."""
+
+    def operations(size: int) -> int:
+        p = torch.nn.Parameter(torch.ones(size))
+        p.grad = torch.ones(size)
+        decay = halflife.Cautious()
+        optimizer = halflife.AdamW([p], lr=torch.tensor(0.1), decay=decay, peak_lr=0.1)
+        counter = CompileCounterWithBackend("eager")
+        torch.compile(optimizer.step, backend=counter)()
+        return counter.op_count
+
+    assert operations(300_000) == operations(300)

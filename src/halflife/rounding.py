@@ -167,6 +167,9 @@ def pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
         [65536, 24464]
     """
     size = tensors[0].numel()
+    if torch.compiler.is_compiling():  # what is compiled has no temporaries, and is not unrolled
+        yield tensors
+        return
     if size <= PIECE or not all(t.is_contiguous() for t in tensors):
         yield tensors
         return

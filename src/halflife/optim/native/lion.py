@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...rounding import pieces
 from .optimizer import Group, Lists, NativeOptimizer, State, check_betas, scalar
 
 __all__ = ["Lion"]
@@ -60,10 +61,10 @@ class Lion(NativeOptimizer):
 
     def _single(self, group: Group, p: Tensor, grad: Tensor, state: State) -> None:
         beta1, beta2 = group["betas"]
-        exp_avg = state["exp_avg"]
-        direction = exp_avg.lerp(grad, 1 - beta1).sign_()
-        p.sub_(direction.mul_(scalar(group["lr"])))
-        exp_avg.lerp_(grad, 1 - beta2)
+        for w, exp_avg, g in pieces(p, state["exp_avg"], grad):  # what is temporary stays cached
+            direction = exp_avg.lerp(g, 1 - beta1).sign_()
+            w.sub_(direction.mul_(scalar(group["lr"])))
+            exp_avg.lerp_(g, 1 - beta2)
 
     def _multi(self, group: Group, lists: Lists) -> None:
         params, grads, state = lists
