@@ -65,6 +65,9 @@ def group_settings(cls: type[Optimizer], group: Mapping[str, Any], label: str) -
             )
         decay = decay.coefficient(rule, base_of(cls, dict(group), peak))
     _require_number("weight_decay", decay, label)
+    for name, value in group.items():
+        if isinstance(value, float) and math.isnan(value):  # torch lets some pass
+            raise ValueError(f"{name}=nan of {label}: must be a number; correct what computes it.")
     if rule is not None:
         check_base(cls)  # type: ignore[arg-type]
         _check_needs(cls, rule, label)

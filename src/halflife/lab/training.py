@@ -93,11 +93,11 @@ class Training:
             if (value := getattr(self, name)) not in known:
                 hint = " (AdamW is adam with the rule decoupled)" if value == "adamw" else ""
                 raise ValueError(f"{name}={value!r}: must be one of {', '.join(known)}{hint}.")
-        if self.epochs < 1:
-            raise ValueError(f"epochs={self.epochs}: must be at least 1.")
-        if not 1 <= self.batch_size <= self.rows:
+        if not (_is_count(self.epochs) and self.epochs >= 1):
+            raise ValueError(f"epochs={self.epochs!r}: must be at least 1, an integer.")
+        if not (_is_count(self.batch_size) and 1 <= self.batch_size <= self.rows):
             raise ValueError(
-                f"batch_size={self.batch_size}: must be between 1 and the {self.rows} training "
+                f"batch_size={self.batch_size!r}: must be between 1 and the {self.rows} training "
                 f"rows of {self.task.name}."
             )
 
@@ -174,3 +174,7 @@ class Training:
         )
         model.train()
         return measured
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -65,7 +65,7 @@ def check_optimizer(
 
 
 def check_rule(
-    rule: DecayRule,
+    rule: DecayRule | str,
     *,
     weight_decay: float | None = None,
     optimizers: Sequence[type[Optimizer]] = (torch.optim.SGD, torch.optim.AdamW),
@@ -73,7 +73,7 @@ def check_rule(
     """Check a rule by itself and on optimizers.
 
     Args:
-        rule: the rule.
+        rule: the rule, or its name.
         weight_decay: a coefficient whose decay is visible at lr 0.02, and well below removing
             everything. Default: the one that removes 5 %.
         optimizers: on which it is checked.
@@ -89,6 +89,7 @@ def check_rule(
           passed  no weight_decay removes nothing [corrected]
           passed  round trip as plain data [corrected]
     """
+    rule = as_rule(rule)
     amount = visible(rule) if weight_decay is None else weight_decay
     checks = [outcome(name, rule, check, rule, amount) for name, check in RULE_CHECKS.items()]
     for cls in optimizers:

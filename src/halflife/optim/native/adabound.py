@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...step import Scalar
+from ...step import Scalar, is_number
 from .optimizer import Group, Lists, NativeOptimizer, State, check_betas, check_eps, scalar
 
 __all__ = ["AdaBound", "bounds"]
@@ -89,9 +89,10 @@ class AdaBound(NativeOptimizer):
         """
         given = {**self.defaults, **param_group}
         base_lr = given["lr"] if given["base_lr"] is None else given["base_lr"]
-        if not base_lr > 0.0:
+        known = is_number(base_lr) or isinstance(base_lr, Tensor)
+        if not known or not base_lr > 0.0:
             raise ValueError(
-                f"Invalid base_lr value: {float(base_lr)} (final_lr is scaled by lr / base_lr; "
+                f"Invalid base_lr value: {base_lr!r} (final_lr is scaled by lr / base_lr; "
                 "pass base_lr= where the lr starts at 0)"
             )
         param_group["base_lr"] = float(base_lr)
