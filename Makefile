@@ -63,5 +63,5 @@ $(RUN): pyproject.toml constraints.txt scripts/install.py
 	@touch $@
 
 $(DEV): pyproject.toml constraints.txt scripts/install.py
-	$(PYTHON) scripts/install.py --venv $(VENV) --installer $(INSTALLER) --extras lab,docs,dev
+	$(PYTHON) scripts/install.py --venv $(VENV) --installer $(INSTALLER) --extras lab,docs,dev,third-party
 	@touch $(RUN) $@

@@ -22,12 +22,16 @@ def constraints() -> dict[str, str]:
     return dict(re.match(r"([\w.-]+)==([\w.]+)", pin).groups() for pin in pins if pin)
 
 
-def test_dev_extra_and_dev_group_are_the_same_list():
-    assert EXTRAS["dev"] == PROJECT["dependency-groups"]["dev"]
+def test_extras_for_development_and_dependency_groups_are_the_same_lists():
+    for name, group in PROJECT["dependency-groups"].items():
+        assert EXTRAS[name] == group
 
 
 def test_what_make_installs_is_pinned():
-    wanted = PROJECT["project"]["dependencies"] + EXTRAS["lab"] + EXTRAS["docs"] + EXTRAS["dev"]
+    installed = re.search(r"--extras (\S*dev\S*)", (ROOT / "Makefile").read_text("utf-8"))
+    wanted = PROJECT["project"]["dependencies"] + [
+        requirement for name in installed.group(1).split(",") for requirement in EXTRAS[name]
+    ]
     names = {re.match(r"[\w.-]+", requirement).group() for requirement in wanted}
     assert names <= set(constraints())
 

@@ -1,6 +1,6 @@
 """Every scalar rule on optimizers of other packages, and what their own decay is.
 
-    pip install --group third-party      # none of them is needed to use halflife
+    pip install -e .[third-party]        # none of them is needed to use halflife
 
 The oracle is the package's own step without decay on weights that were multiplied first; the rules'
 fractions are written out here.
@@ -51,7 +51,7 @@ class Package:
         return f"{self.module}.{self.name}{flags}"
 
     def load(self) -> Any:
-        reason = f"{self.module} is not installed: pip install --group third-party"
+        reason = f"{self.module} is not installed: pip install -e .[third-party]"
         pytest.importorskip(self.module, reason=reason)
         return getattr(importlib.import_module(self.module), self.name)
 
