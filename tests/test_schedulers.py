@@ -24,35 +24,19 @@ from torch.optim.lr_scheduler import (
     SequentialLR,
 )
 
+from curves import RESTARTS, every_curve
 from halflife.schedules import (
     Curve,
     CurveLR,
     JointScheduler,
     WeightDecayScheduler,
-    constant,
     cosine,
     cosine_warm_restarts,
-    exponential,
     linear,
     log_time,
-    multistep,
     normalized_decay,
     warmup,
 )
-
-RESTARTS = cosine_warm_restarts(2, 2, steps_per_epoch=3)
-CURVES: list[Curve] = [
-    constant(),
-    multistep([2, 5]),
-    linear(7, final=0.1),
-    cosine(7, final=10.0),
-    exponential(0.9),
-    log_time(3),
-    warmup(3, cosine(5)),
-    RESTARTS,
-    normalized_decay(RESTARTS),
-]
-every_curve = pytest.mark.parametrize("curve", CURVES, ids=lambda curve: type(curve).__name__)
 
 
 def make_optimizer(cls: type[torch.optim.Optimizer] = torch.optim.AdamW) -> torch.optim.Optimizer:

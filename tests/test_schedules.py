@@ -11,10 +11,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curves import CURVES, RESTARTS, every_curve
 from halflife.schedules import (
     Curve,
     Cycle,
-    constant,
     cosine,
     cosine_warm_restarts,
     exponential,
@@ -24,21 +24,6 @@ from halflife.schedules import (
     normalized_decay,
     warmup,
 )
-
-RESTARTS = cosine_warm_restarts(2, 2, steps_per_epoch=3)
-CURVES: list[Curve] = [
-    constant(),
-    multistep([2, 5]),
-    linear(7, final=0.1),
-    cosine(7, final=10.0),
-    exponential(0.9),
-    log_time(3),
-    warmup(3, cosine(5)),
-    RESTARTS,
-    normalized_decay(RESTARTS),
-]
-every_curve = pytest.mark.parametrize("curve", CURVES, ids=lambda curve: type(curve).__name__)
-
 
 # Curves against their definitions
 

@@ -214,7 +214,7 @@ def test_describe_refuses_what_it_does_not_know() -> None:
     muon = torch.optim.Muon([torch.zeros(2, 2, requires_grad=True)], weight_decay=0.1)
     assert describe(muon).groups[0].rule == "Decoupled()"
     rprop = torch.optim.Rprop([torch.zeros(2, 2, requires_grad=True)])
-    with pytest.raises(TypeError, match="native decay of Rprop is no rule of ours .absent: its par"):
+    with pytest.raises(TypeError, match=r"native decay of Rprop is no rule of ours .absent"):
         describe(rprop)
     with pytest.raises(ValueError, match="steps_per_epoch=0: must be a positive number"):
         describe(muon, steps_per_epoch=0)
