@@ -57,7 +57,8 @@ def main(arguments: list[str] | None = None) -> int:
     if "import" in chosen:
         results["import"] = imports.main(options.rounds)
     if options.json:
-        options.json.write_text(json.dumps(results, indent=1, default=str), "utf-8")
+        text = json.dumps(_rounded(results), indent=1, default=str)
+        options.json.write_text(text + "\n", "utf-8")
     return 0
 
 
@@ -119,6 +120,15 @@ def _positive(text: str) -> int:
     if not text.isdigit() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number >= 1.")
     return int(text)
+
+
+def _rounded(value: Any) -> Any:
+    """Plain data with numbers of six digits."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: _rounded(entry) for key, entry in value.items()}
+    return [_rounded(entry) for entry in value] if isinstance(value, list) else value
 
 
 def _machine() -> dict[str, Any]:

@@ -28,7 +28,7 @@ from .timing import Measured, Parts, paired
 from .workbench import ADAM, Workbench, state_bytes
 
 DEFAULT = ["resnet18", "gpt2"]
-ROUNDS = {"resnet20": 100, "resnet18": 60, "gpt2": 12, "tiny": 3}
+ROUNDS = {"resnet20": 100, "resnet18": 60, "gpt2": 10, "tiny": 3}
 PEER_SHARE = 4  # one round of the peers to so many of ours
 SETTLED = 50e6  # elements: larger models leave nothing in the caches that a second step could find
 
@@ -163,9 +163,13 @@ def _candidates(bench: Workbench) -> Iterator[tuple[Row, Make]]:
     for name, rule in ELEMENTWISE.items():
         yield rule_row("AdamW", name, rule, compiled, implementation="compiled")
     yield Row(SGD_FUSED, "SGD", SGD_FUSED, traffic=TRAFFIC["SGD"]), stepping(lambda: bench.sgd)
+    momentum = {"momentum": 0.9}
     for name in ("Decoupled", "L2Regularization"):
-        yield rule_row("SGD", name, SCALAR_RULES[name], None, momentum=0.9)
-    yield rule_row("SGD", "Cautious", ELEMENTWISE["Cautious"], EAGER, momentum=0.9)
+        yield rule_row("SGD", name, SCALAR_RULES[name], None, **momentum)
+    yield rule_row("SGD", "Cautious", ELEMENTWISE["Cautious"], None, **momentum)
+    momentum |= {"implementation": "compiled"}
+    yield rule_row("SGD", "Decoupled", SCALAR_RULES["Decoupled"], None, **momentum)
+    yield rule_row("SGD", "Cautious", ELEMENTWISE["Cautious"], None, **momentum)
     yield rule_row("Lion", "Decoupled", SCALAR_RULES["Decoupled"], None)
     for peer in PEERS:
         base, rule_name = peer.against.split()

@@ -1,0 +1,229 @@
+"""Write docs/benchmarks.md from a run of the benchmarks.
+
+    python -m benchmarks rules --json benchmarks/results.json
+    python scripts/benchmarks_page.py
+
+Every number of the page is one of the results, or counts bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.rules import ADDED, AGAIN, FUSED, TRAFFIC  # noqa: E402
+
+RESULTS = ROOT / "benchmarks" / "results.json"
+PAGE = ROOT / "docs" / "benchmarks.md"
+
+HEAD = """\
+# What a rule costs
+
+<!-- Written by scripts/benchmarks_page.py from benchmarks/results.json: edit that, not this. -->
+
+One optimizer step under every rule, against torch and against other packages, on the parameter
+lists of two models. `make bench` measures it on your machine; this page was written from
+
+```console
+$ python -m benchmarks rules --json benchmarks/results.json
+$ python scripts/benchmarks_page.py
+```
+
+All optimizers take turns on the same tensors in every round. A ratio is taken within a round; shown
+are the median over the rounds and, in parentheses, the range from 10 to 90 % of them. The same
+optimizer against itself shows the machine's noise. A target is *met* by the median, and *within
+noise* if the 95 % interval of the median reaches it.
+
+- **fused**: time over torch's fused kernel of the same optimizer (for Lion, which torch has not:
+  AdamW's). **default**: over torch's default on the CPU, a for-loop.
+- **limit**: time over what the memory needs for the bytes that the rule must move; see
+  [below](#what-the-memory-allows).
+- **state**: bytes of optimizer state per parameter, all that persists between steps.
+"""
+
+ALLOWS = """\
+## What the memory allows
+
+A step must read weights, gradients and state once, and write weights and state once. In float32
+that is {adamw} bytes per parameter for AdamW and {sgd} for SGD with momentum and for Lion. Rules
+add to it what they cannot know in one pass:
+
+| rule | bytes more | for |
+|---|---|---|
+| `Stable` | {stable} | the gradients' norm, before a weight changes; a clip has it |
+| `Anchored` to tensors | {anchored} | the anchor |
+| `NormControl` | {control} | the norm of the weights, before they change |
+| `ProximalNorm` | {norm} | the norm of the result, which is read and written once more |
+
+The limit is these bytes at the speed of `a += b` or `a *= c` on long vectors in the same round, the
+faster of the two. It is the speed of torch's own loops and not the hardware's last word.
+
+## What still separates us from it
+
+Times fused, unless it says otherwise.
+
+- **Rules of one fraction** are torch's kernel with other scalars: {affine}; the noise alone is
+  {noise}. The kernel itself takes {kernel} times the limit.
+- **`Stable`** reads the gradients a second time: {stable_ratio}, by the bytes {stable_bytes:.2f}.
+  After `halflife.clip_grad_norm_`, which hands its norms over, clip and step are {handed} times
+  torch's clip and fused step.
+- **Maps, eager**: {eager}. A map reads the weights and what it looks at, and writes the weights,
+  and torch's kernel does the same before or after it. `Cautious` so moves {twice} bytes for
+  {adamw}, a ratio of {twice_ratio:.2f}. The rest is passes within the cache, one for each operation
+  on a piece: two or three in most maps, four in `Cautious`, more and a square root where the metric
+  is needed, two transcendental functions in `PowerDecay`.
+- **Maps, compiled** (`implementation="compiled"`): {compiled}; {compiled_limit} times the limit. It
+  is one pass over the memory; beyond that, the arithmetic of the rule and the calls.
+- **SGD, `Decoupled`**: {sgd_decoupled}. The weights are multiplied before torch's kernel, whose own
+  decay is L2: 8 bytes more than {sgd}. Compiled it is one pass: {sgd_compiled}.
+- **Lion**, which torch has not, runs as single operations: {lion} times the limit.
+
+Beyond the state of torch's own optimizer a rule keeps only what the tables show: `Stable` one
+float64 for each tensor, `Anchored` its anchors, which may be kept in bfloat16.
+"""
+
+
+def page(results: dict[str, Any]) -> str:
+    """The page."""
+    machine, models = results["machine"], results["rules"]
+    threads = models[0]["threads"]
+    lines = [
+        HEAD,
+        f"Machine: {machine['processor']}, {machine['cores']} cores of which {threads} used, torch "
+        f"{machine['torch']}, Python {machine['python']}.",
+        "",
+        verdicts(models),
+    ]
+    for model in models:
+        lines += ["", *section(model)]
+    return "\n".join([*lines, "", ALLOWS.format(**figures(models))])
+
+
+def verdicts(models: list[dict[str, Any]]) -> str:
+    """How many targets are met, and which are not."""
+    rows = [(m["model"], row) for m in models for row in m["rows"] if "verdict" in row]
+    missed = [
+        f"{row['name']} on {model} ({median(row, 'of_peer' if 'ours' in row else 'ratio')})"
+        for model, row in rows
+        if row["verdict"] == "missed"
+    ]
+    met = sum(row["verdict"] == "met" for _, row in rows)
+    told = f"Of {len(rows)} targets {met} are met, {len(rows) - met - len(missed)} within noise"
+    return f"{told}, {len(missed)} missed{': ' if missed else ''}{'; '.join(missed)}."
+
+
+def section(model: dict[str, Any]) -> list[str]:
+    """One model."""
+    rows = model["rows"]
+    settled = "; each timed right after a step of its own" if model["settled"] else ""
+    lines = [
+        f"## {model['model']}",
+        "",
+        f"{model['tensors']} tensors, {model['parameters'] / 1e6:.1f} million parameters; "
+        f"{model['rounds']} rounds{settled}. The memory's speed: {speed(model):.1f} GB/s.",
+        "",
+        "| | time | fused | default | limit | state | target |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        if "ours" not in row:
+            lines.append(cells(row))
+    lines += [
+        "",
+        f"Other packages, with the setting that gives the rule; {model['peer_rounds']} rounds.",
+        "",
+        "| package | time | fused | default | limit | state | ours over theirs |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    return [*lines, *(cells(row) for row in rows if "ours" in row)]
+
+
+def cells(row: dict[str, Any]) -> str:
+    """One row."""
+    if "missing" in row:
+        return f"| {row['name']} | not measured: {row['missing']} | | | | | |"
+    told = f"at most {row['target']:.2f}: {row['verdict']}" if "target" in row else ""
+    if "of_peer" in row:
+        told = f"{row['ours']}: {spread(row, 'of_peer')}, {row['verdict']}"
+    time = row["seconds"]["median"] * 1e3
+    return (
+        f"| {row['name']} | {time:.2f} ms | {spread(row, 'ratio')} | {median(row, 'of_default')} "
+        f"| {median(row, 'of_limit')} | {row['state_bytes']:.2f} | {told} |"
+    )
+
+
+def figures(models: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the discussion names."""
+
+    def each(key: str, *names: str, kind: str = "") -> str:
+        told = []
+        for model in models:
+            values = [
+                row[key]["median"]
+                for row in model["rows"]
+                if key in row and (row["name"] in names or (kind and kinds(row) == kind))
+            ]
+            if values:
+                low, high = f"{min(values):.2f}", f"{max(values):.2f}"
+                told.append(f"{low if low == high else f'{low} to {high}'} on {model['model']}")
+        return ", ".join(told) or "not measured"
+
+    adamw = TRAFFIC["AdamW"]
+    twice = adamw + 16  # reads weights, gradient and first moment once more, writes the weights
+    return {
+        "adamw": adamw,
+        "sgd": TRAFFIC["SGD"],
+        "stable": ADDED["Stable"],
+        "anchored": ADDED["Anchored"],
+        "control": ADDED["NormControl"],
+        "norm": ADDED["ProximalNorm"],
+        "affine": each("ratio", kind="affine"),
+        "noise": each("ratio", AGAIN),
+        "kernel": each("of_limit", FUSED),
+        "stable_ratio": each("ratio", "AdamW Stable"),
+        "stable_bytes": (adamw + ADDED["Stable"]) / adamw,
+        "handed": each("ratio", "clip + AdamW Stable"),
+        "eager": each("ratio", kind="eager"),
+        "twice": twice,
+        "twice_ratio": twice / adamw,
+        "compiled": each("ratio", kind="compiled"),
+        "compiled_limit": each("of_limit", kind="compiled"),
+        "sgd_decoupled": each("ratio", "SGD Decoupled"),
+        "sgd_compiled": each("ratio", "SGD Decoupled, compiled"),
+        "lion": each("of_limit", "Lion Decoupled"),
+    }
+
+
+def kinds(row: dict[str, Any]) -> str:
+    """Which of the discussion's kinds a row belongs to."""
+    if row["group"] != "AdamW":
+        return ""
+    if row["name"].endswith(", compiled"):
+        return "compiled"
+    return {1.03: "affine", 2.0: "eager"}.get(row.get("target", 0.0), "")
+
+
+def speed(model: dict[str, Any]) -> float:
+    """Of the memory, in GB/s."""
+    row = model["rows"][0]
+    return row["traffic_bytes"] * model["parameters"] / row["limit_seconds"]["median"] / 1e9
+
+
+def median(row: dict[str, Any], key: str) -> str:
+    return f"{row[key]['median']:.2f}" if key in row else ""
+
+
+def spread(row: dict[str, Any], key: str) -> str:
+    if key not in row:
+        return ""
+    return f"{row[key]['median']:.2f} ({row[key]['low']:.2f}-{row[key]['high']:.2f})"
+
+
+if __name__ == "__main__":
+    source = Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS
+    PAGE.write_text(page(json.loads(source.read_text("utf-8"))), "utf-8")
