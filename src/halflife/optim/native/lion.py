@@ -60,18 +60,24 @@ class Lion(NativeOptimizer):
         return {"exp_avg": 0.0}
 
     def _single(self, group: Group, p: Tensor, grad: Tensor, state: State) -> None:
-        beta1, beta2 = group["betas"]
+        (beta1, beta2), lr = group["betas"], scalar(group["lr"])
         for w, exp_avg, g in pieces(p, state["exp_avg"], grad):  # what is temporary stays cached
             direction = exp_avg.lerp(g, 1 - beta1).sign_()
-            w.sub_(direction.mul_(scalar(group["lr"])))
+            if isinstance(lr, Tensor):
+                w.sub_(direction.mul_(lr))
+            else:
+                w.sub_(direction, alpha=lr)
             exp_avg.lerp_(g, 1 - beta2)
 
     def _multi(self, group: Group, lists: Lists) -> None:
         params, grads, state = lists
-        beta1, beta2 = group["betas"]
+        (beta1, beta2), lr = group["betas"], scalar(group["lr"])
         exp_avgs = state["exp_avg"]
         directions = torch._foreach_lerp(exp_avgs, grads, 1 - beta1)
         torch._foreach_sign_(directions)
-        torch._foreach_mul_(directions, scalar(group["lr"]))
-        torch._foreach_sub_(params, directions)
+        if isinstance(lr, Tensor):
+            torch._foreach_mul_(directions, lr)
+            torch._foreach_sub_(params, directions)
+        else:
+            torch._foreach_sub_(params, directions, alpha=lr)
         torch._foreach_lerp_(exp_avgs, grads, 1 - beta2)
