@@ -34,6 +34,7 @@ BASES: dict[str, tuple[Any, dict[str, Any]]] = {
     "AMSGrad": (halflife.Adam, {"amsgrad": True, "eps": 1e-3}),
     "SGD-momentum": (halflife.SGD, {"momentum": 0.9, "dampening": 0.4}),
 }
+AOT = ("l2-SGD-momentum", "independent-AdamW", "stable-AdamW", "cautious-SGD-momentum", "l1-AdamW")
 PAIRS = [
     pytest.param(case, base, id=f"{case.id}-{base}")
     for case in EVERY
@@ -63,9 +64,11 @@ def make(case: RuleCase | MapCase, base: str, params: list[Tensor]) -> tuple[Any
     return optimizer, lr, decay
 
 
-def run(case: RuleCase | MapCase, base: str, backend: Any = None) -> tuple[list[int], Tensor]:
+def run(
+    case: RuleCase | MapCase, base: str, backend: Any = None, dtype: torch.dtype = torch.float64
+) -> tuple[list[int], Tensor]:
     """The number of graphs after each step, and the weights at the end."""
-    params = cases.make_params()
+    params = cases.make_params(dtype=dtype)
     optimizer, lr, decay = make(case, base, params)
     counter = CompileCounterWithBackend(backend or "eager")
     step = torch.compile(optimizer.step, backend=counter) if backend else optimizer.step
@@ -109,3 +112,28 @@ def test_a_large_tensor_is_one_piece_of_the_graph() -> None:
         return counter.op_count
 
     assert operations(300_000) == operations(300)
+
+
+@pytest.mark.parametrize(("case", "base"), [p for p in PAIRS if p.id in AOT])
+def test_graphs_without_writes(case: RuleCase | MapCase, base: str) -> None:
+    """As backends that generate code get them: writes become outputs that are copied back.
+
+    In float32: dynamo takes a float64 CPU tensor without dimensions for a Python number, and what
+    such a graph writes to one is lost, with torch's own optimizers and without any.
+    """
+    _, expected = run(case, base, dtype=torch.float32)
+    graphs, weights = run(case, base, "aot_eager", dtype=torch.float32)
+    assert graphs[1:] == [graphs[1]] * (STEPS - 1)
+    torch.testing.assert_close(weights, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_what_a_graph_writes_to_a_float64_number_is_lost() -> None:
+    """The limitation of torch that the test above leaves out; if this fails, it is gone."""
+
+    def add(number: Tensor) -> None:
+        number.add_(1.0)
+
+    for dtype, written in ((torch.float64, 1.0), (torch.float32, 2.0)):
+        number = torch.ones((), dtype=dtype)
+        torch.compile(add, backend="aot_eager")(number)
+        assert number.item() == written

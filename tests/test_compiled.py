@@ -497,3 +497,21 @@ def test_more_rules_than_torch_recompiles_one_function(monkeypatch: pytest.Monke
         w.grad = torch.ones(3)
         optimizer.step()
     assert counter.frame_count == count
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+@pytest.mark.filterwarnings("ignore:`torch.jit.*is deprecated:DeprecationWarning")
+def test_inside_a_compiled_step_it_is_that_one() -> None:
+    """``torch.compile(optimizer.step)`` makes its own graph of torch's implementation."""
+    results = []
+    for compiles in (False, True):
+        params = cases.make_params()
+        lr = torch.tensor(PEAK, dtype=torch.float64)
+        optimizer = halflife.AdamW(params, lr, decay="cautious", weight_decay=0.5, **COMPILED)
+        step = torch.compile(optimizer.step, backend="eager") if compiles else optimizer.step
+        for row in cases.make_gradients(2, missing=False):
+            cases.set_gradients(params, row)
+            step()
+        results.append(params)
+    for p, q in zip(*results, strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)

@@ -55,5 +55,5 @@ def add_to_gradients(
                 exact = p.grad.float() + amount * p.float()
                 p.grad = stochastic(exact, p.dtype, seed_at(step, number))
             else:
-                p.grad = p.grad + amount * p
+                p.grad = (p.grad + amount * p).to(p.dtype)  # a tensor's may be wider
     return saved

@@ -62,7 +62,7 @@ class Compilable(Decayed):
         super().load_state_dict({**state_dict, "param_groups": groups})
 
     def _native_call(self, index: int, group: dict[str, Any], rates: EffectiveRate | None) -> Call:
-        if group.get("implementation") is None:
+        if group.get("implementation") is None or torch.compiler.is_compiling():
             return super()._native_call(index, group, rates)
         label = f"parameter group {index}"
         _check(group, label)
