@@ -137,7 +137,6 @@ STRIDES = {
 }
 
 
-@pytest.mark.xfail(strict=True, reason="left open, it is fused, whose kernels ignore strides")
 @pytest.mark.parametrize("strides", STRIDES)
 @pytest.mark.parametrize("cls", list(TWINS), ids=lambda c: c.__name__)
 def test_left_open_it_takes_any_strides(cls: type, strides: str) -> None:

@@ -26,9 +26,8 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 from torch.optim import ASGD, SGD, Adadelta, Adagrad, Adamax, Optimizer, RMSprop
-from torch.utils._foreach_utils import _get_fused_kernels_supported_devices
 
-from . import rounding
+from . import fused, rounding
 from .decay import DecayRule, Decoupled, L2Regularization, Scalar, Step, as_rule
 from .effective_rate import SUM_KEY, EffectiveRate, effective_rate_of
 from .maps import ANCHOR_KEY, DecayMap, View, apply_maps, keep_anchors
@@ -215,10 +214,13 @@ class Decayed(Optimizer):
 
         gradient = rule.gradient_coefficient(step)
         # torch's optimizers look at the decay's value, which breaks a graph where it is a tensor.
-        compiling = torch.compiler.is_compiling()
+        # On a device they would wait for it.
+        compiling = torch.compiler.is_compiling() or (
+            isinstance(weight_decay, Tensor) and not weight_decay.is_cpu
+        )
         if isinstance(gradient, Tensor) or gradient != 0.0:
-            fused = swap.get("fused") or group.get("fused")  # adds in float32, and rounds once
-            native = kind in ("switch", "l2") and (fused or not rounds)
+            one_pass = swap.get("fused") or group.get("fused")  # adds in float32, rounds once
+            native = kind in ("switch", "l2") and (one_pass or not rounds)
             if not native or (compiling and isinstance(gradient, Tensor)):
                 swap["weight_decay"] = 0.0
                 return Call(swap, gradient=gradient)
@@ -261,11 +263,11 @@ class Decayed(Optimizer):
         if not isinstance(amount, Tensor) and amount >= 1.0 and rule.removes_fraction:
             amount = self._bounded(rule, amount, step)
         if (skipped := getattr(self, "found_inf", None)) is not None:
-            amount = torch.as_tensor(amount, dtype=torch.float64, device=skipped.device)
-            amount = torch.where(skipped > 0, 0.0, amount)
+            zero = torch.zeros((), dtype=torch.float64, device=skipped.device)
+            amount = torch.where(skipped > 0, zero, zero + amount)
         params = [p for p in group["params"] if p.grad is not None]
         kind = ShardedView if any(map(is_sharded, params)) else View
-        return kind(rule, self, group, params, amount, rounding_step=rounding.next_step(group))
+        return kind(rule, self, group, params, amount)
 
     def _apply_maps(self, when: str, views: list[View]) -> None:
         due = [view for view in views if view.rule.acts == when and view.params]
@@ -307,8 +309,8 @@ class Decayed(Optimizer):
             return False
         known = self.__dict__.setdefault("_fusable", {})
         if index not in known:
-            known[index] = _supports_fused(group["params"])
-        return known[index]
+            known[index] = fused.layout(group["params"])
+        return fused.fits(known[index], group["params"])
 
     def _rates(self) -> EffectiveRate | None:
         if "_effective_rate" not in self.__dict__:
@@ -363,8 +365,10 @@ class Decayed(Optimizer):
         for index, p in zip(saved_indices, params, strict=True):
             saved_state = state_dict["state"].get(index, {})
             # torch has cast what follows to the parameter's dtype and moved it to its device.
-            if SUM_KEY in saved_state:
-                self.state[p][SUM_KEY] = saved_state[SUM_KEY].to(p.device, copy=True)
+            for key, value in saved_state.items():
+                scalar = isinstance(value, Tensor) and value.dim() == 0 and key != "step"
+                if scalar or key == SUM_KEY:
+                    self.state[p][key] = value.to(p.device, copy=True)
             if ANCHOR_KEY in saved_state:
                 self.state[p][ANCHOR_KEY] = saved_state[ANCHOR_KEY].clone()
                 self.__dict__.get("_pending_anchors", {}).pop(p, None)
@@ -390,10 +394,3 @@ def native_rule(cls: type[Optimizer], group: dict[str, Any]) -> DecayRule | None
 def _change_weights(views: list[View]) -> None:
     with torch.no_grad():  # no decorator: dynamo makes one graph of what itself names torch
         apply_maps(views)
-
-
-def _supports_fused(params: list[Tensor]) -> bool:
-    kinds, devices = (Tensor, torch.nn.Parameter), _get_fused_kernels_supported_devices()
-    return all(
-        type(p) in kinds and p.is_floating_point() and p.device.type in devices for p in params
-    )

@@ -16,7 +16,7 @@ from .. import facts
 from ..decay import DecayRule, Decoupled, L2Regularization, Proximal, Scalar, Step, as_rule
 from ..facts import Column, Deferred
 from ..reduction import WholeModel
-from ..rounding import Seed, change, is_half, pieces, seed_at
+from ..rounding import change, is_half, next_step, pieces, seed_at
 
 __all__ = ["ANCHOR_KEY", "DecayMap", "View", "apply_maps", "keep_anchors", "require"]
 
@@ -36,7 +36,6 @@ class View:
         amount: fraction or threshold of this step; a tensor has one entry per member.
         weights: the weights to change; the parameters themselves, except in a stacked ensemble.
         reduction: what one whole model is.
-        rounding_step: number of this step, for the rounding of half-precision weights.
     """
 
     def __init__(
@@ -48,12 +47,11 @@ class View:
         amount: Scalar,
         weights: list[Tensor] | None = None,
         reduction: WholeModel | None = None,
-        rounding_step: Seed = 0,
     ) -> None:
         self.rule, self.optimizer, self.group, self.params = rule, optimizer, group, params
         self.weights = params if weights is None else weights
         self.reduction = reduction or WholeModel()
-        self.amount, self.rounding_step = amount, rounding_step
+        self.amount = amount
 
     def anchors(self) -> list[Tensor]:
         """What `Anchored` remembered of each parameter."""
@@ -87,6 +85,8 @@ class View:
             function: acts on each element by itself.
             others: one tensor for each weight, of its shape or with one number (per member).
         """
+        # Counted only now, when nothing refuses the step any more.
+        step = next_step(self.group)
         for number, (weight, *entries) in enumerate(zip(self.weights, *others, strict=True)):
             amount = self.amount_for(weight)
             act, rest = _on_tensors(function, entries)
@@ -95,7 +95,7 @@ class View:
             else:
                 act = functools.partial(_with_amount, act, amount)
             if is_half(weight):
-                change(weight, seed_at(self.rounding_step, number), act, *rest)
+                change(weight, seed_at(step, number), act, *rest)
             else:
                 for piece in pieces(weight, *rest):
                     act(*piece)
