@@ -14,11 +14,19 @@ import torch
 import torch.distributed as dist
 import training
 
+from halflife.compiled import kernels
+
 pytestmark = [
     pytest.mark.skipif(not dist.is_available(), reason="torch was built without distributed"),
     pytest.mark.filterwarnings("ignore::UserWarning:torch.distributed"),
 ]
 CASES = training.all_cases()
+
+
+@pytest.fixture(autouse=True)
+def interpreted_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Graphs as the two processes run them."""
+    monkeypatch.setattr(kernels, "BACKEND", "eager")
 
 
 @pytest.fixture(scope="session")

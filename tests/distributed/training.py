@@ -32,6 +32,7 @@ import cases
 import halflife
 import test_maps
 from cases import PEAK
+from halflife.compiled import kernels
 from halflife.maps import contract
 from halflife.reduction import WholeModel
 
@@ -117,6 +118,15 @@ def all_cases() -> list[Case]:
         found.append(Case(id, cls, {"weight_decay": 0.2, **own}))
     anchored = {"weight_decay": 2.0, "eps": 1e-3}
     found.append(Case("anchored-given-AdamW", halflife.AdamW, anchored, anchors=True))
+    compiled = {"weight_decay": 2.0, "implementation": "compiled"}
+    adam, sgd = {**compiled, "eps": 1e-3}, {**compiled, "momentum": 0.9, "dampening": 0.4}
+    for id, cls, settings in (
+        ("compiled-cautious-AdamW", halflife.AdamW, {**adam, "decay": "cautious"}),
+        ("compiled-anchored-AdamW", halflife.AdamW, {**adam, "decay": "anchored"}),
+        ("compiled-decoupled-SGD-momentum", halflife.SGD, {**sgd, "decay": "decoupled"}),
+    ):
+        found.append(Case(id, cls, settings))
+    found.append(Case("compiled-anchored-given-AdamW", halflife.AdamW, adam, anchors=True))
     return found
 
 
@@ -297,6 +307,7 @@ def resume_alone(case: Case, folder: Path) -> list[Tensor]:
 def run(rank: int, folder: Path) -> None:
     """All checks in one process group; what went wrong is left in a file, by name."""
     torch.set_num_threads(1)
+    kernels.BACKEND = "eager"
     contract._PIECE = 4  # so that small tensors, too, are worked on in pieces
     meeting = f"file://{folder / 'meeting'}"
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=WORLD)
