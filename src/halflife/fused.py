@@ -40,7 +40,9 @@ def fits(known: Layout, params: list[Tensor]) -> bool:
     """Whether the gradients lie as their parameters do; asked at every step, so in few calls."""
     if known is None:
         return False
-    present = [p for p in params if p.grad is not None]
-    if known == "contiguous":
-        return all([p.grad.is_contiguous() for p in present])  # type: ignore[union-attr]
-    return all([p.grad.stride() == p.stride() for p in present])  # type: ignore[union-attr]
+    dense = known == "dense"
+    for p in params:
+        g = p.grad
+        if g is not None and not (g.stride() == p.stride() if dense else g.is_contiguous()):
+            return False
+    return True
