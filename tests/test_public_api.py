@@ -62,6 +62,7 @@ PUBLIC_NAMES = [
     "Yogi",
     "algorithms",
     "attach",
+    "averaging_of",
     "clip_grad_norm_",
     "decayed",
     "describe",

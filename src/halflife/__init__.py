@@ -12,6 +12,7 @@ from . import algorithms as algorithms
 from . import schedules as schedules
 from .attach import attach as attach
 from .attach import decayed as decayed
+from .averaging import averaging_of as averaging_of
 from .clip import clip_grad_norm_ as clip_grad_norm_
 from .decay import Constant as Constant
 from .decay import Corrected as Corrected
@@ -105,6 +106,7 @@ __all__ = [
     "Yogi",
     "algorithms",
     "attach",
+    "averaging_of",
     "clip_grad_norm_",
     "decayed",
     "describe",
