@@ -89,7 +89,7 @@ class _Caller:
         seed = None
         if is_half(weight):
             place = seed_at(work.rounding_step, self.calls)
-            seed = torch.as_tensor(place, dtype=torch.int64, device=weight.device)
+            seed = torch.as_tensor(place, dtype=torch.int64).to(weight.device, non_blocking=True)
         self.calls += 1
         if weight.numel() < 2:  # a length of 0 or 1 would be compiled for itself
             run = kernel(self.map, *options)
@@ -111,12 +111,14 @@ def _flat(tensors: list[Tensor]) -> list[Tensor] | None:
 
 
 def _numbers(values: list[Scalar], device: torch.device) -> Tensor:
-    """One tensor of the numbers; in float64 where the device has it."""
+    """One tensor of the numbers, without waiting for a device; in float64 where that has it."""
+    there = [isinstance(v, Tensor) and not v.is_cpu for v in values]
     dtype = torch.float32 if device.type == "mps" else torch.float64
-    if any(isinstance(v, Tensor) and not v.is_cpu for v in values):  # to look is to wait
-        numbers = torch.stack([torch.as_tensor(v, dtype=dtype, device=device) for v in values])
-    else:
-        numbers = torch.tensor([float(v) for v in values], dtype=dtype, device=device)
+    known = [0.0 if on_device else float(v) for v, on_device in zip(values, there, strict=True)]
+    numbers = torch.tensor(known, dtype=dtype).to(device, non_blocking=True)
+    for i, on_device in enumerate(there):
+        if on_device:
+            numbers[i] = values[i]
     # Else their count would be compiled as that of a tensor's elements, where the two coincide.
     torch._dynamo.mark_static(numbers)
     return numbers
