@@ -70,7 +70,7 @@ def averaging_of(
     fractions, sizes = [], []
     for lr, factor in zip(rates, factors, strict=True):
         known_rate = None if factor is None else (lambda value=factor: value)
-        step = Step(lr, peak, weight_decay, known_rate, label="the schedule")  # type: ignore[arg-type]
+        step = Step(lr, peak, weight_decay, known_rate, label="the schedule")
         fractions.append(float(rule.fraction(step)))
         sizes.append(lr * float(rule.direction_scale(step)))
     return averaging(fractions, sizes)
