@@ -12,18 +12,36 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch.optim import Optimizer
 
-from .base import base_of
+from .base import Base, base_of
 from .decay import DecayRule, Decoupled, L2Regularization, Step
 from .decayed import Decayed
 from .native import NativeDecay, group_decay
 from .step import is_number
 from .theory import equilibrium
 
-__all__ = ["Description", "GroupDescription", "describe"]
+__all__ = ["Description", "GroupDescription", "GroupReading", "describe", "read_group"]
+
+
+class GroupReading(NamedTuple):
+    """What one group's decay does at one learning rate.
+
+    Args:
+        rule: the group's rule, or the one that the optimizer is found to follow natively.
+        peak_lr: the schedule's highest lr.
+        base: what is known of the optimizer, at that learning rate.
+        fraction: share of each weight removed per step; None where it cannot be known.
+        note: what to know about the fraction.
+    """
+
+    rule: DecayRule
+    peak_lr: float
+    base: Base
+    fraction: float | None
+    note: str
 
 
 @dataclass(frozen=True)
@@ -133,18 +151,7 @@ def describe(optimizer: Optimizer, *, steps_per_epoch: float | None = None) -> D
 def _describe_group(
     optimizer: Optimizer, index: int, group: dict[str, Any], steps_per_epoch: float | None
 ) -> GroupDescription:
-    rule, native = group.get("decay"), None
-    if rule is None:
-        native = group_decay(optimizer, group)
-        rule = _native_rule(optimizer, native)
-    lr, weight_decay = float(group["lr"]), float(group["weight_decay"])
-    peak = float(group.get("peak_lr") or (native and native.peak_lr) or lr)
-    base = base_of(type(optimizer), group, peak)
-    rate = base.effective_rate
-    if rate is None and isinstance(optimizer, Decayed):
-        rate = optimizer.last_effective_rate
-    step = Step(peak, peak, weight_decay, lambda: math.nan if rate is None else rate)
-    fraction, note = _fraction(rule, step, rate)
+    rule, peak, base, fraction, note = read_group(optimizer, group)
     half_life = timescale = rms = rotation = None
     if fraction is not None:
         half_life, timescale = equilibrium.half_life(fraction), equilibrium.timescale(fraction)
@@ -157,9 +164,9 @@ def _describe_group(
         tensors=len(group["params"]),
         elements=sum(p.numel() for p in group["params"]),
         rule=repr(rule),
-        lr=lr,
+        lr=float(group["lr"]),
         peak_lr=peak,
-        weight_decay=weight_decay,
+        weight_decay=float(group["weight_decay"]),
         fraction=fraction,
         half_life=half_life,
         timescale=timescale,
@@ -169,6 +176,41 @@ def _describe_group(
         rotation=rotation,
         note=note,
     )
+
+
+def read_group(
+    optimizer: Optimizer, group: dict[str, Any], lr: float | None = None
+) -> GroupReading:
+    """What a group's decay does at a learning rate.
+
+    Args:
+        optimizer: a halflife optimizer, or any other.
+        group: one of its groups.
+        lr: Default: the group's peak lr.
+
+    Raises:
+        TypeError: for an optimizer whose native decay is no rule of ours.
+        ValueError: if the rule refuses the lr, as one above its peak.
+
+    Example:
+        >>> import torch
+        >>> optimizer = torch.optim.AdamW([torch.zeros(1)], lr=1e-3, weight_decay=0.1)
+        >>> read_group(optimizer, optimizer.param_groups[0], lr=5e-4).fraction
+        5e-05
+    """
+    rule, native = group.get("decay"), None
+    if rule is None:
+        native = group_decay(optimizer, group)
+        rule = _native_rule(optimizer, native)
+    peak = float(group.get("peak_lr") or (native and native.peak_lr) or group["lr"])
+    lr = peak if lr is None else lr
+    base = base_of(type(optimizer), group, lr)
+    rate = base.effective_rate
+    if rate is None and isinstance(optimizer, Decayed):
+        rate = optimizer.last_effective_rate
+    weight_decay = float(group["weight_decay"])
+    step = Step(lr, peak, weight_decay, lambda: math.nan if rate is None else rate)
+    return GroupReading(rule, peak, base, *fraction_of(rule, step, rate))
 
 
 def _native_rule(optimizer: Optimizer, native: NativeDecay) -> DecayRule:
@@ -183,7 +225,14 @@ def _native_rule(optimizer: Optimizer, native: NativeDecay) -> DecayRule:
     return rule
 
 
-def _fraction(rule: DecayRule, step: Step, rate: float | None) -> tuple[float | None, str]:
+def fraction_of(rule: DecayRule, step: Step, rate: float | None) -> tuple[float | None, str]:
+    """The fraction that a rule removes at a step, None where it cannot be known, and a note.
+
+    Args:
+        rule: the rule, our own or the one that an optimizer follows natively.
+        step: its scalars.
+        rate: the base's effective rate; None if only the gradients tell.
+    """
     if isinstance(rule, L2Regularization):
         if step.weight_decay == 0.0:
             return 0.0, ""

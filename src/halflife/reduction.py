@@ -77,6 +77,20 @@ class WholeModel:
             squares.append(flat.dot(flat))
         return np.array(squares, np.float64)
 
+    def products(self, pairs: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+        """Inner product of each pair, shape ``[pairs]``; they need not exist all at once.
+
+        The second of a pair is taken as the first is spread.
+
+        Example:
+            >>> WholeModel().products([(torch.ones(2, 3), torch.full((2, 3), 2.0))])
+            tensor([12.], dtype=torch.float64)
+        """
+        spread, terms = _Spread(), []
+        for a, b in pairs:
+            terms.append(_product(spread.local(a), shards([b], like=[a])[0]))
+        return torch.as_tensor(spread.add_up(_gather(terms)))
+
     def sums(self, tensors: Iterable[Tensor]) -> Tensor:
         """Sum of each tensor, shape ``[len(tensors)]``; they need not exist all at once."""
         spread, terms = _Spread(), []
@@ -107,6 +121,11 @@ class PerMember(WholeModel):
     def squares(self, tensors: list[Tensor]) -> Tensor:
         """Sum of squares of each tensor and member."""
         return _gather([_by_member(t).square().sum(1, dtype=_wide(t)) for t in tensors])
+
+    def products(self, pairs: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+        """Inner product of each pair and member."""
+        terms = [(_by_member(a) * _by_member(b)).sum(1, dtype=_wide(a)) for a, b in pairs]
+        return _gather(terms)
 
     def sums(self, tensors: Iterable[Tensor]) -> Tensor:
         """Sum of each tensor and member."""
@@ -221,6 +240,15 @@ def _by_member(tensor: Tensor) -> Tensor:
 def _square(tensor: Tensor) -> Tensor:
     dtype = torch.promote_types(tensor.dtype, torch.float32)
     return torch.linalg.vector_norm(tensor, dtype=dtype).square()
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    a, b = real(a), real(b)
+    plain = a.is_cpu and a.dtype in _BLAS and a.dtype == b.dtype
+    if plain and a.is_contiguous() and b.is_contiguous():
+        return torch.dot(a.view(-1), b.view(-1)).to(_wide(a))
+    dtype = torch.promote_types(a.dtype, torch.float32)
+    return (a.to(dtype) * b.to(dtype)).sum(dtype=_wide(a))
 
 
 def _wide(tensor: Tensor) -> torch.dtype:

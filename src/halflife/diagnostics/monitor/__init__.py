@@ -1,0 +1,7 @@
+"""Measured beside predicted, while training: `Monitor` and what it writes to."""
+
+from .monitor import Monitor
+from .quantities import PRESETS
+from .sinks import as_sink, read_records
+
+__all__ = ["PRESETS", "Monitor", "as_sink", "read_records"]

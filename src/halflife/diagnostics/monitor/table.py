@@ -1,0 +1,60 @@
+"""A sample as a table: measured beside predicted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from .quantities import PREDICTED
+from .sinks import Record
+
+__all__ = ["cells", "table"]
+
+
+def cells(records: list[Record], quantities: Sequence[str]) -> list[list[str]]:
+    """Rows of text, the head first; of a quantity with a prediction "measured (predicted)".
+
+    Example:
+        >>> record = {"step": 1, "name": "w", "rotation": 0.02, "rotation_predicted": 0.01}
+        >>> cells([record], ["rotation"])
+        [['', 'rotation'], ['w', '0.02 (0.01)']]
+    """
+    shown = [q for q in quantities if any(q in record for record in records)]
+    rows = [["", *(q.replace("_", " ") for q in shown)]]
+    for record in records:
+        row = [str(record["name"])]
+        for quantity in shown:
+            text = _number(record.get(quantity))
+            if quantity in PREDICTED and record.get(f"{quantity}_predicted") is not None:
+                text += f" ({_number(record[f'{quantity}_predicted'])})"
+            row.append(text)
+        rows.append(row)
+    return rows
+
+
+def table(records: list[Record], quantities: Sequence[str]) -> str:
+    """Records of one step as aligned text, with their notes below."""
+    if not records:
+        return "no step has been sampled yet"
+    rows = cells(records, quantities)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [f"step {records[0]['step']}: measured (predicted at equilibrium)"]
+    for row in rows:
+        lines.append(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
+    notes: dict[str, list[str]] = {}
+    for record in records:
+        if record.get("note"):
+            notes.setdefault(record["note"], []).append(record["name"])
+    for note, names in notes.items():
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        lines.append(f"{', '.join(names[:3])}{more}: {note}")
+    return "\n".join(lines)
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return "-"
+    return str(value) if not math.isfinite(value) else f"{value:.3g}"
