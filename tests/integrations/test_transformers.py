@@ -1,0 +1,113 @@
+"""Hugging Face's Trainer, run for real: equal to a plain loop, and to itself when it is resumed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import halflife
+
+transformers = pytest.importorskip("transformers", reason="needs the extra hf")
+pytest.importorskip("accelerate", reason="needs the extra hf")
+
+from tiny_digits import BATCH, SETTINGS, STEPS, Digits, Net, Setting, loop, parameters, same  # noqa: E402
+
+from halflife.integrations.transformers import optimizer_cls_and_kwargs, trainer_groups  # noqa: E402
+
+HALF_LIFE = halflife.HalfLife(steps=20)
+
+
+def arguments(folder: Path, setting: Setting, **changes: Any) -> Any:
+    given = {
+        "max_steps": STEPS,
+        "learning_rate": 0.02,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": 3,
+        "per_device_train_batch_size": BATCH,
+        "gradient_accumulation_steps": setting.accumulate,
+        "max_grad_norm": setting.clip or 0.0,
+        "bf16": setting.bf16,
+        "save_strategy": "no",
+        "logging_strategy": "no",
+        "report_to": [],
+        "use_cpu": True,
+        "disable_tqdm": True,
+        **changes,
+    }
+    return transformers.TrainingArguments(str(folder), **given)
+
+
+def trainer(args: Any, model: Net | None = None, **changes: Any) -> Any:
+    settings = {"weight_decay": HALF_LIFE, "decay": "independent", **changes}
+    return transformers.Trainer(
+        Net() if model is None else model,
+        args,
+        train_dataset=Digits(),
+        optimizer_cls_and_kwargs=optimizer_cls_and_kwargs(args, **settings),
+    )
+
+
+def schedule(optimizer: Any) -> Any:
+    return transformers.get_cosine_schedule_with_warmup(optimizer, 3, STEPS)
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+def test_trains_as_a_plain_loop(setting: Setting, tmp_path: Path) -> None:
+    run = trainer(arguments(tmp_path, setting))
+    run.train()
+    assert len(run.model.seen) == STEPS * setting.accumulate
+
+    def make(model: Net, weight_decay: Any = HALF_LIFE) -> Any:
+        groups = trainer_groups(model)
+        return halflife.AdamW(groups, lr=0.02, weight_decay=weight_decay, decay="independent")
+
+    weights, optimizer = loop(setting, run.model.seen, make, schedule)
+    assert same(parameters(run.model), weights)
+    assert same(run.optimizer.state_dict()["state"], optimizer.state_dict()["state"])
+    undecayed, _ = loop(setting, run.model.seen, lambda model: make(model, 0.0), schedule)
+    assert not same(weights, undecayed)
+
+
+@pytest.mark.parametrize("decay", ["independent", "stable", "cautious", "anchored"])
+def test_resume_is_bitwise(decay: str, tmp_path: Path) -> None:
+    """With dropout, accumulation, clipping and bfloat16; stopped in the middle of the schedule."""
+    args = arguments(tmp_path, SETTINGS[-1], save_strategy="steps", save_steps=STEPS // 2)
+    settings = {"weight_decay": 0.05, "decay": decay}
+    whole = trainer(args, Net(dropout=0.2), **settings)
+    whole.train()
+    resumed = trainer(args, Net(dropout=0.2), **settings)
+    resumed.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{STEPS // 2}"))
+    assert len(resumed.model.seen) == len(whole.model.seen) // 2
+    assert same(parameters(whole.model), parameters(resumed.model))
+    assert same(whole.optimizer.state_dict(), resumed.optimizer.state_dict())
+    assert same(whole.lr_scheduler.state_dict(), resumed.lr_scheduler.state_dict())
+
+
+def test_groups_are_the_trainers_own() -> None:
+    model = Net()
+    model.first.weight.requires_grad_(False)
+    theirs = transformers.Trainer(model, transformers.TrainingArguments(report_to=[]))
+    theirs.create_optimizer()
+    ours = trainer_groups(model)
+    assert [group["params"] for group in theirs.optimizer.param_groups] == [
+        group["params"] for group in ours
+    ]
+
+
+def test_settings_come_from_the_arguments_unless_given() -> None:
+    args = transformers.TrainingArguments(
+        learning_rate=0.01, weight_decay=0.3, adam_beta2=0.95, adam_epsilon=1e-6, report_to=[]
+    )
+    _, settings = optimizer_cls_and_kwargs(args)
+    assert settings == {"lr": 0.01, "weight_decay": 0.3, "betas": (0.9, 0.95), "eps": 1e-6}
+    make, settings = optimizer_cls_and_kwargs(
+        args, halflife.SGD, groups=halflife.param_groups, momentum=0.9, weight_decay=0.1
+    )
+    optimizer = make()(Net(), **settings)
+    assert isinstance(optimizer, halflife.SGD)
+    assert [(g["lr"], g["momentum"], g["weight_decay"]) for g in optimizer.param_groups] == [
+        (0.01, 0.9, 0.1),
+        (0.01, 0.9, 0.0),
+    ]
