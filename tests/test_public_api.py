@@ -64,6 +64,7 @@ PUBLIC_NAMES = [
     "attach",
     "averaging_of",
     "clip_grad_norm_",
+    "convert",
     "decayed",
     "describe",
     "param_groups",

@@ -14,6 +14,7 @@ from .attach import attach as attach
 from .attach import decayed as decayed
 from .averaging import averaging_of as averaging_of
 from .clip import clip_grad_norm_ as clip_grad_norm_
+from .convert import convert as convert
 from .decay import Constant as Constant
 from .decay import Corrected as Corrected
 from .decay import DecayRule as DecayRule
@@ -108,6 +109,7 @@ __all__ = [
     "attach",
     "averaging_of",
     "clip_grad_norm_",
+    "convert",
     "decayed",
     "describe",
     "param_groups",

@@ -14,6 +14,7 @@ except ImportError as error:
         f"the halflife command needs the extra 'lab' ({error}): pip install torch-halflife[lab]"
     ) from error
 
+from .convert import convert
 from .describe import describe
 from .landscape import landscape, report
 
@@ -25,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Weight decay, measured: which learning rate and which decay, under which decay rule.",
 )
-for command in (landscape, report, describe):
+for command in (landscape, report, describe, convert):
     app.command()(command)
 
 

@@ -1,0 +1,103 @@
+"""``halflife convert``."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from .terminal import console, escaped, explained
+
+if TYPE_CHECKING:
+    from halflife.convert import Conversion
+
+__all__ = ["convert"]
+
+
+def convert(
+    value: Annotated[float, typer.Argument(help="The number, in the convention --from.")],
+    source: Annotated[
+        str,
+        typer.Option("--from", help="Convention it is in: torch, composer, l2, half_life, ..."),
+    ],
+    lr: Annotated[float, typer.Option(help="Peak learning rate that belongs to it.")],
+    target: Annotated[
+        str, typer.Option("--to", help="Convention it is wanted in; [b]all[/b] shows every one.")
+    ] = "all",
+    schedule: Annotated[
+        str | None, typer.Option(help="constant, cosine, linear or wsd, with --steps.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Length of the run.")] = None,
+    reference: Annotated[
+        str, typer.Option(help="Equal at the [b]peak[/b] lr, or in the [b]mean[/b] of the run.")
+    ] = "peak",
+    optimizer: Annotated[
+        str | None, typer.Option(help="adam, lion or sgd. Default: sgd for l2, else adam.")
+    ] = None,
+    momentum: Annotated[float | None, typer.Option(help="beta1, or SGD's momentum.")] = None,
+    dampening: Annotated[float, typer.Option(help="SGD's.")] = 0.0,
+    effective_rate: Annotated[
+        float | None, typer.Option(help="1/sqrt(mean v_hat), for stable decay on Adam.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="For normalized.")] = None,
+    dataset_size: Annotated[int | None, typer.Option(help="For normalized.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="For normalized.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """State a weight_decay in another convention, so that each step removes the same.
+
+    [b]Examples[/b]
+
+        halflife convert 0.1 --from torch --to independent --lr 3e-4
+
+        halflife convert 5e-4 --from l2 --to torch --lr 0.1 --momentum 0.9
+
+        halflife convert 1e-5 --from composer --lr 1e-3 --schedule cosine --steps 10000
+    """
+    options: dict[str, Any] = {
+        "schedule": schedule,
+        "steps": steps,
+        "reference": reference,
+        "optimizer": optimizer,
+        "momentum": momentum,
+        "dampening": dampening,
+        "effective_rate": effective_rate,
+        "batch_size": batch_size,
+        "dataset_size": dataset_size,
+        "epochs": epochs,
+    }
+    with explained():
+        from halflife.convert import conversions
+        from halflife.convert import convert as convert_one
+
+        found: dict[str, Conversion | str] = (
+            conversions(value, source, lr=lr, **options)
+            if target == "all"
+            else {target: convert_one(value, source, target, lr=lr, **options)}
+        )
+    if as_json:
+        plain = {k: c if isinstance(c, str) else c.as_dict() for k, c in found.items()}
+        typer.echo(json.dumps(plain if target == "all" else plain[target], indent=2))
+    elif target == "all":
+        console.print(_table(value, source, lr, found))
+    else:
+        (only,) = found.values()
+        console.print(escaped(str(only)), soft_wrap=True, highlight=False)
+
+
+def _table(value: float, source: str, lr: float, found: dict[str, Conversion | str]) -> Table:
+    table = Table(title=f"{value:g} ({escaped(source)}) at lr {lr:g}, in every convention")
+    for column in ("convention", "value", "lr", "agreement", "unit"):
+        table.add_column(column, no_wrap=column != "unit")
+    for name, it in found.items():
+        if isinstance(it, str):
+            missing = re.match(r"(\w+)=None", it)
+            table.add_row(name, "-", "", "", f"needs {missing[1]}" if missing else "none")
+        else:
+            new_lr = f"{it.lr:.9g}" if it.changes_lr else ""
+            table.add_row(name, f"{it.value:.6g}", new_lr, it.exactness, escaped(it.unit))
+    table.caption = "An lr is named where it changes with the number."
+    return table
