@@ -26,6 +26,7 @@ __all__ = [
     "fraction_for_rotation",
     "half_life",
     "nesterov_update_rms",
+    "relaxation_time",
     "rms",
     "rotation",
     "sign_memory",
@@ -150,6 +151,21 @@ def timescale(fraction: float) -> float:
         10000.0
     """
     return 1.0 / fraction if fraction > 0.0 else math.inf
+
+
+def relaxation_time(fraction: float) -> float:
+    """Steps in which the mean square of the weights comes e times closer to its equilibrium.
+
+    ``1 / (-2 ln(1 - d))``, about half the `timescale`, for updates whose size does not depend on
+    the weights. Infinite without decay.
+
+    Example:
+        >>> round(relaxation_time(1e-3), 2)
+        499.75
+    """
+    if fraction >= 1.0:
+        return 0.0
+    return -0.5 / math.log1p(-fraction) if fraction > 0.0 else math.inf
 
 
 def fraction_for_rms(target: float, lr: float, momentum: float, update_rms: float) -> float:
