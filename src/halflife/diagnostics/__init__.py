@@ -1,5 +1,6 @@
 """Diagnostics for any ``torch.optim.Optimizer``: they look, and change nothing."""
 
+from .audit import audit
 from .monitor import Monitor
 
-__all__ = ["Monitor"]
+__all__ = ["Monitor", "audit"]

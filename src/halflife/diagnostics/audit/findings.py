@@ -1,0 +1,84 @@
+"""What an audit can find: the codes, which do not change, and how serious each is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+__all__ = ["CODES", "SEVERITIES", "Finding", "Severity", "order"]
+
+Severity: TypeAlias = Literal["error", "warning", "info"]
+
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
+
+# What is decided here is stable: continuous integration ignores findings by code.
+CODES: dict[str, tuple[Severity, str]] = {
+    # The training does not do what its settings say.
+    "decay-has-no-effect": ("error", "`weight_decay` is set and the optimizer never reads it"),
+    "misspelled-key": ("error", "a group has a key that looks like `weight_decay` and is not it"),
+    "invalid-weight-decay": ("error", "`weight_decay` is negative, infinite or not a number"),
+    "sign-flip": ("error", "a step removes the whole weight or more, so its sign flips"),
+    "lost-in-precision": ("error", "rounding loses most of the decay"),
+    "duplicate-parameter": ("error", "a parameter is stepped, and decays, more than once"),
+    "shared-memory": ("error", "different parameters of the optimizer lie in the same memory"),
+    "stale-optimizer": ("error", "the optimizer holds tensors that the model has replaced"),
+    "lr-above-peak": ("error", "the schedule goes above the `peak_lr` that the rule divides by"),
+    "foreign-scheduler": ("error", "the scheduler drives another optimizer"),
+    # It may not be what was meant.
+    "decayed-bias": ("warning", "biases decay"),
+    "decayed-norm": ("warning", "gains or biases of normalization layers decay"),
+    "decayed-gain": ("warning", "other scales decay: vectors, scalars, weight-norm magnitudes"),
+    "decayed-against-model": ("warning", "a parameter listed by `no_weight_decay()` decays"),
+    "undecayed-matrix": ("warning", "matrices do not decay while other parameters do"),
+    "not-optimized": ("warning", "a trainable parameter is in no optimizer"),
+    "foreign-parameter": ("warning", "a parameter of the optimizer is not the model's"),
+    "frozen-with-gradient": ("warning", "a frozen parameter kept a gradient, so it still decays"),
+    "coupled-l2": ("warning", "L2 joins the gradient of an adaptive optimizer"),
+    "name-mismatch": ("warning", "an optimizer's name or flag and its behaviour disagree"),
+    "group-name-mismatch": ("warning", "a group's name and its decay disagree"),
+    "overridden-decay": ("warning", "the optimizer's `weight_decay` is overridden in every group"),
+    "large-fraction": ("warning", "a step removes a tenth of each weight or more"),
+    "short-timescale": ("warning", "the timescale is shorter than an epoch"),
+    "inert-decay": ("warning", "the whole training removes less than a hundredth of each weight"),
+    "dithered-decay": ("warning", "in half precision, updates are too small to carry the decay"),
+    "peak-not-reached": ("warning", "the schedule stays below `peak_lr`: less decay than meant"),
+    "decay-outlives-lr": ("warning", "decay goes on when the schedule has shrunk the updates"),
+    "zero-lr": ("warning", "the lr is zero throughout, so the decay does nothing"),
+    # Worth knowing.
+    "tied-parameter": ("info", "one tensor under several names"),
+    "frozen-parameter": ("info", "a frozen parameter is in a group that decays"),
+    "undecayed-embedding": ("info", "embeddings do not decay while other parameters do"),
+    "weak-decay": ("info", "the timescale is longer than the training"),
+    "fading-decay": ("info", "decay fades with a schedule that ends near zero"),
+    "uneven-timescales": ("info", "timescales of groups differ more than thirtyfold"),
+    "unknown-decay": ("info", "the fraction per step cannot be known"),
+    "unknown-schedule": ("info", "the schedule follows a metric, so the lr is taken as constant"),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing found.
+
+    Args:
+        code: what it is, one of `CODES`; stable between versions.
+        message: name, value, what is wrong with it and what to do.
+        parameters: names of the parameters concerned.
+    """
+
+    code: str
+    message: str
+    parameters: tuple[str, ...] = ()
+
+    @property
+    def severity(self) -> Severity:
+        """``"error"``, ``"warning"`` or ``"info"``, fixed by the code."""
+        return CODES[self.code][0]
+
+
+def order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Errors first; otherwise as the codes are listed."""
+    codes = list(CODES)
+    key = [SEVERITIES.index(CODES[code][0]) for code in codes]
+    return tuple(sorted(findings, key=lambda f: (key[codes.index(f.code)], codes.index(f.code))))
