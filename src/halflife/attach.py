@@ -108,7 +108,8 @@ def attach(
     Raises:
         ValueError: if a group's values do not fit the rule; nothing has changed then.
         RuntimeError: if something unknown has replaced the optimizer's ``step``.
-        TypeError: if Python cannot change the instance's class; nothing has changed then.
+        TypeError: if the optimizer wraps another one, or Python cannot change its class; nothing
+            has changed then.
 
     Example:
         >>> import torch
@@ -119,6 +120,11 @@ def attach(
         >>> w.item()
         0.5
     """
+    if isinstance(getattr(optimizer, "optimizer", None), Optimizer):  # accelerate, Fabric
+        raise TypeError(
+            f"attach: this {type(optimizer).__name__} wraps another optimizer, which it does not "
+            "step in every call; attach the rule to optimizer.optimizer."
+        )
     cls, rule = decayed(type(optimizer)), as_rule(rule)
     replaced = vars(optimizer).get("step")
     if replaced is not None and not getattr(replaced, "_wrapped_by_lr_sched", False):

@@ -6,17 +6,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_digits import (
+    BATCH,
+    HALF_LIFE,
+    SETTINGS,
+    STEPS,
+    Digits,
+    Net,
+    Setting,
+    loop,
+    parameters,
+    same,
+)
 
 import halflife
 
 transformers = pytest.importorskip("transformers", reason="needs the extra hf")
 pytest.importorskip("accelerate", reason="needs the extra hf")
 
-from tiny_digits import BATCH, SETTINGS, STEPS, Digits, Net, Setting, loop, parameters, same  # noqa: E402
 
 from halflife.integrations.transformers import optimizer_cls_and_kwargs, trainer_groups  # noqa: E402
-
-HALF_LIFE = halflife.HalfLife(steps=20)
 
 
 def arguments(folder: Path, setting: Setting, **changes: Any) -> Any:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import halflife
 
 STEPS, BATCH = 12, 8
+HALF_LIFE = halflife.HalfLife(steps=20)
 
 
 class Digits(torch.utils.data.Dataset):
@@ -62,9 +63,9 @@ def same(a: Any, b: Any) -> bool:
     return a == b
 
 
-def optimizer_for(model: nn.Module, decay: Any = "independent", **settings: Any) -> Any:
-    settings = {"lr": 0.02, "weight_decay": halflife.HalfLife(steps=20), **settings}
-    return halflife.AdamW(halflife.param_groups(model), decay=decay, **settings)
+def optimizer_for(model: nn.Module, **changes: Any) -> Any:
+    settings = {"lr": 0.02, "weight_decay": HALF_LIFE, "decay": "independent", **changes}
+    return halflife.AdamW(halflife.param_groups(model), **settings)
 
 
 def scheduler_for(optimizer: Any) -> torch.optim.lr_scheduler.LRScheduler:

@@ -1,0 +1,87 @@
+"""accelerate, run for real: equal to a plain loop, and to itself when it is resumed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_digits import (
+    BATCH,
+    SETTINGS,
+    STEPS,
+    Digits,
+    Net,
+    Setting,
+    loop,
+    optimizer_for,
+    parameters,
+    same,
+    scheduler_for,
+)
+
+import halflife
+
+accelerate = pytest.importorskip("accelerate", reason="needs the extra hf")
+
+
+def prepare(setting: Setting, model: Net, **settings: Any) -> Any:
+    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
+    accelerator = accelerate.Accelerator(
+        cpu=True,
+        mixed_precision="bf16" if setting.bf16 else "no",
+        gradient_accumulation_steps=setting.accumulate,
+    )
+    optimizer = optimizer_for(model, **settings)
+    loader = torch.utils.data.DataLoader(Digits(), BATCH)
+    return accelerator, *accelerator.prepare(model, optimizer, loader, scheduler_for(optimizer))
+
+
+def train(prepared: Any, setting: Setting, batches: range) -> None:
+    accelerator, model, optimizer, loader, scheduler = prepared
+    for batch in list(loader)[batches.start : batches.stop]:
+        with accelerator.accumulate(model):
+            accelerator.backward(model(**batch)["loss"])
+            if accelerator.sync_gradients and setting.clip is not None:
+                accelerator.clip_grad_norm_(model.parameters(), setting.clip)
+            optimizer.step()
+            scheduler.step()
+            optimizer.zero_grad()
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+def test_trains_as_a_plain_loop(setting: Setting) -> None:
+    model = Net()
+    prepared = prepare(setting, model)
+    train(prepared, setting, range(STEPS * setting.accumulate))
+    weights, optimizer = loop(setting, model.seen)
+    assert same(parameters(model), weights)
+    assert same(prepared[2].state_dict()["state"], optimizer.state_dict()["state"])
+    undecayed, _ = loop(setting, model.seen, lambda m: optimizer_for(m, weight_decay=0.0))
+    assert not same(weights, undecayed)
+
+
+@pytest.mark.parametrize("decay", ["independent", "stable", "cautious", "anchored"])
+def test_resume_is_bitwise(decay: str, tmp_path: Path) -> None:
+    setting = SETTINGS[-1]
+    half, whole = STEPS // 2 * setting.accumulate, STEPS * setting.accumulate
+    stopped = prepare(setting, Net(dropout=0.2), decay=decay, weight_decay=0.05)
+    train(stopped, setting, range(half))
+    stopped[0].save_state(str(tmp_path))
+    train(stopped, setting, range(half, whole))
+    resumed = prepare(setting, Net(dropout=0.2), decay=decay, weight_decay=0.05)
+    resumed[0].load_state(str(tmp_path))
+    train(resumed, setting, range(half, whole))
+    for index in (1, 2, 4):  # model, optimizer, scheduler
+        assert same(stopped[index].state_dict(), resumed[index].state_dict())
+
+
+def test_a_rule_goes_on_what_is_wrapped() -> None:
+    """On the wrapper it would decay in steps that only accumulate gradients."""
+    model = Net()
+    *_, optimizer, _, _ = prepare(SETTINGS[0], model)
+    with pytest.raises(TypeError, match=r"wraps another optimizer.*optimizer\.optimizer"):
+        halflife.attach(optimizer, "constant")
+    halflife.attach(optimizer.optimizer, "constant")
+    assert optimizer.param_groups[0]["decay"] == halflife.Constant()
