@@ -14,9 +14,12 @@ except ImportError as error:
         f"the halflife command needs the extra 'lab' ({error}): pip install torch-halflife[lab]"
     ) from error
 
+from .audit import audit
 from .convert import convert
 from .describe import describe
 from .landscape import landscape, report
+from .transfer import transfer
+from .probe import probe
 
 __all__ = ["app", "main"]
 
@@ -26,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Weight decay, measured: which learning rate and which decay, under which decay rule.",
 )
-for command in (landscape, report, describe, convert):
+for command in (landscape, report, describe, convert, transfer, audit, probe):
     app.command()(command)
 
 

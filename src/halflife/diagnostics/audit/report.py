@@ -12,8 +12,9 @@ from .findings import SEVERITIES, Finding, Severity
 
 __all__ = ["Audit", "ParameterAudit", "names_of"]
 
-_HEAD = ("parameter", "shape", "group", "fraction/step", "half-life", "timescale")
-_COLUMNS = (*_HEAD, "total", "RMS", "predicted", "reason")
+_GROUPS = ("group", "weights", "rule", "peak lr", "weight_decay", "fraction/step", "half-life")
+_GROUPS_HEAD = (*_GROUPS, "timescale", "total", "predicted RMS")
+_PARAMETERS_HEAD = ("parameter", "shape", "group", "decays", "RMS", "what it is")
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,9 @@ class ParameterAudit:
         optimizer: index of its optimizer; None if it is in none.
         group: index of its group.
         decays: whether it decays.
+        rule: the rule it follows, as it prints; empty if it is no rule of ours.
+        lr: the highest lr of the training.
+        weight_decay: the largest coefficient of the training, in the rule's unit.
         fraction: share of each weight removed per step where the schedule makes it largest.
         half_life: steps until half of a weight is left if nothing is added.
         timescale: steps over which the weight averages past updates.
@@ -39,7 +43,7 @@ class ParameterAudit:
         predicted_rms: their equilibrium RMS in the random-walk model.
         unchanged: share of the weights that one step's decay, rounded to their dtype, leaves as
             they are; None where rounding is no concern.
-        reason: what it is, and which rule it follows.
+        reason: what it is, and if it does not decay, why.
     """
 
     name: str
@@ -49,6 +53,9 @@ class ParameterAudit:
     optimizer: int | None
     group: int | None
     decays: bool
+    rule: str
+    lr: float | None
+    weight_decay: float | None
     fraction: float | None
     half_life: float | None
     timescale: float | None
@@ -110,23 +117,34 @@ class Audit:
             "parameters": [asdict(row) for row in self.parameters],
         }
 
-    def table(self) -> list[tuple[str, ...]]:
-        """The rows as text, the head first; equal layers share a row (``h.*.weight x12``)."""
-        merged: dict[Any, list[ParameterAudit]] = {}
+    def tables(self) -> list[list[tuple[str, ...]]]:
+        """Groups and parameters as text, heads first; equal layers share a row (``*.bias x12``)."""
+        groups: dict[Any, list[ParameterAudit]] = {}
+        layers: dict[Any, list[ParameterAudit]] = {}
         for row in self.parameters:
             # Whatever differs only in a layer's number and in its measured RMS.
-            key = (_pattern(row.name), row.shape, row.group, row.optimizer, row.reason)
-            merged.setdefault((*key, row.fraction, row.tied_names), []).append(row)
-        return [_COLUMNS, *(_cells(rows) for rows in merged.values())]
+            key = (_pattern(row.name), row.shape, _place(row), row.decays, row.reason)
+            layers.setdefault((*key, row.tied_names), []).append(row)
+            if row.group is not None:
+                groups.setdefault((row.optimizer, row.group), []).append(row)
+        return [
+            [_GROUPS_HEAD, *(_group_cells(groups[key]) for key in sorted(groups))],
+            [_PARAMETERS_HEAD, *map(_parameter_cells, layers.values())],
+        ]
+
+    def title(self) -> str:
+        """What was audited, in a line."""
+        training = "" if self.steps is None else f", {self.steps:,} steps"
+        return f"{self.optimizer}, per step at the schedule's peak{training}"
 
     def __str__(self) -> str:
-        rows = self.table()
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        training = "" if self.steps is None else f", {self.steps:,} steps"
-        lines = [f"{self.optimizer}, at the schedule's peak{training}"]
-        for row in rows:
-            padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            lines.append("  ".join(padded).rstrip())
+        lines = [self.title()]
+        for rows in self.tables():
+            widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+            for row in rows:
+                padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+                lines.append("  ".join(padded).rstrip())
+            lines.append("")
         lines += [f"{f.severity} {f.code}: {f.message}" for f in self.findings]
         return "\n".join([*lines, self.summary()])
 
@@ -141,7 +159,24 @@ def _pattern(name: str) -> str:
     return re.sub(r"(?<=\.)\d+(?=\.)|^\d+(?=\.)", "*", name)
 
 
-def _cells(rows: list[ParameterAudit]) -> tuple[str, ...]:
+def _group_cells(rows: list[ParameterAudit]) -> tuple[str, ...]:
+    # Frozen parameters show what the group does to the others.
+    row = next((r for r in rows if r.decays), rows[0])
+    return (
+        _place(row),
+        f"{sum(math.prod(r.shape) for r in rows):,}",
+        row.rule or "-",
+        _number(row.lr),
+        _number(row.weight_decay),
+        _number(row.fraction),
+        _duration(row.half_life, row.half_life_epochs),
+        _duration(row.timescale, row.timescale_epochs),
+        _number(row.total_decay),
+        _number(row.predicted_rms),
+    )
+
+
+def _parameter_cells(rows: list[ParameterAudit]) -> tuple[str, ...]:
     row, many = rows[0], len(rows) > 1
     name = f"{_pattern(row.name)} x{len(rows)}" if many else row.name
     sizes = [r.rms for r in rows if r.rms is not None]
@@ -149,19 +184,18 @@ def _cells(rows: list[ParameterAudit]) -> tuple[str, ...]:
     return (
         " = ".join((name, *row.tied_names)),
         "x".join(map(str, row.shape)) or "scalar",
-        "-" if row.group is None else _place(row),
-        _number(row.fraction),
-        _duration(row.half_life, row.half_life_epochs),
-        _duration(row.timescale, row.timescale_epochs),
-        _number(row.total_decay),
+        _place(row),
+        "yes" if row.decays else "no",
         _number(rms),
-        _number(row.predicted_rms),
         row.reason,
     )
 
 
 def _place(row: ParameterAudit) -> str:
-    return f"{row.group}" if not row.optimizer else f"{row.optimizer}:{row.group}"
+    """The group; behind the optimizer's number where there are several."""
+    if row.group is None:
+        return "-"
+    return f"{row.optimizer}:{row.group}" if row.optimizer else f"{row.group}"
 
 
 def _number(value: float | None) -> str:

@@ -104,6 +104,9 @@ def _row(subject: Subject, plan: Plan, steps_per_epoch: float | None) -> Paramet
         optimizer=None if group is None else group.number,
         group=None if group is None else group.index,
         decays=subject.decays,
+        rule="" if group is None or group.rule is None else repr(group.rule),
+        lr=None if group is None else group.lr,
+        weight_decay=None if group is None else group.weight_decay,
         fraction=fraction,
         half_life=half_life,
         timescale=timescale,
@@ -119,17 +122,16 @@ def _row(subject: Subject, plan: Plan, steps_per_epoch: float | None) -> Paramet
 
 
 def _reason(subject: Subject) -> str:
-    group = subject.group
+    group, reason = subject.group, subject.reason
     if not subject.tensor.requires_grad:
-        return f"{subject.reason}: frozen"
+        return f"{reason}; frozen"
     if group is None:
-        return f"{subject.reason}: in no optimizer"
-    if not subject.decays:
-        inert = group.weight_decay > 0.0
-        why = "the optimizer does not read weight_decay" if inert else "weight_decay 0"
-        return f"{subject.reason}: {why}"
-    how = repr(group.rule) if group.rule is not None else group.native and group.native.kind
-    return f"{subject.reason}: weight_decay {group.weight_decay:g}, {how}"
+        return f"{reason}; in no optimizer"
+    if subject.decays:
+        return reason
+    read = group.native is None or group.native.kind != "absent"
+    why = "weight_decay 0" if read else "its optimizer knows no weight_decay"
+    return f"{reason}; {why}"
 
 
 def _rms(subject: Subject) -> float | None:
