@@ -25,10 +25,10 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.optim import ASGD, SGD, Adadelta, Adagrad, Adamax, Optimizer, RMSprop
+from torch.optim import Optimizer
 
 from . import fused, rounding
-from .decay import DecayRule, Decoupled, L2Regularization, Scalar, Step, as_rule
+from .decay import DecayRule, Scalar, Step, as_rule
 from .effective_rate import SUM_KEY, EffectiveRate, effective_rate_of
 from .maps import ANCHOR_KEY, DecayMap, View, apply_maps, keep_anchors
 from .native import Way, native_kind
@@ -38,11 +38,8 @@ from .settings import check_fraction, check_keywords, clamps, group_settings
 from .sharded import ShardedView
 from .strength import Strength
 
-__all__ = ["Call", "Decayed", "native_rule"]
+__all__ = ["Call", "Decayed"]
 
-# Optimizers of torch whose weight_decay is L2 and that have no switch: rules that remove a
-# fraction multiply the weights themselves. (Adam, NAdam and RAdam carry the switch in the group.)
-_NATIVE_L2 = (SGD, ASGD, Adadelta, Adagrad, Adamax, RMSprop)
 _SWITCH = "decoupled_weight_decay"
 
 
@@ -377,18 +374,6 @@ class Decayed(Optimizer):
                 # Fused kernels want the count beside the parameter; torch moves it only for
                 # groups whose flag is set, and ours is chosen at each step.
                 self.state[p]["step"] = step.to(p.device, torch.float32, copy=True)
-
-
-def native_rule(cls: type[Optimizer], group: dict[str, Any]) -> DecayRule | None:
-    """The rule that a torch optimizer follows natively; None where it is not known.
-
-    Example:
-        >>> native_rule(torch.optim.RAdam, {"decoupled_weight_decay": True})
-        Decoupled()
-    """
-    if _SWITCH in group:
-        return Decoupled() if group[_SWITCH] else L2Regularization()
-    return L2Regularization() if issubclass(cls, _NATIVE_L2) else None
 
 
 def _change_weights(views: list[View]) -> None:

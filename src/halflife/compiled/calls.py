@@ -43,20 +43,20 @@ class Work(NamedTuple):
     amount: Scalar  # fraction of each weight, or threshold
     size: Scalar  # of the step, ``s``
     coefficient: Scalar  # multiple of the weights that joins the gradient
-    rounding_step: Seed
 
 
-def take(base: Base, work: Work, columns: list[list[Tensor]]) -> None:
+def take(base: Base, work: Work, rounding_step: Seed, columns: list[list[Tensor]]) -> None:
     """Take the step.
 
     Args:
         base: the base optimizer's part.
         work: the rule's part.
+        rounding_step: number of this step, for the rounding of half-precision weights.
         columns: weights, state, gradients and, if the rule has them, anchors; each one dense tensor
             for each parameter, of which only what this process holds.
     """
     shared: dict[Any, list[list[Tensor]]] = {}
-    call = _Caller(base, work)
+    call = _Caller(base, work, rounding_step)
     for mark, *row in zip(base.marks, *columns, strict=True):
         weight = row[0]
         if weight.numel() < SMALL or (flat := _flat(row)) is None:
@@ -74,8 +74,8 @@ def take(base: Base, work: Work, columns: list[list[Tensor]]) -> None:
 class _Caller:
     """Calls the kernel, with the numbers of a mark made once for each device."""
 
-    def __init__(self, base: Base, work: Work) -> None:
-        self.base, self.work = base, work
+    def __init__(self, base: Base, work: Work, rounding_step: Seed) -> None:
+        self.base, self.work, self.rounding_step = base, work, rounding_step
         self.map = work.rule if isinstance(work.rule, DecayMap) else None
         self.numbers: dict[Any, Tensor] = {}
         self.calls = 0
@@ -88,7 +88,7 @@ class _Caller:
             self.numbers[key] = _numbers([*decay, *self.base.numbers(mark)], weight.device)
         seed = None
         if is_half(weight):
-            place = seed_at(work.rounding_step, self.calls)
+            place = seed_at(self.rounding_step, self.calls)
             seed = torch.as_tensor(place, dtype=torch.int64).to(weight.device, non_blocking=True)
         self.calls += 1
         if weight.numel() < 2:  # a length of 0 or 1 would be compiled for itself

@@ -12,10 +12,11 @@ from torch.optim import SGD, Optimizer
 
 from .. import facts
 from ..decay import DecayRule, Scalar, Step, as_rule
-from ..decayed import Call, Decayed, native_rule
+from ..decayed import Call, Decayed
 from ..effective_rate import EffectiveRate
 from ..maps import Anchored, DecayMap, keep_anchors
 from ..maps.contract import anchor_of
+from ..native import group_decay
 from ..reduction import is_sharded, shards
 from ..rounding import next_step
 from ..settings import clamps
@@ -72,7 +73,7 @@ class Compilable(Decayed):
                 f"implementation='compiled' of {label}: a gradient is sparse, and a compiled step "
                 "takes dense ones only; use sparse=False in the embedding, or implementation=None."
             )
-        rule: Any = group["decay"] or native_rule(type(self), group)
+        rule: Any = group["decay"] or group_decay(self, group).rule
         of = None if rates is None else functools.partial(rates.of, group)
         step = Step(group["lr"], group["peak_lr"], group["weight_decay"], of, index)
         work = Work(
@@ -80,7 +81,6 @@ class Compilable(Decayed):
             self._amount(rule, step),
             step.lr * rule.direction_scale(step),
             rule.gradient_coefficient(step),
-            next_step(group),
         )
         # Of torch's own only the fused one, given nothing to do, puts up with a gradient scaler.
         return Call(
@@ -139,7 +139,7 @@ def _step(optimizer: Compilable, group: dict[str, Any], params: list[Tensor], wo
         columns.append([anchor_of(optimizer, p).to(p.device) for p in params])
     if any(map(is_sharded, params)):
         columns = [shards(column, like=params) for column in columns]
-    take(base, work, columns)
+    take(base, work, next_step(group), columns)
     if base.steps:
         torch._foreach_add_(base.steps, 1.0)
     keep_anchors(optimizer)
