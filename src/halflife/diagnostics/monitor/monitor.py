@@ -116,9 +116,10 @@ class Monitor:
             _read(
                 self.optimizer, group
             )  # runs a copy of an unknown optimizer, better now than then
+        outside: Any = torch.compiler.disable  # a graph of a compiled step ends before a hook
         self._hooks = [
-            self.optimizer.register_step_pre_hook(self._before),
-            self.optimizer.register_step_post_hook(self._after),
+            self.optimizer.register_step_pre_hook(outside(self._before)),
+            self.optimizer.register_step_post_hook(outside(self._after)),
         ]
 
     @property
@@ -293,7 +294,8 @@ def _read(optimizer: Optimizer, group: dict[str, Any]) -> _Reading:
     """What is known of a group's decay; a monitor reports, and never stops a run."""
     lr = float(group["lr"]) if "lr" in group else math.nan
     if not float(group.get("weight_decay") or 0.0) or math.isnan(lr):
-        return _Reading(lr, 0.0 if "weight_decay" in group else None)
+        outside = "weight_decay" not in group and hasattr(optimizer, "weight_decay")
+        return _Reading(lr, None if outside else 0.0)
     try:
         rule, _, base, fraction, note = read_group(optimizer, group, lr)
     except (TypeError, ValueError) as error:
