@@ -156,7 +156,8 @@ def _fractions(
         return None, note
     if isinstance(rule, L2Regularization):
         return course.lrs * course.weight_decays * known, note
-    whole = Step(course.lrs, torch.tensor(peak).double(), course.weight_decays, lambda: known)
+    highest = torch.tensor(peak, dtype=torch.float64)
+    whole = Step(course.lrs, highest, course.weight_decays, lambda: known)
     return torch.as_tensor(rule.fraction(whole), dtype=torch.float64).expand_as(course.lrs), note
 
 

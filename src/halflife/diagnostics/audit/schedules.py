@@ -107,7 +107,7 @@ def plan_of(
         return Plan(_followed(optimizers, schedulers, steps, every, keep), steps, True)
     multipliers, steps = _multipliers(schedule, optimizers, steps, steps_per_epoch, interval)
     courses = [
-        [Course(settled(g) * multipliers, _full(g, len(multipliers))) for g in o.param_groups]
+        [Course(_base(g) * multipliers, _full(g, len(multipliers))) for g in o.param_groups]
         for o in optimizers
     ]
     return Plan(courses, steps, True)
@@ -121,9 +121,14 @@ def unwrapped(optimizer: Any) -> Any:
 
 
 def settled(group: dict[str, Any]) -> float:
-    """A group's lr, or what it was before a warm-up lowered it."""
+    """A group's lr, or the higher one that a warm-up is to reach."""
     values = [float(group.get(key) or 0.0) for key in ("lr", "initial_lr", "peak_lr")]
     return max(values)
+
+
+def _base(group: dict[str, Any]) -> float:
+    """What a function of the step multiplies."""
+    return float(group.get("initial_lr", group.get("lr")) or 0.0)
 
 
 def _constant(group: dict[str, Any], steps: int | None) -> Course:
@@ -190,7 +195,7 @@ def _multipliers(
         every = 1.0 if interval == "step" else steps_per_epoch or 1.0
         values = _evaluated(schedule, [int(step // every) for step in range(steps)])
     elif isinstance(schedule, (Sequence, Tensor)) or hasattr(schedule, "__array__"):
-        first = settled(optimizers[0].param_groups[0]) or 1.0
+        first = _base(optimizers[0].param_groups[0]) or 1.0
         values = [float(value) / first for value in schedule]
         if steps is not None and steps != len(values):
             raise ValueError(
