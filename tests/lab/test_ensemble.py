@@ -9,7 +9,6 @@ import torch
 
 from halflife.decay import Decoupled, L2Regularization, Proximal, Stable, as_rule, rule_names
 from halflife.lab.ensemble import Ensemble, train_ensemble, train_one
-from halflife.lab.prediction import mean_square
 from halflife.lab.tasks import Digits
 from halflife.lab.training import Member, Training
 from halflife.lab.trial import Single, train
@@ -24,6 +23,7 @@ from halflife.maps import (
     ProximalNorm,
 )
 from halflife.theory import equilibrium
+from halflife.theory.transient import mean_square
 
 # Coefficients at which each rule removes a clearly visible share within the short run.
 COEFFICIENTS = {

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 from halflife.decay import L2Regularization, Step
-from halflife.lab.prediction import mean_square
 from halflife.lab.tasks import Data
 from halflife.lab.training import Member, Training
 from halflife.maps import DecayMap
 from halflife.settings import clamps
+from halflife.theory.transient import mean_square
 
 __all__ = ["Outcome", "Single", "Trainee", "train"]
 
@@ -38,7 +38,7 @@ class Outcome:
         test_loss: final.
         train_loss: final, over the whole training set.
         weight_rms: final RMS over all weight matrices (tensors of two or more dimensions).
-        predicted_rms: the same by `halflife.lab.prediction`; None where there is no prediction.
+        predicted_rms: the same by `halflife.theory.transient`; None where there is no prediction.
         fraction: removed per step at the peak lr. Where it depends on the gradients (Stable): the
             sum over the run divided by that of the schedule's multipliers. None where the rule
             has none (L2), or for a `Single`, whose optimizer does not tell.
