@@ -104,13 +104,12 @@ def test_global_and_decayed_are_the_concatenation():
     cosine = before @ after / before.norm() / after.norm()
     assert record["rotation"] == pytest.approx(math.acos(cosine.item()), rel=1e-6)
     assert record["weight_rms"] == pytest.approx(before.square().mean().sqrt().item(), rel=1e-12)
-    assert record["update_ratio"] == pytest.approx(
-        (after - before).norm() / before.norm(), rel=1e-9
-    )
+    ratio = ((after - before).norm() / before.norm()).item()
+    assert record["update_ratio"] == pytest.approx(ratio, rel=1e-9)
     assert record["weight_rms_predicted"] is None  # most of it never decays
     decayed, alone = last(monitor, "decayed"), last(monitor, "group0.param0")
-    for quantity in monitor.quantities:
-        assert decayed[quantity] == pytest.approx(alone[quantity], rel=1e-12)
+    for quantity in set(monitor.quantities) - {"lost_decay"}:
+        assert decayed[quantity] == pytest.approx(alone[quantity], rel=1e-12), quantity
 
 
 def test_l2_on_sgd_counts_in_the_long_run_and_on_adam_not_at_all():
