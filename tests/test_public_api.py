@@ -69,6 +69,7 @@ PUBLIC_NAMES = [
     "describe",
     "param_groups",
     "schedules",
+    "transfer",
 ]
 
 # Words that CONTRIBUTING.md replaces by one of its own: no public name or argument uses them.

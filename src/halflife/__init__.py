@@ -59,6 +59,7 @@ from .strength import Rotation as Rotation
 from .strength import TargetRMS as TargetRMS
 from .strength import Timescale as Timescale
 from .strength import TotalDecay as TotalDecay
+from .transfer import transfer as transfer
 
 __version__ = "0.1.0"
 
@@ -114,4 +115,5 @@ __all__ = [
     "describe",
     "param_groups",
     "schedules",
+    "transfer",
 ]

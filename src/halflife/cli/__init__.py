@@ -18,8 +18,8 @@ from .audit import audit
 from .convert import convert
 from .describe import describe
 from .landscape import landscape, report
-from .transfer import transfer
 from .probe import probe
+from .transfer import transfer
 
 __all__ = ["app", "main"]
 
