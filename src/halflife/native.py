@@ -40,10 +40,13 @@ from .probe import Bench, Make, arguments, build, copied, parameters, unnoticed
 
 __all__ = [
     "Evidence",
+    "Kind",
     "NativeDecay",
     "Way",
     "check_base",
+    "fraction_law",
     "group_decay",
+    "judge",
     "native_decay",
     "native_kind",
     "scales_with_lr",
@@ -284,7 +287,7 @@ def _attempt(make: Make, lr: float) -> NativeDecay:
                 optimizer = make(bench.parameters(), lr, bench.weight_decay)
             if any("weight_decay" not in group for group in optimizer.param_groups):
                 return NativeDecay("absent", "its parameter groups have no weight_decay")
-            return _judge(bench)
+            return judge(bench)
         except Exception as error:
             message = str(error).partition("\n")[0][:200]
             reason = (
@@ -293,7 +296,8 @@ def _attempt(make: Make, lr: float) -> NativeDecay:
     return NativeDecay("unknown", reason)
 
 
-def _judge(bench: Bench) -> NativeDecay:
+def judge(bench: Bench) -> NativeDecay:
+    """What the decay of the bench's optimizer is."""
     evidence = _measure(bench)
     if not evidence.errors:
         return NativeDecay("absent", "weight_decay changed nothing", evidence=evidence)
@@ -309,22 +313,38 @@ def _judge(bench: Bench) -> NativeDecay:
         f"{when} the step it removes {first:.6g} and {second:.6g} times weight_decay at the "
         f"learning rates {evidence.lrs[0]:.6g} and {evidence.lrs[1]:.6g}"
     )
+    kind, rule, peak = fraction_law(evidence.fractions, evidence.lrs, evidence.weight_decay, when)
+    return NativeDecay(kind, reason, rule, peak, evidence)
+
+
+def fraction_law(
+    fractions: tuple[float, float], lrs: tuple[float, float], weight_decay: float, when: str
+) -> tuple[Kind, DecayRule | None, float | None]:
+    """The kind, our rule and the remembered lr behind two fractions, the second at half the lr.
+
+    Args:
+        fractions: share of the weights that each of two steps removes.
+        lrs: their learning rates.
+        weight_decay: the coefficient of both.
+        when: "before" or "after" the step.
+    """
+    first, second = (d / weight_decay for d in fractions)
     kind: Kind = "other"
     rule: DecayRule | None = None
     peak: float | None = None
-    steps = [Step(lr, weight_decay=evidence.weight_decay) for lr in evidence.lrs]
+    steps = [Step(lr, weight_decay=weight_decay) for lr in lrs]
     bent = Proximal()
-    if _agree((first, second), evidence.lrs):
+    if _agree((first, second), lrs):
         kind = "decoupled" if when == "before" else "decoupled_after"
-    elif when == "after" and _agree(evidence.fractions, [float(bent.fraction(s)) for s in steps]):
+    elif when == "after" and _agree(fractions, [float(bent.fraction(s)) for s in steps]):
         rule = bent
     elif when == "before" and _agree((first, second), (1.0, 1.0)):
         kind = "constant"
     elif when == "before" and _agree((first, second), (first, first / 2)):
-        kind, peak = "independent", evidence.lrs[0] / first
+        kind, peak = "independent", lrs[0] / first
     elif when == "before" and _agree((first, second), (first, first / 4)):
-        rule, peak = Corrected(), evidence.lrs[0] ** 2 / first
-    return NativeDecay(kind, reason, rule or _RULES.get(kind), peak, evidence)
+        rule, peak = Corrected(), lrs[0] ** 2 / first
+    return kind, rule or _RULES.get(kind), peak
 
 
 def _measure(bench: Bench) -> Evidence:

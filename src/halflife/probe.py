@@ -13,15 +13,15 @@ import io
 import random
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-__all__ = ["Bench", "Make", "arguments", "build", "copied", "parameters", "unnoticed"]
+__all__ = ["Bench", "Make", "arguments", "build", "copied", "parameters", "take_step", "unnoticed"]
 
 Make: TypeAlias = Callable[[list[Tensor], float, float], Optimizer]  # params, lr, weight_decay
 _Pair: TypeAlias = tuple[float, float]  # one number for each of the two steps
@@ -42,11 +42,13 @@ def arguments(cls: type[Optimizer]) -> dict[str, inspect.Parameter]:
     return {n: p for n, p in names if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
 
 
-def build(cls: type[Optimizer], params: list[Tensor], lr: float, weight_decay: float) -> Optimizer:
-    """An instance with its default arguments otherwise."""
+def build(
+    cls: type[Optimizer], params: list[Tensor], lr: float, weight_decay: float, **others: Any
+) -> Optimizer:
+    """An instance with its default arguments, but for the others."""
     values: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay}
     known = arguments(cls)
-    return cls(params, **{k: v for k, v in values.items() if k in known})
+    return cls(params, **{k: v for k, v in values.items() if k in known}, **others)
 
 
 def copied(
@@ -105,56 +107,108 @@ class Bench:
         lr: learning rate of the first step; the second has half of it.
         tensors: number of parameters, 1 or 2.
         dtype: theirs.
+        warm: steps before those two, at the first lr and without decay.
+        keep_rule: leave a decay rule of ours in place, and run it instead of the native decay.
+        entries: of every group that has them, instead of its own.
     """
 
-    def __init__(self, make: Make, lr: float, tensors: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        make: Make,
+        lr: float,
+        tensors: int,
+        dtype: torch.dtype,
+        *,
+        warm: int = 0,
+        keep_rule: bool = False,
+        entries: Mapping[str, Any] | None = None,
+    ) -> None:
         self.make, self.lrs = make, (lr, lr / 2)
+        self.warm, self.keep_rule, self.entries = warm, keep_rule, dict(entries or {})
         # At any lr the weights, the update and the decay are then of comparable size.
         self.weight_decay = 1 / (32 * lr)
         self.parameters = functools.partial(parameters, 8 * lr, tensors, dtype)
 
     def run(
         self,
-        noise: bool,
+        noise: float,
         weight_decay: _Pair = (0.0, 0.0),
         *,
         l2: float = 0.0,
         before: _Pair = (0.0, 0.0),
         after: _Pair = (0.0, 0.0),
+        spread: float = 1.0,
+        missing: bool = False,
+        restart: Tensor | None = None,
     ) -> list[Tensor]:
-        """All weights at the start and after each step, with a decay made by hand."""
+        """All weights at the start and after each step, with a decay made by hand.
+
+        Args:
+            noise: factor of the gradients.
+            weight_decay: the native coefficient in each step.
+            l2: times the weights, it joins the gradients.
+            before: fraction removed before each step.
+            after: fraction removed after each step.
+            spread: further factor of the gradients, 1, s, s^2, 1, s, ... by coordinate.
+            missing: the last parameter has no gradient.
+            restart: all weights, flat, that the second step starts from.
+        """
         with unnoticed():
             params = self.parameters()
             optimizer = self.make(params, self.lrs[0], self.weight_decay)
-            weights = [torch.cat([p.detach().flatten() for p in params])]
-            for step in (0, 1):
+            still, weights = (0.0,) * self.warm, []
+            steps = range(-self.warm, 2)
+            lrs = (self.lrs[0],) * self.warm + self.lrs
+            decays = (still + weight_decay, still + before, still + after)
+            for step, lr, native, early, late in zip(steps, lrs, *decays, strict=True):
                 for group in optimizer.param_groups:
-                    self._set(group, self.lrs[step], weight_decay[step])
+                    self.set(group, lr, native)
                 ascent = -1.0 if optimizer.param_groups[0].get("maximize") else 1.0
+                if step == 0:
+                    weights.append(_flat(params))
+                if step == 1 and restart is not None:
+                    torch.nn.utils.vector_to_parameters(restart.clone(), params)
                 with torch.no_grad():
-                    for p, values in zip(params, _NOISE[step], strict=False):
-                        p.grad = torch.tensor(values, dtype=p.dtype) * noise + ascent * l2 * p
-                        p.mul_(1.0 - before[step])
-                    _step(optimizer)
+                    for p, values in zip(params, _NOISE[step % 2], strict=False):
+                        powers = torch.arange(p.numel(), dtype=p.dtype).view_as(p) % 3
+                        p.grad = torch.tensor(values, dtype=p.dtype) * noise * spread**powers
+                        p.grad += ascent * l2 * (step >= 0) * p
+                        p.mul_(1.0 - early)
+                    if missing:
+                        params[-1].grad = None
+                    take_step(optimizer)
                     for p in params:
-                        p.mul_(1.0 - after[step])
-                weights.append(torch.cat([p.detach().flatten() for p in params]))
+                        p.mul_(1.0 - late)
+                if step >= 0:
+                    weights.append(_flat(params))
         return weights
 
-    def _set(self, group: dict[str, Any], lr: float, weight_decay: float) -> None:
+    def set(self, group: dict[str, Any], lr: float, weight_decay: float) -> None:
+        """Write the settings of one step into a group."""
         old = group["lr"]
         group["lr"] = torch.tensor(lr, dtype=old.dtype) if isinstance(old, Tensor) else lr
         group["weight_decay"] = weight_decay
         group.update(dict.fromkeys(_IMPLEMENTATIONS & group.keys(), False))
         if group.get("momentum") == 0:
             group["momentum"] = 0.5  # without it L2 and decoupled decay are the same on SGD
-        if "decay" in group:
+        if "decay" in group and not self.keep_rule:
             group["decay"] = None
+        group.update({k: v for k, v in self.entries.items() if k in group})
 
 
-def _step(optimizer: Optimizer) -> None:
-    closure = inspect.signature(optimizer.step).parameters.get("closure")
-    if closure is not None and closure.default is closure.empty:
+def _flat(params: list[Tensor]) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in params])
+
+
+def take_step(optimizer: Optimizer) -> None:
+    """One step, with a closure where there must be one."""
+    if _needs_closure(cast("Any", type(optimizer))):
         optimizer.step(lambda: 0.0)
     else:
         optimizer.step()
+
+
+@functools.cache
+def _needs_closure(cls: type[Optimizer]) -> bool:
+    closure = inspect.signature(cls.step).parameters.get("closure")
+    return closure is not None and closure.default is closure.empty

@@ -2,5 +2,6 @@
 
 from .audit import audit
 from .monitor import Monitor
+from .probe import Probe, probe
 
-__all__ = ["Monitor", "audit"]
+__all__ = ["Monitor", "Probe", "audit", "probe"]
