@@ -195,8 +195,12 @@ class PowerDecay(DecayMap):
 
 
 def _power(magnitude: Tensor, exponent: float) -> Tensor:
-    # What torch computes by multiplying, dividing and roots; its general pow takes longer than two
-    # transcendental functions.
-    if exponent in {-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0}:
+    # torch's general pow takes longer than two transcendental functions, and compiled even where
+    # the exponent is a root.
+    if exponent == -0.5:
+        return magnitude.rsqrt_()
+    if exponent == 0.5:
+        return magnitude.sqrt_()
+    if exponent in {-2.0, -1.0, 0.0, 1.0, 2.0, 3.0}:  # products
         return magnitude.pow_(exponent)
     return magnitude.log2_().mul_(exponent).exp2_()
