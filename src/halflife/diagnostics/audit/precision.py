@@ -1,6 +1,6 @@
 r"""How much of the decay survives the rounding of the weights' dtype.
 
-A dtype with ``p + 1`` significant bits rounds ``w (1 - d)`` to ``w`` for every ``d < 2^-(p+1)``
+A dtype with ``p`` significant bits rounds ``w (1 - d)`` to ``w`` for every ``d < 2^-(p+1)``
 (bfloat16 2^-9, float16 2^-12, float32 2^-25). Whether an optimizer loses the decay by that is found
 by running a copy of it on a sample of the weights, without gradients: what rounds stochastically or
 carries the remainders along keeps it. torch's fused kernels round decay and update together; there
