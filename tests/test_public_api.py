@@ -68,6 +68,7 @@ PUBLIC_NAMES = [
     "decayed",
     "describe",
     "param_groups",
+    "recommend",
     "schedules",
     "transfer",
 ]

@@ -52,6 +52,7 @@ from .optim import RAdam as RAdam
 from .optim import RMSprop as RMSprop
 from .optim import Yogi as Yogi
 from .param_groups import param_groups as param_groups
+from .recommend import recommend as recommend
 from .strength import Fraction as Fraction
 from .strength import HalfLife as HalfLife
 from .strength import Normalized as Normalized
@@ -114,6 +115,7 @@ __all__ = [
     "decayed",
     "describe",
     "param_groups",
+    "recommend",
     "schedules",
     "transfer",
 ]

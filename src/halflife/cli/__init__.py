@@ -19,6 +19,7 @@ from .convert import convert
 from .describe import describe
 from .landscape import landscape, report
 from .probe import probe
+from .recommend import recommend
 from .transfer import transfer
 
 __all__ = ["app", "main"]
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Weight decay, measured: which learning rate and which decay, under which decay rule.",
 )
-for command in (landscape, report, describe, convert, transfer, audit, probe):
+for command in (landscape, report, describe, convert, transfer, recommend, audit, probe):
     app.command()(command)
 
 

@@ -1,0 +1,62 @@
+"""``halflife recommend``."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from .terminal import console, escaped, explained
+
+__all__ = ["recommend"]
+
+
+def recommend(
+    parameters: Annotated[float, typer.Option(help="Parameters of the model, such as 124e6.")],
+    lr: Annotated[float, typer.Option(help="Peak learning rate.")],
+    batch: Annotated[float, typer.Option(help="Samples (or tokens) per step.")],
+    data: Annotated[float, typer.Option(help="Samples (or tokens) of the data set.")],
+    epochs: Annotated[float | None, typer.Option(help="Passes over it. Default: 1.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Length of the run instead.")] = None,
+    unit: Annotated[str, typer.Option(help="What is counted: samples or tokens.")] = "samples",
+    optimizer: Annotated[str, typer.Option(help="adamw, lion or sgd.")] = "adamw",
+    schedule: Annotated[str, typer.Option(help="constant, cosine, linear or wsd.")] = "cosine",
+    decay: Annotated[str, typer.Option(help="Decay rule of the number.")] = "decoupled",
+    finetune: Annotated[bool, typer.Option(help="The model is pretrained.")] = False,
+    weight_decay: Annotated[
+        float | None, typer.Option(help="A number you have, to be judged beside the others.")
+    ] = None,
+    momentum: Annotated[float | None, typer.Option(help="beta1, or SGD's. Default: 0.9.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Recommend a weight_decay to start with, and print the code for it.
+
+    [b]Examples[/b]
+
+        halflife recommend --parameters 11e6 --lr 1e-3 --batch 128 --data 50000 --epochs 100
+
+        halflife recommend --parameters 1e8 --lr 2e-5 --batch 32 --data 32000 --epochs 3 --finetune
+    """
+    with explained():
+        from halflife.recommend import recommend as recommended
+
+        plan = recommended(
+            parameters,
+            lr=lr,
+            batch=batch,
+            data=data,
+            epochs=epochs,
+            steps=steps,
+            unit=unit,
+            optimizer=optimizer,
+            schedule=schedule,
+            decay=decay,
+            finetune=finetune,
+            weight_decay=weight_decay,
+            momentum=momentum,
+        )
+    if as_json:
+        typer.echo(json.dumps(plan.as_dict(), indent=2))
+    else:
+        console.print(escaped(str(plan)), soft_wrap=True, highlight=False)

@@ -1,0 +1,194 @@
+"""Recommendations: the rules' own arithmetic, what is said about them, and code that runs."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import halflife
+from halflife.cli import app
+from halflife.recommend import recommend
+
+RUN = {"lr": 1e-3, "batch": 128, "data": 50_000, "epochs": 100}  # 391 steps an epoch
+LANGUAGE = {"lr": 6e-4, "batch": 5e5, "data": 2.5e9, "unit": "tokens"}  # 5000 steps
+FINETUNE = {"lr": 2e-5, "batch": 32, "data": 32_000, "epochs": 3, "schedule": "linear"}
+
+
+def named(plan, text):
+    (option,) = (option for option in plan.options if text in option.name)
+    return option
+
+
+def test_averages_range_from_one_epoch_to_the_run():
+    plan = recommend(11e6, **RUN)
+    assert (plan.steps, plan.steps_per_epoch) == (39_100, 391)
+    assert named(plan, "one epoch").value == pytest.approx(1 / (1e-3 * 391), rel=1e-12)
+    assert named(plan, "whole run").value == pytest.approx(1 / (1e-3 * 39_100), rel=1e-12)
+    assert plan.best.timescale == pytest.approx(3910, rel=1e-12)  # the geometric mean
+    assert plan.best.timescale_epochs == pytest.approx(10, rel=1e-12)
+    assert plan.best.half_life == pytest.approx(math.log(2) / -math.log1p(-1 / 3910), rel=1e-12)
+
+
+def test_normalized_weight_decay_is_the_papers():
+    plan = recommend(11e6, **RUN)
+    for value in (0.025, 0.05):
+        option = named(plan, f"normalized weight decay {value}")
+        assert option.fraction == pytest.approx(value / math.sqrt(391 * 100), rel=1e-12)
+
+
+def test_language_models_have_the_tokens_per_parameter_rule():
+    plan = recommend(124e6, **LANGUAGE)
+    share = 1.084 * (2.5e9 / 124e6) ** -0.527
+    assert plan.best.name == "tokens per parameter"
+    assert plan.best.timescale == pytest.approx(5000 * share, abs=0.5)
+    assert "unverified" in plan.best.note
+    # 0.22 of the run at 20 tokens per parameter, 0.066 at 200
+    tau = recommend(1e8, **LANGUAGE | {"data": 2e9}).best.timescale
+    assert tau / 4000 == pytest.approx(0.22, abs=0.005)
+    tau = recommend(1e7, **LANGUAGE | {"data": 2e9}).best.timescale
+    assert tau / 4000 == pytest.approx(0.066, abs=0.001)
+
+
+def test_repeated_data():
+    plan = recommend(124e6, **LANGUAGE, epochs=8)
+    assert plan.best.name != "tokens per parameter"
+    assert "repeats its data" in named(plan, "tokens per parameter").note
+    assert any("seen 8 times" in note and "30 times" in note for note in plan.notes)
+    assert not any("30 times" in note for note in recommend(124e6, **LANGUAGE).notes)
+
+
+def test_fine_tuning_is_inert_and_says_so():
+    plan = recommend(1e8, **FINETUNE, finetune=True)
+    assert plan.best.value == pytest.approx(0.01, rel=1e-12)
+    # linear to 0 over 3000 steps: half of 3000 * 2e-5 * 0.01
+    assert plan.best.total == pytest.approx(3e-4, rel=1e-3)
+    assert any("0.01 is inert" in note and "0.03 %" in note for note in plan.notes)
+    assert any("Anchored" in note for note in plan.notes)
+    assert "too short to reach" in str(plan)
+
+
+def test_a_number_of_your_own_is_judged():
+    weak = recommend(11e6, **RUN, weight_decay=5e-4)
+    assert any("0.0005 is inert" in note for note in weak.notes)
+    strong = recommend(11e6, **RUN, weight_decay=100.0)
+    assert any(
+        "100 averages over 10 steps, less than a tenth of an epoch" in n for n in strong.notes
+    )
+    fine = recommend(11e6, **RUN, weight_decay=0.1)
+    assert not any("inert" in note or "tenth" in note for note in fine.notes)
+    assert named(fine, "yours").total == pytest.approx(0.5 * 39_100 * 1e-4, rel=1e-3)
+
+
+def test_total_decay_follows_rule_and_schedule():
+    """Corrected over a cosine removes 3/8 of steps times fraction, decoupled 1/2, constant all."""
+    for decay, share in (("decoupled", 0.5), ("corrected", 0.375), ("constant", 1.0)):
+        best = recommend(11e6, **RUN, decay=decay).best
+        assert best.total == pytest.approx(39_100 / 3910 * share, rel=1e-3)
+    best = recommend(11e6, **RUN, schedule=lambda step: 0.25).best
+    assert best.total == pytest.approx(2.5, rel=1e-12)
+
+
+def test_same_fraction_under_every_rule():
+    for decay in ("constant", "independent", "proximal"):
+        best = recommend(11e6, **RUN, decay=decay).best
+        assert best.fraction == pytest.approx(1 / 3910, rel=1e-12)
+    assert recommend(11e6, **RUN, decay="independent").best.value == pytest.approx(1 / 3910)
+
+
+def test_rms_is_predicted_where_it_can_be():
+    adam = recommend(11e6, **RUN).best
+    assert adam.rms == pytest.approx(math.sqrt(1e-3 / (2 * adam.value)), rel=5e-3)
+    assert recommend(11e6, **RUN, optimizer="sgd").best.rms is None
+    assert recommend(11e6, **RUN, optimizer="sgd").best.rotation is not None
+
+
+# --- the code -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "lion", "sgd"])
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "linear", "wsd"])
+@pytest.mark.parametrize("decay", ["constant", "corrected", "decoupled", "independent", "proximal"])
+def test_pasted_code_runs_and_decays_as_promised(optimizer, schedule, decay):
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.LayerNorm(4))
+    plan = recommend(model, **RUN, optimizer=optimizer, schedule=schedule, decay=decay)
+    scope = {"model": model}
+    exec(plan.code, scope)
+    made, scheduler = scope["optimizer"], scope["scheduler"]
+    described = halflife.describe(made).groups[0]
+    assert described.fraction == pytest.approx(plan.best.fraction, rel=1e-12)
+    assert described.rms == (None if plan.best.rms is None else pytest.approx(plan.best.rms))
+    model(torch.ones(2, 3)).square().sum().backward()
+    made.step()
+    scheduler.step()
+    assert made.param_groups[0]["lr"] <= 1e-3
+
+
+def test_pasted_code_of_the_other_kinds_runs():
+    model = torch.nn.Linear(3, 4)
+    for known in (
+        FINETUNE | {"finetune": True},
+        RUN | {"momentum": 0.5},
+        RUN | {"momentum": 0.5, "optimizer": "lion"},
+        {"lr": 0.1, "batch": 10, "data": 10, "epochs": 2},  # a timescale below 100 steps
+    ):
+        plan = recommend(model, **known)
+        scope = {"model": model}
+        exec(plan.code, scope)
+        described = halflife.describe(scope["optimizer"]).groups[0]
+        assert described.fraction == pytest.approx(plan.best.fraction, rel=1e-5)
+
+
+def test_parameters_of_a_model_are_counted():
+    model = torch.nn.Linear(10, 100, bias=False)
+    known = {"lr": 1e-3, "batch": 100, "data": 20_000, "unit": "tokens"}
+    assert recommend(model, **known).options == recommend(1000, **known).options
+
+
+# --- bad input ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("known", "message"),
+    [
+        ({"model": 0}, "model=0: must be a model or its number of parameters"),
+        ({"model": "resnet"}, "model='resnet': must be a model"),
+        ({"lr": 0.0}, "lr=0.0: must be a number, positive"),
+        ({"batch": 0}, "batch=0: must be a positive number"),
+        ({"data": math.nan}, "data=nan: must be a positive number"),
+        ({"steps": 10}, "steps=10, epochs=100: either says how long"),
+        ({"steps": 1, "epochs": None}, "steps=1: must be an integer >= 2"),
+        ({"steps": 1.5, "epochs": None}, "steps=1.5: must be an integer >= 2"),
+        ({"unit": "images"}, "unit='images': must be 'samples' or 'tokens'"),
+        ({"optimizer": "adafactor"}, "optimizer='adafactor': must be one of"),
+        ({"decay": "l2"}, "decay='l2': must be one of constant, corrected, decoupled"),
+        ({"schedule": "cosin"}, "schedule='cosin': must be one of"),
+        ({"weight_decay": -1}, "weight_decay=-1: must be a number >= 0"),
+    ],
+)
+def test_bad_input(known, message):
+    known = {"model": 1e6} | RUN | known
+    with pytest.raises(ValueError, match=message):
+        recommend(known.pop("model"), **known)
+
+
+# --- command line ---------------------------------------------------------------------------------
+
+
+def invoke(*arguments):
+    result = CliRunner().invoke(app, ["recommend", *map(str, arguments)], terminal_width=200)
+    return result.exit_code, result.output
+
+
+def test_command():
+    options = [*("--parameters", 11e6, "--lr", 1e-3, "--batch", 128), *("--data", 50_000)]
+    code, output = invoke(*options, "--epochs", 100)
+    assert code == 0, output
+    assert output.strip() == str(recommend(11e6, **RUN)).strip()
+    code, output = invoke(*options, "--epochs", 100, "--json")
+    assert json.loads(output)["options"][0]["value"] == recommend(11e6, **RUN).best.value
+    code, output = invoke(*options, "--unit", "bytes")
+    assert (code, "unit='bytes'" in output, "Traceback" in output) == (2, True, False)
