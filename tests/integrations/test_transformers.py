@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tiny_digits import (
     Setting,
     loop,
     parameters,
+    random_states,
     same,
 )
 
@@ -25,7 +27,11 @@ transformers = pytest.importorskip("transformers", reason="needs the extra hf")
 pytest.importorskip("accelerate", reason="needs the extra hf")
 
 
-from halflife.integrations.transformers import optimizer_cls_and_kwargs, trainer_groups  # noqa: E402
+from halflife.integrations.transformers import (  # noqa: E402
+    WeightDecayMonitor,
+    optimizer_cls_and_kwargs,
+    trainer_groups,
+)
 
 
 def arguments(folder: Path, setting: Setting, **changes: Any) -> Any:
@@ -120,3 +126,76 @@ def test_settings_come_from_the_arguments_unless_given() -> None:
         (0.01, 0.9, 0.1),
         (0.01, 0.9, 0.0),
     ]
+
+
+# --- the callback --------------------------------------------------------------------------------
+
+
+def watched(folder: Path, callback: bool = True, resume: bool = False) -> tuple[Any, Any]:
+    """A run with dropout and its callback, which samples at steps 1, 4, 8 and 12."""
+    args = arguments(
+        folder,
+        SETTINGS[-1],
+        save_strategy="steps",
+        save_steps=STEPS // 2,
+        logging_strategy="steps",
+        logging_steps=2,
+    )
+    run = trainer(args, Net(dropout=0.2))
+    monitor = WeightDecayMonitor(run.log, every=4) if callback else None
+    if callback:
+        run.add_callback(monitor)
+    run.train(resume_from_checkpoint=str(folder / f"checkpoint-{STEPS // 2}") if resume else None)
+    return run, monitor
+
+
+def test_the_callback_changes_nothing(tmp_path: Path) -> None:
+    (alone, _), alone_random = watched(tmp_path, callback=False), random_states()
+    (run, callback), random = watched(tmp_path), random_states()
+    assert len(callback.monitor.history) > 0
+    assert same(parameters(alone.model), parameters(run.model))
+    assert same(alone.optimizer.state_dict(), run.optimizer.state_dict())
+    assert same(alone_random, random)
+    logs = [
+        [(e["step"], e["loss"], e["grad_norm"]) for e in r.state.log_history if "loss" in e]
+        for r in (alone, run)
+    ]
+    assert len(logs[0]) == STEPS // 2  # the Trainer's own entries, those at sampled steps included
+    assert logs[0] == logs[1]
+
+
+def test_samples_are_in_the_trainers_log(tmp_path: Path) -> None:
+    run, callback = watched(tmp_path)
+    entries = [entry for entry in run.state.log_history if "rotation/global" in entry]
+    assert [entry["step"] for entry in entries] == [1, 4, 8, 12]
+    history = {r["step"]: r for r in callback.monitor.history if r["name"] == "decayed"}
+    for entry in entries[1:]:  # nothing decays in the first step, of lr 0
+        record = history[entry["step"]]
+        assert entry["weight_rms/decayed"] == record["weight_rms"]
+        assert entry["weight_rms/decayed/predicted"] == record["weight_rms_predicted"]
+    assert not any("first.weight" in tag for entry in entries for tag in entry)
+    assert {r["name"] for r in callback.monitor.history} >= {"global", "first.weight"}
+
+
+def test_a_resumed_callback_goes_on(tmp_path: Path) -> None:
+    _, whole = watched(tmp_path)
+    _, resumed = watched(tmp_path, resume=True)
+    late = [record for record in whole.monitor.history if record["step"] > STEPS // 2]
+    assert [r for r in resumed.monitor.history if r["step"] >= 8] == late
+    assert whole.audit is not None
+    assert resumed.audit is None
+
+
+def test_training_starts_with_an_audit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    args = arguments(tmp_path, SETTINGS[0])
+    run = trainer(args, groups=lambda model: [{"params": list(model.parameters())}])
+    callback = WeightDecayMonitor(ignore=["decayed-bias"])
+    run.add_callback(callback)
+    with caplog.at_level(logging.WARNING, "halflife.integrations.transformers"):
+        run.train()
+    assert "decayed-norm" in [finding.code for finding in callback.audit.findings]
+    assert "decayed-bias" not in [finding.code for finding in callback.audit.findings]
+    assert callback.audit.steps == STEPS
+    assert callback.audit.steps_per_epoch == 512 / BATCH
+    assert any("warning decayed-norm" in record.message for record in caplog.records)
+    assert not run.optimizer.optimizer._optimizer_step_post_hooks

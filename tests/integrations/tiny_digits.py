@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
@@ -50,6 +52,11 @@ class Net(nn.Module):
 
 def parameters(model: nn.Module) -> list[Tensor]:
     return [p.detach().clone() for p in model.parameters()]
+
+
+def random_states() -> tuple[Any, ...]:
+    _, keys, *rest = np.random.get_state()
+    return random.getstate(), keys.tolist(), rest, torch.get_rng_state()
 
 
 def same(a: Any, b: Any) -> bool:

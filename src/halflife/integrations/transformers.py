@@ -6,28 +6,47 @@ trainer = Trainer(
         args, weight_decay=HalfLife(steps=5000), decay="independent"
     ),
 )
+trainer.add_callback(WeightDecayMonitor(trainer.log, every=50))
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+import math
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from halflife.diagnostics import Monitor, audit
+from halflife.diagnostics.audit import Audit
+from halflife.diagnostics.monitor.sinks import Record
 from halflife.optim import AdamW
 
+from .records import log_audit, tags
+
 try:
-    from transformers import Trainer, TrainingArguments
+    from transformers import (
+        Trainer,
+        TrainerCallback,
+        TrainerControl,
+        TrainerState,
+        TrainingArguments,
+    )
 except ImportError as error:
     raise ImportError(
         f"halflife.integrations.transformers needs the extra 'hf' ({error}): "
         "pip install torch-halflife[hf]"
     ) from error
 
-__all__ = ["optimizer_cls_and_kwargs", "trainer_groups"]
+__all__ = ["WeightDecayMonitor", "optimizer_cls_and_kwargs", "trainer_groups"]
+
+logger = logging.getLogger(__name__)
+
+# Of TrainerState.stateful_callbacks, which is plain data in every checkpoint.
+STATE_KEY = "halflife"
 
 
 def trainer_groups(model: nn.Module) -> list[dict[str, Any]]:
@@ -91,3 +110,105 @@ def optimizer_cls_and_kwargs(
 
     # To the Trainer, what is no optimizer class makes a function that is called with the model.
     return lambda: build, own | settings
+
+
+class WeightDecayMonitor(TrainerCallback):
+    """Audits the decay when training starts and measures it while it runs; changes nothing.
+
+    The audit's findings go to Python's ``logging``, the measurements to the Trainer's own log and
+    from there to its trackers, with tags such as ``weight_rms/decayed`` and, beside it,
+    ``weight_rms/decayed/predicted``. A resumed training is not audited again: the schedule's peak
+    may be behind it.
+
+    Args:
+        log: ``trainer.log``; None keeps the measurements in `monitor` only.
+        every: a sample at the first step and every so many; or a function of the step.
+        preset: what to measure, see `halflife.diagnostics.Monitor`.
+        tensors: whether to log each parameter by name, besides the sums over all of them and over
+            those that decay.
+        audited: whether to audit.
+        ignore: codes of findings to leave out.
+
+    Attributes:
+        audit: the audit; None before training, and after resuming.
+        monitor: the monitor, with the history of all that was measured; None before training.
+
+    Example:
+        >>> args = TrainingArguments(report_to=[])
+        >>> trainer = Trainer(nn.Linear(2, 2), args)
+        >>> trainer.add_callback(WeightDecayMonitor(trainer.log, every=100))
+    """
+
+    def __init__(
+        self,
+        log: Callable[[dict[str, float]], None] | None = None,
+        every: int | Callable[[int], bool] = 50,
+        preset: str | Collection[str] = "economy",
+        *,
+        tensors: bool = False,
+        audited: bool = True,
+        ignore: Collection[str] = (),
+    ) -> None:
+        self.audit: Audit | None = None
+        self.monitor: Monitor | None = None
+        self._log, self._every, self._preset = log, every, preset
+        self._tensors, self._audited, self._ignore = tensors, audited, ignore
+        self._sample: list[Record] = []
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+    ) -> None:
+        """Audit, unless the training is resumed; put a monitor on the optimizer."""
+        model, optimizer, schedule = given["model"], given["optimizer"], given["lr_scheduler"]
+        per_epoch = _steps_per_epoch(given["train_dataloader"], args.gradient_accumulation_steps)
+        self.audit = None
+        if self._audited and state.global_step == 0:
+            found = audit(
+                model,
+                optimizer,
+                schedule=schedule,
+                steps=state.max_steps,
+                steps_per_epoch=per_epoch,
+                ignore=self._ignore,
+            )
+            self.audit = log_audit(found, logger)
+        if self.monitor is not None:
+            self.monitor.close()
+        self.monitor = Monitor(
+            optimizer,
+            model,
+            every=self._every,
+            preset=self._preset,
+            sinks=[self._sample.extend],
+            steps_per_epoch=per_epoch,
+        )
+        saved = (state.stateful_callbacks or {}).get(STATE_KEY, {"decay": {}})
+        self.monitor.load_state_dict({"step": state.global_step, **saved})
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+    ) -> None:
+        """Log the step's sample, if one was taken."""
+        if self.monitor is None or not self._sample:
+            return
+        numbers = tags(self._sample, self._tensors)
+        self._sample.clear()
+        state.stateful_callbacks[STATE_KEY] = {"decay": self.monitor.state_dict()["decay"]}
+        if self._log is not None:
+            due = control.should_log  # which every entry in the log takes for its own
+            self._log(numbers)
+            control.should_log = due
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+    ) -> None:
+        """Take the monitor off; what it measured stays."""
+        if self.monitor is not None:
+            self.monitor.close()
+
+
+def _steps_per_epoch(loader: Any, accumulated: int) -> float | None:
+    try:
+        return math.ceil(len(loader) / accumulated) or None
+    except TypeError:  # a stream
+        return None
