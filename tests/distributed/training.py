@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ import test_maps
 from cases import PEAK
 from halflife import rounding
 from halflife.compiled import kernels
+from halflife.diagnostics import Monitor
 from halflife.reduction import WholeModel
 
 WORLD = 2
@@ -258,6 +260,29 @@ ONE_REDUCTION = {
 }
 
 
+def check_monitor(setting: str) -> None:
+    """Records of a spread model are those of the whole one, on every process."""
+
+    def watched(model: nn.Module, share: slice) -> list[dict[str, Any]]:
+        names = {name.removeprefix("module."): p for name, p in model.named_parameters()}
+        optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK, weight_decay=0.1, foreach=False)
+        with Monitor(optimizer, names, every=1, preset="full") as monitor:
+            for t in range(2):
+                x, y = batch(t)
+                optimizer.zero_grad()
+                (model(x[share]) - y[share]).square().mean().backward()
+                optimizer.step()
+        return monitor.history
+
+    for mine, expected in zip(watched(*SETTINGS[setting]()), watched(*alone()), strict=True):
+        assert mine.keys() == expected.keys()
+        for key, value in expected.items():
+            if isinstance(value, float):
+                assert math.isclose(mine[key], value, rel_tol=1e-9, abs_tol=1e-12), (key, mine)
+            else:
+                assert mine[key] == value, (key, mine)
+
+
 def check_traffic() -> None:
     """What the rules that need a norm cost: one all-reduce a step, for all groups together."""
     assert {case.id for case in all_cases()} >= ONE_REDUCTION
@@ -315,6 +340,8 @@ def run(rank: int, folder: Path) -> None:
         "reduction": check_reduction,
         "traffic": check_traffic,
     }
+    for setting in SETTINGS:
+        checks[f"monitor: {setting}"] = partial(check_monitor, setting)
     for case in all_cases():
         for setting in SETTINGS:
             checks[f"{setting}: {case.id}"] = partial(check_training, case, setting)

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from ... import facts
 from ...decayed import Decayed
-from ...reduction import Terms, WholeModel, real
+from ...reduction import Terms, WholeModel, is_sharded, real, shards
 from ...rounding import is_half
 from .quantities import Sums
 
@@ -178,5 +178,13 @@ def _floats(terms: Any) -> list[float]:
 
 
 def _largest(param: Tensor) -> float:
-    largest: Any = param.abs().max()
-    return float(largest.full_tensor() if hasattr(largest, "full_tensor") else largest)
+    part = shards([param])[0]
+    largest = part.abs().max() if part.numel() else torch.zeros_like(part).sum().abs()
+    if is_sharded(param):
+        spread: Any = param
+        largest = largest.to(torch.promote_types(largest.dtype, torch.float32))
+        for dim, placement in enumerate(spread.placements):
+            if placement.is_shard():
+                group = spread.device_mesh.get_group(dim)
+                torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX, group)
+    return float(largest)
