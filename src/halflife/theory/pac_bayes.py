@@ -17,9 +17,11 @@ Theorems 6 and 7, Corollary 3. Here is what holds. Where the paper differs:
   of Corollary 3, and twice the divergence from the prior plus d (at x* = 0).
 - **Theorem 7 prints AdamW's determinant** in the term of Adam with L2.
 - **c0 is** ``|x*|^2 / rho - d + 2 log(2 n / tau)``; the paper halves the first two terms.
-- **More decay never helps here.** h rises above 1, and the paper argues that x > 1. Then err rises
-  with wd from the first: the bound prefers no decay, and says nothing for tuning it. That AdamW's
-  is the smaller *at equal wd* is because sigma < 1; at a smaller wd, L2's is the smaller.
+- **Decay helps no direction in which x > 1**, and the paper argues that x > 1 in most: h rises
+  there, and x with wd. What decay can gain, it gains where the curvature is nearly 0, and for AdamW
+  that ends at ``wd = lr / (2 rho b)``, far below those in use.
+- That AdamW's term is the smaller one *at equal wd* is because sigma < 1; L2's is the smaller one
+  at a smaller wd.
 
 The covariances themselves are in `halflife.theory.posterior`. Nothing here trains or measures:
 `error_term` takes eigenvalues from anywhere.
