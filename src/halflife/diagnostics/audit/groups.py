@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -59,34 +60,34 @@ class GroupDecay:
         """Whether the rule is one of ours and not the optimizer's native decay."""
         return self.native is None and self.rule is not None
 
-    @property
+    @cached_property
     def weight_decay(self) -> float:
         """The largest coefficient of the training."""
         return float(self.course.weight_decays.max())
 
-    @property
+    @cached_property
     def decays(self) -> bool:
         """Whether its weights decay at all, as far as is known."""
         if self.fractions is not None:
             return bool((self.fractions > 0.0).any())
         return self.weight_decay > 0.0 and (self.native is None or self.native.kind != "absent")
 
-    @property
+    @cached_property
     def fraction(self) -> float | None:
         """The largest share of each weight that a step removes."""
         return None if self.fractions is None else float(self.fractions.max())
 
-    @property
+    @cached_property
     def lr(self) -> float:
         """The highest lr of the training."""
         return float(self.course.lrs.max())
 
-    @property
+    @cached_property
     def total(self) -> float | None:
         """Sum of the fractions over the training, ``K``."""
         return None if self.fractions is None else float(self.fractions.sum())
 
-    @property
+    @cached_property
     def rms(self) -> float | None:
         """Equilibrium RMS of the weights that the strongest step would lead to."""
         fraction, base = self.fraction, self.base
