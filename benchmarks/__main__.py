@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
-from . import imports, rules, step
+from . import curvature, imports, rules, step
 from .shapes import MODELS
 
-BENCHMARKS = ("step", "rules", "ensemble", "import")
+BENCHMARKS = ("step", "rules", "ensemble", "curvature", "import")
 
 EPILOG = """\
 how to read it
@@ -35,6 +35,7 @@ examples
   python -m benchmarks step --models resnet20            a minute
   python -m benchmarks step --json before.json           to compare with a later run
   python -m benchmarks rules                             every rule, and other packages' optimizers
+  python -m benchmarks curvature                         Hessian eigenvalues, half a minute
   make bench BENCH_ARGS="step --models gpt2 --rounds 30"
 """
 
@@ -54,6 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
     if "ensemble" in chosen and importlib.util.find_spec("benchmarks.ensemble"):
         missed = importlib.import_module("benchmarks.ensemble").main()
         results["ensemble"] = {"verdict": "missed" if missed else "met"}
+    if "curvature" in chosen:
+        results["curvature"] = curvature.main(options.rounds)
     if "import" in chosen:
         results["import"] = imports.main(options.rounds)
     if options.json:
@@ -75,7 +78,8 @@ def _parser() -> argparse.ArgumentParser:
         choices=BENCHMARKS,
         help="step: one optimizer step; rules: every rule, against torch, other packages and the "
         "memory's speed; ensemble: a landscape as one stacked ensemble against one model at a "
-        "time; import: the import. Default: all.",
+        "time; curvature: eigenvalues of a Hessian against other packages; import: the import. "
+        "Default: all.",
     )
     parser.add_argument(
         "--models",
@@ -89,8 +93,8 @@ def _parser() -> argparse.ArgumentParser:
         type=_positive,
         help="how often each candidate is measured. Default: "
         + ", ".join(f"{model} {rounds}" for model, rounds in step.ROUNDS.items())
-        + f", import {imports.ROUNDS}; for rules resnet18 {rules.ROUNDS['resnet18']}, gpt2 "
-        f"{rules.ROUNDS['gpt2']}.",
+        + f", curvature {curvature.ROUNDS}, import {imports.ROUNDS}; for rules resnet18 "
+        f"{rules.ROUNDS['resnet18']}, gpt2 {rules.ROUNDS['gpt2']}.",
     )
     parser.add_argument(
         "--caches",

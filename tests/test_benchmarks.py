@@ -16,10 +16,11 @@ import torch
 import halflife
 from halflife.compiled import kernels
 from halflife.decay import DecayRule
+from halflife.diagnostics import curvature as halflife_curvature
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import imports, rules, step
+from benchmarks import curvature, imports, rules, step
 from benchmarks.__main__ import main
 from benchmarks.peers import PEERS, Peer
 from benchmarks.shapes import MODELS
@@ -263,3 +264,25 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     shown = capsys.readouterr().out
     assert all(word in shown for word in ("how to read it", "examples", "within noise", "share"))
+
+
+# --- curvature -----------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # torch's, on its first jvp
+def test_candidates_of_the_curvature_benchmark_find_the_same_eigenvalue() -> None:
+    model = torch.nn.Sequential(
+        torch.nn.Linear(10, 6), torch.nn.BatchNorm1d(6), torch.nn.Tanh(), torch.nn.Linear(6, 10)
+    )
+    problem = curvature.Problem.of("tiny", model, torch.randn(40, 10), 20)
+    exact = halflife_curvature.hessian(
+        model, torch.nn.functional.cross_entropy, problem.data, dtype=torch.float64
+    )
+    top = torch.linalg.eigvalsh(halflife_curvature.dense(exact))[-1]
+    assert problem.top == pytest.approx(float(top), rel=1e-9)
+    for task, calls in curvature.candidates(problem).items():
+        assert {"halflife", "halflife, memory=0"} <= calls.keys()
+        for name, call in calls.items():
+            found = call()
+            if task == "largest eigenvalue":
+                assert abs(found / problem.top - 1) <= curvature.ERROR, name
