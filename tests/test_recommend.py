@@ -109,9 +109,17 @@ def test_rms_is_predicted_where_it_can_be():
 # --- the code -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "lion", "sgd"])
-@pytest.mark.parametrize("schedule", ["constant", "cosine", "linear", "wsd"])
-@pytest.mark.parametrize("decay", ["constant", "corrected", "decoupled", "independent", "proximal"])
+@pytest.mark.parametrize(
+    ("optimizer", "schedule", "decay"),
+    [
+        ("adamw", "cosine", "decoupled"),
+        ("adamw", "wsd", "constant"),
+        ("adamw", "constant", "independent"),
+        ("lion", "linear", "corrected"),
+        ("sgd", "cosine", "proximal"),
+        ("sgd", "wsd", "decoupled"),
+    ],
+)
 def test_pasted_code_runs_and_decays_as_promised(optimizer, schedule, decay):
     model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.LayerNorm(4))
     plan = recommend(model, **RUN, optimizer=optimizer, schedule=schedule, decay=decay)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -66,6 +67,7 @@ def multipliers_of(schedule: Schedule, steps: int | None) -> tuple[float, ...]:
     return tuple(curve(step) for step in range(steps))
 
 
+@functools.lru_cache(maxsize=64)  # asked for every step of a schedule
 def base_named(
     optimizer: str,
     lr: float,
