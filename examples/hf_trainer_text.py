@@ -11,7 +11,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments, set_seed
 
 import halflife
-from halflife.integrations.transformers import optimizer_cls_and_kwargs
+from halflife.integrations.transformers import WeightDecayMonitor, optimizer_cls_and_kwargs
 
 text = torch.tensor(list((Path(__file__).parent.parent / "README.md").read_bytes()))
 rows = [{"input_ids": row, "labels": row} for row in text.unfold(0, 64, 16)]
@@ -26,7 +26,7 @@ with tempfile.TemporaryDirectory() as folder:
     args = TrainingArguments(
         folder,
         learning_rate=3e-3,
-        lr_scheduler_type="cosine",
+        lr_scheduler_type="constant_with_warmup",
         warmup_steps=10,
         max_steps=60,
         per_device_train_batch_size=16,
@@ -41,10 +41,11 @@ with tempfile.TemporaryDirectory() as folder:
         args,
         train_dataset=rows,
         optimizer_cls_and_kwargs=optimizer_cls_and_kwargs(
-            args, weight_decay=halflife.HalfLife(steps=200), decay="independent"
+            args, weight_decay=halflife.HalfLife(steps=40), decay="independent"
         ),
     )
-    trainer.create_optimizer()
-    print(halflife.describe(trainer.optimizer))
+    watch = WeightDecayMonitor(trainer.log, every=30)
+    trainer.add_callback(watch)
     result = trainer.train()
+print(watch.audit)
 print(f"training loss {result.training_loss:.2f}")

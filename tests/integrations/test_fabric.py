@@ -102,3 +102,9 @@ def test_a_small_decay_is_kept_in_bfloat16() -> None:
     # Random rounding: 1.6 % standard deviation for a weight, 0.04 % for their 1,536 together.
     ratio = (weight.detach().float() * before).sum() / before.square().sum()
     assert ratio.item() == pytest.approx((1 - 2.0**-10) ** 64, abs=2e-3)
+
+
+def test_names_are_without_the_wrapper() -> None:
+    _, model, *_ = prepare(SETTINGS[0])
+    names = [decision.name for decision in halflife.param_groups(model).decisions]
+    assert names == [name for name, _ in Net().named_parameters()]

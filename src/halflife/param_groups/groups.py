@@ -111,8 +111,8 @@ def param_groups(
     unless one of its names is listed. Parameters that do not require a gradient are left out.
 
     Names are given and matched without the prefixes of wrappers: ``module.`` (DDP) where all names
-    begin with it, ``_orig_mod.`` (torch.compile), ``_fsdp_wrapped_module.`` and
-    ``_checkpoint_wrapped_module.`` anywhere.
+    begin with it, ``_orig_mod.`` (torch.compile), ``_forward_module.`` (Fabric),
+    ``_fsdp_wrapped_module.`` and ``_checkpoint_wrapped_module.`` anywhere.
 
     Args:
         model: The model, wrapped or not.
