@@ -43,8 +43,10 @@ def test_equilibrium_lies_between_the_bounds(rows, columns, momentum, nesterov) 
     """Within 4 %: the bounds are for large matrices, and the walk is a finite sample."""
     rms, rotation = walk(rows, columns, momentum, nesterov)
     size = orthogonal.update_rms(rows, columns)
-    memories = orthogonal.update_memory(rows, columns, momentum, nesterov=nesterov)
-    low, high = (eq.effective_momentum(memory) for memory in memories)
+    memories = orthogonal.update_memory(
+        rows, columns, momentum, nesterov=nesterov, fraction=FRACTION
+    )
+    low, high = (eq.effective_momentum(memory, FRACTION) for memory in memories)
     assert 0.96 * eq.rms(FRACTION, 0.1, low, size) < rms < 1.04 * eq.rms(FRACTION, 0.1, high, size)
     assert 0.96 * eq.rotation(FRACTION, high) < rotation < 1.04 * eq.rotation(FRACTION, low)
     assert memories[1] < 1.18 * memories[0]  # so the root, the RMS, is known within 9 %

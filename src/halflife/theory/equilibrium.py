@@ -55,12 +55,18 @@ def nesterov_update_rms(beta: float) -> float:
     return math.sqrt(new**2 + beta**4 * (1.0 - beta) / (1.0 + beta))
 
 
-def sign_memory(beta1: float, beta2: float) -> float:
+def sign_memory(beta1: float, beta2: float, fraction: float = 0.0) -> float:
     """``sum over k of corr(u_t, u_(t+k))`` of Lion's sign updates under Gaussian noise.
 
     The average inside the sign has correlation ``r beta2^(k-1)`` at lag k, its sign
     ``2/pi asin`` of that. Without memory it is 1. To first order in ``r``, and with
     ``asin(r) ~ r``, it gives the rotation of Kosson et al. 2023.
+
+    Args:
+        beta1: weight of the average in the sign.
+        beta2: averaging factor of the gradient.
+        fraction: removed per step; a correlation at lag k counts ``(1 - fraction)^k``. 0, the
+            default, where decay is slow against the memory.
 
     Example:
         >>> sign_memory(0.0, 0.9)
@@ -68,23 +74,29 @@ def sign_memory(beta1: float, beta2: float) -> float:
     """
     variance = (1.0 - beta1) ** 2 + beta1**2 * (1.0 - beta2) / (1.0 + beta2)
     lag_one = beta1 * (1.0 - beta2) * (1.0 - beta1 + beta1 * beta2 / (1.0 + beta2))
-    r, total = lag_one / variance, 1.0
+    r, total, kept = lag_one / variance, 1.0, 1.0
     while r > 1e-12:
-        total += 4.0 / math.pi * math.asin(r)
+        kept *= 1.0 - fraction
+        total += 4.0 / math.pi * math.asin(r) * kept
         r *= beta2
     return total
 
 
-def effective_momentum(memory: float) -> float:
-    """The momentum ``b`` whose average has this memory, ``(1 + b)/(1 - b)``.
+def effective_momentum(memory: float, fraction: float = 0.0) -> float:
+    """The momentum ``b`` whose average has this memory, ``(1 + a b)/(1 - a b)``.
 
-    Where decay is slow against it, RMS and rotation depend on the memory alone.
+    RMS, rotation and cosine depend on the memory alone, exactly if it was discounted by the same
+    ``a = 1 - fraction``; without, where decay is slow against it.
+
+    Args:
+        memory: sum of the correlations of an update with all others and itself.
+        fraction: by which the memory was discounted. Default 0.
 
     Example:
         >>> effective_momentum(19.0)
         0.9
     """
-    return (memory - 1.0) / (memory + 1.0)
+    return (memory - 1.0) / ((memory + 1.0) * (1.0 - fraction))
 
 
 def rms(fraction: float, lr: float, momentum: float, update_rms: float) -> float:

@@ -181,6 +181,7 @@ def plot_error_terms(
         label = "AdamW" if method == "adamw" else "Adam with L2"
         right.plot(list(weight_decays), terms, color=colour, marker="o", ms=3, label=label)
     right.set(xscale="log", yscale="log", xlabel="weight_decay")
+    right.tick_params(axis="y", which="minor", labelleft=False)
     right.legend(frameon=False, fontsize=8)
     return figure
 

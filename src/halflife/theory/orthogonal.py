@@ -52,7 +52,7 @@ def update_rms(rows: int, columns: int, scale: float = 1.0) -> float:
 
 
 def update_memory(
-    rows: int, columns: int, momentum: float, *, nesterov: bool = True
+    rows: int, columns: int, momentum: float, *, nesterov: bool = True, fraction: float = 0.0
 ) -> tuple[float, float]:
     """Bounds on ``sum over k of corr(u_t, u_(t+k))`` of Muon's updates under Gaussian noise.
 
@@ -64,6 +64,8 @@ def update_memory(
         columns: of the matrix.
         momentum: ``b``, averaging factor of the gradient. Muon's default is 0.95.
         nesterov: the average looks one gradient ahead, as by default in torch.
+        fraction: removed per step; a correlation at lag k counts ``(1 - fraction)^k``. 0, the
+            default, where decay is slow against the memory.
 
     Returns:
         The lower and the upper bound, for large matrices.
@@ -84,8 +86,9 @@ def update_memory(
         lag_one = momentum**2 * (1.0 - momentum) ** 2
         lag_one *= 1.0 + momentum + momentum**3 / (1.0 - momentum**2)
         first = lag_one / nesterov_update_rms(momentum) ** 2
-    linear = first / (1.0 - momentum)  # the sum of rho over lags k >= 1, rho = first b^(k-1)
-    cubic = first**3 / (1.0 - momentum**3)
+    kept = 1.0 - fraction
+    linear = kept * first / (1.0 - kept * momentum)  # sum over lags k >= 1, rho = first b^(k-1)
+    cubic = kept * first**3 / (1.0 - kept * momentum**3)
     share = _linear_share(min(rows, columns) / max(rows, columns))
     low = 1.0 + 2.0 * share * linear
     return low, low + 2.0 * (1.0 - share) * cubic
