@@ -109,32 +109,6 @@ def test_the_fractions_are_those_of_the_definition(behaviour: str) -> None:
     assert (found.peak_lr is not None) == (behaviour in ("independent", "corrected"))
 
 
-TORCH = {  # behaviour, scale-free without decay and with, what the lr multiplies
-    "ASGD": ("l2", "no", "no", "nothing now"),  # eta is set at the end of a step
-    "Adadelta": ("l2", "by coordinate", "no", "the step"),
-    "Adafactor": ("decoupled", "as a whole", "as a whole", "not proportional"),  # factored v
-    "Adagrad": ("l2", "by coordinate", "no", "the step"),
-    "Adam": ("l2", "by coordinate", "no", "the step"),
-    "AdamW": ("decoupled", "by coordinate", "by coordinate", "the step"),
-    "Adamax": ("l2", "by coordinate", "no", "the step"),
-    "LBFGS": ("absent", "as a whole", None, "the step"),
-    "Muon": ("decoupled", "as a whole", "as a whole", "the step"),
-    "NAdam": ("l2", "by coordinate", "no", "the step"),
-    "RAdam": ("l2", "no", "no", "the step"),  # its first steps are SGD's
-    "RMSprop": ("l2", "by coordinate", "no", "the step"),
-    "Rprop": ("absent", "by coordinate", None, "nothing now"),
-    "SGD": ("l2", "no", "no", "the step"),
-    "SparseAdam": ("absent", None, None, None),
-}
-
-
-@pytest.mark.parametrize("name", TORCH)
-def test_torch(name: str) -> None:
-    found = probe(name)
-    seen = (found.behaviour, found.scale_free, found.scale_free_decayed, found.lr_multiplies)
-    assert seen == TORCH[name], found
-
-
 def test_bfloat16_keeps_the_decay_where_it_is_rounded_with_the_update() -> None:
     """(1 - 2^-10) w rounds to w; w (1 - d) - lr u, rounded once, is right on average."""
     kept = probe("AdamW").bfloat16

@@ -32,11 +32,11 @@ BEHAVIOURS = {
     "l2": "g + wd w in place of the gradient g",
     "decoupled": "(1 - lr wd) w, then the step",
     "decoupled_after": "the step, then (1 - lr wd) w",
-    "independent": "(1 - (lr / p) wd) w, p an lr it remembers, then the step",
+    "independent": "(1 - (lr / p) wd) w, then the step",
     "constant": "(1 - wd) w at any lr, then the step",
     "scaled": "(1 - c lr wd) w, c a constant of its own, then the step",
     "in_momentum": "u + wd w in place of the update direction u, inside the momentum",
-    "corrected": "(1 - (lr^2 / p) wd) w, p an lr it remembers, then the step",
+    "corrected": "(1 - (lr^2 / p) wd) w, then the step",
     "proximal": "the step, then w / (1 + lr wd)",
     "cautious": "a fraction of those weights that the step moves toward 0",
     "gradient_dependent": "one fraction of every tensor, which depends on the gradients",
@@ -98,7 +98,9 @@ class Probe:
         if self.weight_decay is not None:
             lines.append(f"Its weight_decay is {self.weight_decay:g} unless given.")
         if self.peak_lr is not None:
-            lines.append(f"It was built with the lr {FIRST_LR:g}; p is {self.peak_lr:g}.")
+            lines.append(
+                f"p is an lr that it remembers: {self.peak_lr:g}, built with {FIRST_LR:g}."
+            )
         if self.scale_free is not None:
             lines.append(_scale_sentence(self.scale_free, self.scale_free_decayed))
         if self.lr_multiplies is not None:
