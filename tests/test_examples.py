@@ -9,6 +9,7 @@ import pytest
 
 EXAMPLES = sorted((Path(__file__).resolve().parent.parent / "examples").glob("*.py"))
 PROMISES = {
+    "audit_training": ["error lost-in-precision", "warning decayed-norm", "nothing found"],
     "any_optimizer": ["Independent()", "2,000 steps"],
     "accelerate_digits": ["step 80", "resumed bit for bit: True", "test error"],
     "fabric_digits": ["step 60", "resumed bit for bit: True", "test error"],

@@ -22,6 +22,7 @@ from .decayed import Decayed
 from .native import NativeDecay, group_decay
 from .step import is_number
 from .theory import equilibrium
+from .wrappers import unwrapped
 
 __all__ = ["Description", "GroupDescription", "GroupReading", "describe", "read_group"]
 
@@ -29,7 +30,7 @@ __all__ = ["Description", "GroupDescription", "GroupReading", "describe", "read_
 class GroupReading(NamedTuple):
     """What one group's decay does at one learning rate.
 
-    Args:
+    Attributes:
         rule: the group's rule, or the one that the optimizer is found to follow natively.
         peak_lr: the schedule's highest lr.
         base: what is known of the optimizer, at that learning rate.
@@ -143,6 +144,7 @@ def describe(optimizer: Optimizer, *, steps_per_epoch: float | None = None) -> D
         raise ValueError(
             f"steps_per_epoch={steps_per_epoch!r}: must be a positive number; pass len(dataloader)."
         )
+    optimizer = unwrapped(optimizer)
     groups = enumerate(optimizer.param_groups)
     rows = tuple(_describe_group(optimizer, i, group, steps_per_epoch) for i, group in groups)
     return Description(type(optimizer).__name__, rows)

@@ -102,7 +102,8 @@ def _behaviour(group: GroupDecay) -> Iterator[Finding]:
         yield Finding(
             "unknown-decay",
             f"weight_decay={value:g} of {group.label}: what {name} removes per step is not known "
-            f"here ({group.note.rstrip('.')}); strength, timescale and precision were not checked.",
+            f"here ({group.note.rstrip('.')}); strength, timescale and precision were not checked: "
+            "halflife.diagnostics.probe says more.",
         )
 
 

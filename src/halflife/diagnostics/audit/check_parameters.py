@@ -46,7 +46,7 @@ def check_parameters(
         "decayed-against-model",
         lambda s: s.decays and s.listed,
         "the model's no_weight_decay() lists {names}, and their group decays (weight_decay "
-        "{value}); build the groups with halflife.param_groups.param_groups(model), which asks it.",
+        "{value}); build the groups with halflife.param_groups(model), which asks it.",
     )
     yield from _named(
         subjects,
@@ -86,7 +86,7 @@ def _decayed(subjects: Sequence[Subject], kind: Kind) -> Iterator[Finding]:
         code,
         lambda s: s.decays and s.kind == kind and not s.is_held_up,
         f"{what} decay (weight_decay {{value}}): {{names}}; {why}; put them in a group with "
-        "weight_decay 0, as halflife.param_groups.param_groups(model) does.",
+        "weight_decay 0, as halflife.param_groups(model) does.",
     )
 
 

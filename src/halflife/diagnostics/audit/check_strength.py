@@ -186,7 +186,7 @@ def _precision(group: GroupDecay, subjects: Sequence[Subject]) -> Iterator[Findi
                 f"{kind} weights {names_of(names)} of {group.label}: a step removes the fraction "
                 f"{group.fraction:.2g}, rounding to nearest loses all below "
                 f"{found.threshold:.2g}, and {kept} is left; use an optimizer of halflife "
-                "(stochastic rounding), float32 weights, or fused=True.",
+                "(stochastic rounding) or float32 weights.",
                 names,
             )
 

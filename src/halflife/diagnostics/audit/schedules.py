@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ...probe import unnoticed
 from ...step import is_number
+from ...wrappers import unwrapped
 
 __all__ = ["Course", "Plan", "plan_of", "schedulers_in", "settled", "unwrapped"]
 
@@ -111,13 +112,6 @@ def plan_of(
         for o in optimizers
     ]
     return Plan(courses, steps, True)
-
-
-def unwrapped(optimizer: Any) -> Any:
-    """The optimizer inside the wrappers of accelerate, Lightning and others."""
-    while isinstance(inner := getattr(optimizer, "optimizer", None), Optimizer):
-        optimizer = inner
-    return optimizer
 
 
 def settled(group: dict[str, Any]) -> float:
