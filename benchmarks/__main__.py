@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
-from . import curvature, imports, rules, step
+from . import curvature, imports, monitor, rules, step
 from .shapes import MODELS
 
-BENCHMARKS = ("step", "rules", "ensemble", "curvature", "import")
+BENCHMARKS = ("step", "rules", "ensemble", "curvature", "monitor", "import")
 
 EPILOG = """\
 how to read it
@@ -36,6 +36,7 @@ examples
   python -m benchmarks step --json before.json           to compare with a later run
   python -m benchmarks rules                             every rule, and other packages' optimizers
   python -m benchmarks curvature                         Hessian eigenvalues, half a minute
+  python -m benchmarks monitor                           a training step with a monitor
   make bench BENCH_ARGS="step --models gpt2 --rounds 30"
 """
 
@@ -57,6 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
         results["ensemble"] = {"verdict": "missed" if missed else "met"}
     if "curvature" in chosen:
         results["curvature"] = curvature.main(options.rounds)
+    if "monitor" in chosen:
+        results["monitor"] = monitor.main(options.rounds)
     if "import" in chosen:
         results["import"] = imports.main(options.rounds)
     if options.json:
@@ -78,7 +81,8 @@ def _parser() -> argparse.ArgumentParser:
         choices=BENCHMARKS,
         help="step: one optimizer step; rules: every rule, against torch, other packages and the "
         "memory's speed; ensemble: a landscape as one stacked ensemble against one model at a "
-        "time; curvature: eigenvalues of a Hessian against other packages; import: the import. "
+        "time; curvature: eigenvalues of a Hessian against other packages; monitor: a "
+        "training step that is watched; import: the import. "
         "Default: all.",
     )
     parser.add_argument(
@@ -93,7 +97,8 @@ def _parser() -> argparse.ArgumentParser:
         type=_positive,
         help="how often each candidate is measured. Default: "
         + ", ".join(f"{model} {rounds}" for model, rounds in step.ROUNDS.items())
-        + f", curvature {curvature.ROUNDS}, import {imports.ROUNDS}; for rules resnet18 "
+        + f", curvature {curvature.ROUNDS}, monitor {monitor.ROUNDS}, import {imports.ROUNDS}; "
+        f"for rules resnet18 "
         f"{rules.ROUNDS['resnet18']}, gpt2 {rules.ROUNDS['gpt2']}.",
     )
     parser.add_argument(

@@ -20,7 +20,7 @@ from halflife.diagnostics import curvature as halflife_curvature
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import curvature, imports, rules, step
+from benchmarks import curvature, imports, monitor, rules, step
 from benchmarks.__main__ import main
 from benchmarks.peers import PEERS, Peer
 from benchmarks.shapes import MODELS
@@ -286,3 +286,13 @@ def test_candidates_of_the_curvature_benchmark_find_the_same_eigenvalue() -> Non
             found = call()
             if task == "largest eigenvalue":
                 assert abs(found / problem.top - 1) <= curvature.ERROR, name
+
+
+def test_monitor_benchmark_says_what_a_sample_adds(capsys: pytest.CaptureFixture[str]) -> None:
+    found = monitor.main(rounds=2, tiny=True)
+    for rows in found.values():
+        assert set(rows) == {"alone", "between samples", *monitor.PRESETS}
+        for preset in monitor.PRESETS:
+            extra, spread = rows[preset]["extra"], rows[preset]["spread over 50"]
+            assert spread["median"] == pytest.approx(extra["median"] / 50)
+    assert capsys.readouterr().out.count("with one sample in 50") == 6
