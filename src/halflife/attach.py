@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from .decay import DecayRule, as_rule
 from .decayed import Decayed
 from .settings import group_settings
+from .wrappers import unwrapped
 
 __all__ = ["attach", "decayed"]
 
@@ -120,10 +121,10 @@ def attach(
         >>> w.item()
         0.5
     """
-    if isinstance(getattr(optimizer, "optimizer", None), Optimizer):  # accelerate, Fabric
+    if unwrapped(optimizer) is not optimizer:  # it may have kept the step without the rule
         raise TypeError(
-            f"attach: this {type(optimizer).__name__} wraps another optimizer, which it does not "
-            "step in every call; attach the rule to optimizer.optimizer."
+            f"attach: this {type(optimizer).__name__} wraps another optimizer; attach the rule to "
+            "that one, before it is wrapped."
         )
     cls, rule = decayed(type(optimizer)), as_rule(rule)
     replaced = vars(optimizer).get("step")
@@ -138,7 +139,7 @@ def attach(
         for index, group in enumerate(optimizer.param_groups)
     ]
     try:
-        optimizer.__class__ = cls  # type: ignore[assignment]
+        optimizer.__class__ = cls
     except TypeError as error:
         raise TypeError(
             f"attach: instances of {type(optimizer).__name__} cannot change their class ({error}); "

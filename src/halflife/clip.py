@@ -18,6 +18,7 @@ from .decayed import Decayed
 from .effective_rate import AdamRate, HandedSquares
 from .reduction import WholeModel, like, plus, shards
 from .step import is_number
+from .wrappers import unwrapped
 
 __all__ = ["clip_grad_norm_"]
 
@@ -63,6 +64,7 @@ def clip_grad_norm_(
         raise ValueError(
             f"max_norm={max_norm!r}: must be a number >= 0; pass math.inf to measure only."
         )
+    optimizer = unwrapped(optimizer)
     reduction = WholeModel()
     present = {
         index: grads

@@ -77,11 +77,18 @@ def test_resume_is_bitwise(decay: str, tmp_path: Path) -> None:
         assert same(stopped[index].state_dict(), resumed[index].state_dict())
 
 
-def test_a_rule_goes_on_what_is_wrapped() -> None:
-    """On the wrapper it would decay in steps that only accumulate gradients."""
+def test_a_rule_is_not_put_on_a_wrapper() -> None:
     model = Net()
     *_, optimizer, _, _ = prepare(SETTINGS[0], model)
-    with pytest.raises(TypeError, match=r"wraps another optimizer.*optimizer\.optimizer"):
+    with pytest.raises(TypeError, match=f"this {type(optimizer).__name__} wraps another"):
         halflife.attach(optimizer, "constant")
-    halflife.attach(optimizer.optimizer, "constant")
-    assert optimizer.param_groups[0]["decay"] == halflife.Constant()
+    assert optimizer.param_groups[0]["decay"] == halflife.Independent()
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_describe_sees_through_the_wrapper(own: bool) -> None:
+    model = Net()
+    ours = optimizer_for(model) if own else torch.optim.AdamW(model.parameters())
+    wrapped = accelerate.Accelerator(cpu=True).prepare(ours)
+    assert wrapped is not ours
+    assert halflife.describe(wrapped) == halflife.describe(ours)

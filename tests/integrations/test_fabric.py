@@ -80,11 +80,34 @@ def test_resume_is_bitwise(decay: str, precision: str, tmp_path: Path) -> None:
         assert same(a.state_dict(), b.state_dict())
 
 
-def test_a_rule_goes_on_what_is_wrapped() -> None:
+def test_a_rule_is_not_put_on_a_wrapper() -> None:
     *_, optimizer, _ = prepare(SETTINGS[0])
-    with pytest.raises(TypeError, match=r"wraps another optimizer.*optimizer\.optimizer"):
+    with pytest.raises(TypeError, match=f"this {type(optimizer).__name__} wraps another"):
         halflife.attach(optimizer, "constant")
     assert optimizer.param_groups[0]["decay"] == halflife.Independent()
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_describe_sees_through_the_wrapper(own: bool) -> None:
+    model = Net()
+    ours = optimizer_for(model) if own else torch.optim.AdamW(model.parameters())
+    wrapped = fabric_package.Fabric(accelerator="cpu").setup(model, ours)[1]
+    assert wrapped is not ours
+    assert halflife.describe(wrapped) == halflife.describe(ours)
+
+
+def test_our_clipping_hands_its_norms_through_the_wrapper() -> None:
+    model = Net()
+    setting = Setting("ours", clip=0.5)
+    fabric, model, optimizer, scheduler = prepare(setting, decay="stable", weight_decay=0.05)
+    for batch in list(torch.utils.data.DataLoader(Digits(), BATCH))[:STEPS]:
+        fabric.backward(model(**batch)["loss"])
+        norm = halflife.clip_grad_norm_(optimizer, 0.5)
+        assert norm > 0.5
+        assert optimizer.optimizer._rates().handed
+        optimizer.step()
+        scheduler.step()
+        optimizer.zero_grad()
 
 
 def test_a_small_decay_is_kept_in_bfloat16() -> None:

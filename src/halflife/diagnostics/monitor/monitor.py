@@ -24,6 +24,7 @@ from ...maps import DecayMap
 from ...native import group_decay
 from ...param_groups.names import name_cleaner
 from ...step import is_number
+from ...wrappers import unwrapped
 from .expected import Expected, expected, joined
 from .quantities import PREDICTED, PRESETS, Sums, measured, quantities_of
 from .sample import Sample, Watched
@@ -313,8 +314,7 @@ def _read(optimizer: Optimizer, group: dict[str, Any]) -> _Reading:
 
 
 def _optimizer_of(optimizer: Any) -> Optimizer:
-    while isinstance(inner := getattr(optimizer, "optimizer", None), Optimizer):
-        optimizer = inner
+    optimizer = unwrapped(optimizer)
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"optimizer={optimizer!r}: must be a torch Optimizer; pass the optimizer.")
     return optimizer
