@@ -301,6 +301,7 @@ LIBRARIES = [
     ("optimi", "optimi", "AdamW", {}),
     ("optimi.decouple_lr", "optimi", "AdamW", {"decouple_lr": True}),
     ("lion_pytorch", "lion_pytorch", "Lion", {}),
+    ("lion_pytorch.decoupled", "lion_pytorch", "Lion", {"decoupled_weight_decay": True}),
     ("pytorch_optimizer", "pytorch_optimizer", "AdaBelief", {"weight_decouple": True}),
     (
         "pytorch_optimizer.fixed_decay",

@@ -26,8 +26,8 @@ def named(plan, text):
 def test_averages_range_from_one_epoch_to_the_run():
     plan = recommend(11e6, **RUN)
     assert (plan.steps, plan.steps_per_epoch) == (39_100, 391)
-    assert named(plan, "one epoch").value == pytest.approx(1 / (1e-3 * 391), rel=1e-12)
-    assert named(plan, "whole run").value == pytest.approx(1 / (1e-3 * 39_100), rel=1e-12)
+    assert named(plan, "average over one epoch").value == pytest.approx(1 / (1e-3 * 391), rel=1e-12)
+    assert named(plan, "over the whole run").value == pytest.approx(1 / (1e-3 * 39_100), rel=1e-12)
     assert plan.best.timescale == pytest.approx(3910, rel=1e-12)  # the geometric mean
     assert plan.best.timescale_epochs == pytest.approx(10, rel=1e-12)
     assert plan.best.half_life == pytest.approx(math.log(2) / -math.log1p(-1 / 3910), rel=1e-12)

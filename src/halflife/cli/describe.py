@@ -65,6 +65,7 @@ def _described(
 
     import halflife
     from halflife.decay import Step, as_rule, rule_names
+    from halflife.maps import DecayMap
 
     if optimizer not in ("adam", "sgd"):
         raise ValueError(f"optimizer={optimizer!r}: must be 'adam' or 'sgd'.")
@@ -85,6 +86,7 @@ def _described(
     for name in rule_names():
         with contextlib.suppress(ValueError):  # L2 and, on Adam, stable have no such number
             other = as_rule(name)
-            if name != rule and row.fraction < 1.0:
+            # A map gives each weight a fraction of its own: none of its numbers is the same.
+            if name != rule and row.fraction < 1.0 and not isinstance(other, DecayMap):
                 equal[name] = float(other.coefficient(row.fraction, Step(lr, lr)))
     return row, equal

@@ -346,7 +346,7 @@ CONVENTIONS: dict[str, Convention] = {
         StrengthConvention(
             "fraction",
             _AFTER_LR,
-            "d = v at the peak lr",
+            "d = v",
             follows_rule=True,
             strength=lambda v, s: Fraction(v),
             number=lambda d, lr, s: d,
@@ -354,7 +354,7 @@ CONVENTIONS: dict[str, Convention] = {
         StrengthConvention(
             "half_life",
             "steps",
-            "d = 1 - 2^(-1/v) at the peak lr",
+            "d = 1 - 2^(-1/v)",
             follows_rule=True,
             strength=lambda v, s: HalfLife(steps=v),
             number=lambda d, lr, s: equilibrium.half_life(d),
@@ -362,7 +362,7 @@ CONVENTIONS: dict[str, Convention] = {
         StrengthConvention(
             "timescale",
             "steps",
-            "d = 1/v at the peak lr",
+            "d = 1/v",
             follows_rule=True,
             strength=lambda v, s: Timescale(steps=v),
             number=lambda d, lr, s: equilibrium.timescale(d),
@@ -370,7 +370,7 @@ CONVENTIONS: dict[str, Convention] = {
         StrengthConvention(
             "rms",
             "RMS of the weights",
-            "v = lr U sqrt((1 + a b)/((1 - a^2)(1 - a b))), a = 1 - d, at the peak lr",
+            "v = lr U sqrt((1 + a b)/((1 - a^2)(1 - a b))), a = 1 - d",
             follows_rule=True,
             note=_MODEL,
             strength=lambda v, s: TargetRMS(v),
@@ -379,7 +379,7 @@ CONVENTIONS: dict[str, Convention] = {
         StrengthConvention(
             "rotation",
             "radians per step",
-            "sin v = sqrt((1 - a^2)(1 - b^2))/(1 + a b), a = 1 - d, at the peak lr",
+            "sin v = sqrt((1 - a^2)(1 - b^2))/(1 + a b), a = 1 - d",
             follows_rule=True,
             note=_MODEL,
             strength=lambda v, s: Rotation(v),

@@ -163,7 +163,7 @@ def convert(
         exactness=exactness,
         deviation=deviation,
         formula=other.formula,
-        note="; ".join(_notes(source, target, one, other, exactness, deviation, changed)),
+        note="; ".join(_notes(source, target, one, other, exactness, deviation, changed, mean)),
     )
 
 
@@ -233,6 +233,7 @@ def _notes(
     exactness: Exactness,
     deviation: float,
     changed: bool,
+    mean: bool,
 ) -> list[str]:
     notes = [f"{c.name}: {c.note}" for c in dict.fromkeys((one, other)) if c.note]
     if exactness == "approximate":
@@ -243,7 +244,11 @@ def _notes(
     elif one.follows_rule != other.follows_rule:
         strength = one if one.follows_rule else other
         if strength.name != "total":
-            notes.append(f"{strength.name} says nothing of the other steps: they follow the rule")
+            notes.append(
+                f"{strength.name} is that of the mean fraction over the schedule"
+                if mean
+                else f"{strength.name} is that of the peak lr; the other steps follow the rule"
+            )
     elif exactness == "at the peak":
         percent = f"{100.0 * deviation:.2g}".removesuffix(".0")
         notes.append(f"off the peak the steps differ by up to {percent} % of the largest")

@@ -52,7 +52,7 @@ NAMES: dict[str, Name] = {
     "torch.sgd": Name("l2", "torch.optim.SGD"),
     "sgd": Name("l2", "SGD with an L2 term, as torch.optim.SGD"),
     "optax.adamw": Name("torch", "optax.adamw, its default 1e-4"),
-    "optax.lion": Name("torch", "optax.lion, its default 1e-3"),
+    "optax.lion": Name("torch", "optax.lion, its default 1e-3", verified=False),
     "optax.adafactor": Name("constant", "optax.adafactor: weight_decay_rate is added after the lr"),
     "keras": Name("torch", "weight_decay of Keras 3 optimizers; AdamW's default is 4e-3"),
     "timm": Name("torch", "timm's AdamW and others"),
@@ -69,10 +69,8 @@ NAMES: dict[str, Name] = {
         "constant", "tfa.optimizers.AdamW, SGDW: unscheduled unless you schedule weight_decay too"
     ),
     "tfa": Name("constant", "tensorflow_addons, unless weight_decay is scheduled by hand"),
-    "flashoptim": Name("torch", "FlashOptim, decouple_lr=False", verified=False),
-    "flashoptim.decouple_lr": Name(
-        "independent", "FlashOptim with decouple_lr=True", verified=False
-    ),
+    "flashoptim": Name("torch", "FlashOptim, decouple_lr=False"),
+    "flashoptim.decouple_lr": Name("independent", "FlashOptim with decouple_lr=True"),
     "pytorch_optimizer": Name("torch", "pytorch_optimizer, weight_decouple=True"),
     "pytorch_optimizer.fixed_decay": Name("constant", "pytorch_optimizer, fixed_decay=True"),
     "lion_pytorch": Name("torch", "lion-pytorch"),

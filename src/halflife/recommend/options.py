@@ -162,7 +162,7 @@ def options_for(plan: Plan, parameters: float, unit: str, finetune: bool) -> lis
         "a usual number" if finetune else "torch's default",
         Fraction(min(0.01 * plan.setting.lr, 0.5)),
         "torch.optim.AdamW" if not finetune else "habit: 0.01 as in torch.optim.AdamW",
-        "wherever nobody tuned it",
+        "nowhere in particular",
     )
     return [usual, *options] if finetune else [*options, usual]
 
@@ -174,7 +174,7 @@ def _averages(plan: Plan) -> list[Option]:
         return [whole]
     epoch = max(float(plan.steps_per_epoch), 1.5)
     between = plan.timescale(
-        "average over more than an epoch and less than the run",
+        "average between one epoch and the whole run",
         math.sqrt(epoch * plan.steps),
         _WANG,
         _WANG_TESTED,

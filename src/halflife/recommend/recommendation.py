@@ -51,11 +51,12 @@ class Recommendation:
     def __str__(self) -> str:
         """Text for a person."""
         best = self.best
-        left = math.exp(-best.total)
+        left, epochs = math.exp(-best.total), best.timescale_epochs
+        digits = 0 if epochs >= 100.0 else 2
         lines = [
             f"Start with weight_decay {best.value:.4g}: {best.name}.",
             f"  half-life   {best.half_life:,.0f} steps",
-            f"  timescale   {best.timescale:,.0f} steps = {best.timescale_epochs:.3g} epochs",
+            f"  timescale   {best.timescale:,.0f} steps = {epochs:,.{digits}f} epochs",
             f"  whole run   {self.steps:,} steps, total decay {best.total:.3g}, "
             f"which leaves {100.0 * left:.4g} % of the initial weights",
         ]
