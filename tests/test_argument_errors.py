@@ -16,7 +16,17 @@ import halflife
 from bad_arguments import INF, NAN, Row, cases, check
 from halflife import schedules, testing
 from halflife.decay import Decoupled
-from halflife.theory import adagrad, convergence, gradient_norms, least_squares, stagewise
+from halflife.theory import (
+    adagrad,
+    constraint,
+    convergence,
+    gradient_norms,
+    least_squares,
+    orthogonal,
+    pac_bayes,
+    scale_invariance,
+    stagewise,
+)
 
 OUT = (-1.0, NAN, INF)
 WRONG = ("0.1", None, True, [0.1])
@@ -293,6 +303,10 @@ PROBLEM: dict[str, Any] = {
 DELTA: dict[str, Any] = {"beta2": 0.25, "gradient_bound": 1.0, "delta": 0.5}
 STAGES: dict[str, Any] = {"lr": 0.5, "beta1": 0.5, "steps": 3, "stages": 2}
 GRADIENT: dict[str, Any] = {"weight_norm": 1.0, "weight_decay": 0.1, "lr": 0.1, "next_lr": 0.1}
+SGD: dict[str, Any] = {"lr": 0.1, "weight_decay": 0.1, "momentum": 0.1}
+BOUND: dict[str, Any] = {
+    "total": 9.0, "samples": 9, "dimension": 3, "squared_norm": 1.0, "prior_variance": 1.0,
+}  # fmt: skip
 THEORY = [
     *(curve(convergence.Problem, key, *OUT, *WRONG, **PROBLEM) for key in PROBLEM),
     curve(convergence.Problem, "batch", *COUNT, **PROBLEM),
@@ -310,6 +324,18 @@ THEORY = [
         curve(gradient_norms.uncoupled_decay_gradient, k, *OUT, *WRONG, **GRADIENT)
         for k in GRADIENT
     ),
+    *(
+        curve(scale_invariance.Equilibrium, key, 0.0, *OUT, *WRONG, **SGD)
+        for key in ("lr", "weight_decay")
+    ),
+    curve(scale_invariance.GrowingRate, "momentum", 1.0, *OUT, *WRONG, **SGD),
+    curve(scale_invariance.norm_exponent, "gradient_power", -2.0, NAN, INF, *WRONG),
+    curve(orthogonal.update_rms, "rows", *COUNT, columns=2),
+    curve(orthogonal.update_memory, "momentum", 1.0, *OUT, *WRONG, rows=2, columns=2),
+    curve(constraint.max_norm_use, "weight_decay", *OUT, *WRONG, weights=torch.ones(2)),
+    curve(constraint.largest_update, "beta2", 1.0, *OUT, *WRONG, beta1=0.5),
+    *(curve(pac_bayes.bound, k, 0.0, *OUT, *WRONG, **BOUND) for k in ("total", "failure")),
+    *(curve(pac_bayes.bound, k, *COUNT, **BOUND) for k in ("samples", "dimension")),
 ]
 
 

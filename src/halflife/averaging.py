@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from .base import Base
@@ -35,7 +36,8 @@ def averaging_of(
         effective_rate: for `Stable`, that of the base optimizer: one number, or one per step.
 
     Raises:
-        ValueError: if the rule has no fraction, or a fraction, a size or an lr is out of range.
+        ValueError: if the rule has no fraction, or an lr, another argument or a fraction that
+            follows from them is out of range.
         TypeError: if rule is none, or the strength cannot be resolved without the optimizer.
 
     Example:
@@ -45,7 +47,8 @@ def averaging_of(
         >>> round(constant.effective_share, 2), round(scheduled.effective_share, 2)
         (0.2, 0.64)
     """
-    rule, rates = as_rule(rule), [float(lr) for lr in lrs]
+    rule = as_rule(rule)
+    rates = _numbers("lrs", lrs)
     if isinstance(rule, DecayMap | L2Regularization):
         raise ValueError(
             f"rule={rule!r}: must remove a fraction known without gradients and weights; pass one "
@@ -53,11 +56,17 @@ def averaging_of(
         )
     if not rates:
         raise ValueError("lrs=[]: must hold the lr of at least one step; pass a schedule.")
+    if peak_lr is not None and not (is_number(peak_lr) and 0.0 < peak_lr < math.inf):
+        raise ValueError(
+            f"peak_lr={peak_lr!r}: must be a finite number > 0; pass the schedule's highest lr, or "
+            "None for the highest of lrs."
+        )
     peak = max(rates) if peak_lr is None else peak_lr
+    factors: list[float | None]
     if effective_rate is None or is_number(effective_rate):
-        factors = [effective_rate] * len(rates)
+        factors = [effective_rate] * len(rates)  # type: ignore[list-item]
     else:
-        factors = list(effective_rate)  # type: ignore[arg-type]
+        factors = [*_numbers("effective_rate", effective_rate)]
         if len(factors) != len(rates):
             raise ValueError(
                 f"effective_rate: {len(factors)} numbers for {len(rates)} steps; pass one number, "
@@ -67,6 +76,11 @@ def averaging_of(
         known = effective_rate if is_number(effective_rate) else None
         base = Base("averaging_of", peak, effective_rate=known)  # type: ignore[arg-type]
         weight_decay = float(weight_decay.coefficient(rule, base))
+    if not is_number(weight_decay) or not 0.0 <= weight_decay < math.inf:
+        raise ValueError(
+            f"weight_decay={weight_decay!r}: must be a finite number >= 0, or a strength; pass the "
+            "rule's coefficient."
+        )
     fractions, sizes = [], []
     for lr, factor in zip(rates, factors, strict=True):
         known_rate = None if factor is None else (lambda value=factor: value)
@@ -74,3 +88,13 @@ def averaging_of(
         fractions.append(float(rule.fraction(step)))
         sizes.append(lr * float(rule.direction_scale(step)))
     return averaging(fractions, sizes)
+
+
+def _numbers(name: str, values: object) -> list[float]:
+    if not isinstance(values, Iterable) or isinstance(values, str):
+        raise ValueError(f"{name}={values!r}: must be a list of numbers; pass one for each step.")
+    numbers = list(values)
+    for value in numbers:
+        if not (is_number(value) and 0.0 <= value < math.inf):
+            raise ValueError(f"{name}: {value!r} in it must be a finite number >= 0; pass those.")
+    return [float(value) for value in numbers]

@@ -96,5 +96,5 @@ def test_use_of_nothing_and_errors() -> None:
         spectral_norm_use(torch.ones(1), 0.1)
     with pytest.raises(ValueError, match="scale must be a finite number > 0"):
         spectral_norm_use(torch.ones(1, 1), 0.1, scale=0.0)
-    with pytest.raises(ValueError, match=r"beta2 must be in \[0, 1\), got 1"):
+    with pytest.raises(ValueError, match=r"beta2 must be a number in \[0, 1\), got 1"):
         largest_update(0.9, 1)

@@ -102,5 +102,5 @@ def test_memory_in_the_limits() -> None:
 def test_refused_with_the_reason() -> None:
     with pytest.raises(ValueError, match="rows must be an integer >= 1, got 0"):
         orthogonal.update_rms(0, 3)
-    with pytest.raises(ValueError, match=r"momentum must be in \[0, 1\), got 1.0"):
+    with pytest.raises(ValueError, match=r"momentum must be a number in \[0, 1\), got 1.0"):
         orthogonal.update_memory(3, 3, 1.0)

@@ -243,7 +243,7 @@ ERRORS = [
     (lambda: posterior.mean_weights(torch.eye(1), ONE, -1.0), "weight_decay must be"),
     (
         lambda: bound(1.0, samples=9, dimension=3, squared_norm=0.0, prior_variance=1.0),
-        "error must be >= dimension = 3, got 1.0",
+        "total must be >= dimension = 3, got 1.0",
     ),
 ]
 

@@ -185,7 +185,7 @@ def test_exponent_of_sgd() -> None:
 ERRORS = [
     (lambda: Equilibrium(0.0, 0.1), "lr must be a finite number > 0"),
     (lambda: Equilibrium(0.1, 0.0), "weight_decay must be a finite number > 0"),
-    (lambda: Equilibrium(0.1, 0.1, 1.0), r"momentum must be in \[0, 1\), got 1.0"),
+    (lambda: Equilibrium(0.1, 0.1, 1.0), r"momentum must be a number in \[0, 1\), got 1.0"),
     (lambda: Equilibrium(10.0, 0.1), r"lr \* weight_decay must be < 1, got 1.0"),
     (lambda: Equilibrium(0.1, 0.1).norm(-1.0), "gradient_norm must be a finite number >= 0"),
     (lambda: norm_exponent(gradient_power=-2), "gradient_power must be above -2"),

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -102,9 +103,12 @@ def averaging(fractions: Iterable[float], sizes: Iterable[float]) -> Averaging:
 
 
 def _column(name: str, values: Iterable[float]) -> Tensor:
-    numbers = values if isinstance(values, Tensor) else list(values)
-    column = torch.as_tensor(numbers, dtype=torch.float64)
+    name, remedy = f"averaging: {name}", "pass one per step"
+    if not isinstance(values, Tensor):
+        values = list(values)
+        ok = all(isinstance(v, Real) and not isinstance(v, bool) for v in values)
+        require(ok, name, "numbers", values, remedy)
+    column = torch.as_tensor(values, dtype=torch.float64)
     ok = column.dim() == 1 and len(column) > 0 and bool(column.isfinite().all())
-    remedy = "pass one per step"
-    require(ok, f"averaging: {name}", "finite numbers, one per step", tuple(column.shape), remedy)
+    require(ok, name, "finite numbers, one per step", tuple(column.shape), remedy)
     return column

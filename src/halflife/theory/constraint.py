@@ -23,7 +23,12 @@ import math
 import torch
 from torch import Tensor
 
-from halflife.theory._checks import require, require_nonnegative, require_positive
+from halflife.theory._checks import (
+    require,
+    require_momentum,
+    require_nonnegative,
+    require_positive,
+)
 
 __all__ = ["largest_update", "max_norm_use", "spectral_norm_use"]
 
@@ -92,7 +97,7 @@ def largest_update(beta1: float, beta2: float) -> float:
         7.27
     """
     for name, value in (("beta1", beta1), ("beta2", beta2)):
-        require(0 <= value < 1, f"largest_update: {name}", "in [0, 1)", value, "pass Adam's own")
+        require_momentum(f"largest_update: {name}", value)
     if beta1**2 >= beta2:
         return math.inf if beta1 > 0.0 else 1.0
     return (1.0 - beta1) / math.sqrt((1.0 - beta2) * (1.0 - beta1**2 / beta2))

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 
-from halflife.theory._checks import require, require_count
+from halflife.theory._checks import require_count, require_momentum
 from halflife.theory.equilibrium import nesterov_update_rms
 
 __all__ = ["update_memory", "update_rms"]
@@ -79,8 +79,7 @@ def update_memory(
         (28.4, 31.7)
     """
     _require_shape("update_memory", rows, columns)
-    ok, remedy = 0 <= momentum < 1, "pass that of the optimizer"
-    require(ok, "update_memory: momentum", "in [0, 1)", momentum, remedy)
+    require_momentum("update_memory: momentum", momentum)
     first = momentum
     if nesterov:  # correlation of (1 - b) g + b m with the next
         lag_one = momentum**2 * (1.0 - momentum) ** 2

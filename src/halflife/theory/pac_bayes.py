@@ -192,7 +192,7 @@ def error_term(
 
 
 def bound(
-    error: float,
+    total: float,
     *,
     samples: int,
     dimension: int,
@@ -206,7 +206,7 @@ def bound(
     probability tau over the data. It is above 1, and so empty, for networks of the usual size.
 
     Args:
-        error: err, `ErrorTerm.total`.
+        total: err, `ErrorTerm.total`.
         samples: n, of the training set.
         dimension: d, number of weights.
         squared_norm: ``|x*|^2``, of the posterior's mean.
@@ -214,7 +214,7 @@ def bound(
         failure: tau. Default 0.05.
 
     Raises:
-        ValueError: if an argument is out of range, or error below d, which no posterior has.
+        ValueError: if an argument is out of range, or total below d, which no posterior has.
 
     Example:
         >>> setting = dict(dimension=10, squared_norm=0.0, prior_variance=1.0)
@@ -225,11 +225,13 @@ def bound(
     require_count("bound: dimension", dimension, "pass the number of parameters")
     require_nonnegative("bound: squared_norm", squared_norm, "pass the weights' squared norm")
     require_positive("bound: prior_variance", prior_variance, "pass the prior's variance")
-    require(0 < failure < 1, "bound: failure", "in (0, 1)", failure, "pass a probability")
+    require_positive("bound: failure", failure, "pass a probability")
+    require(failure < 1, "bound: failure", "below 1", failure, "pass a probability")
+    require_positive("bound: total", total, "pass that of an error term")
     least = dimension * (1.0 - 1e-9)
-    require(error >= least, "bound: error", f">= dimension = {dimension}", error, "pass the total")
+    require(total >= least, "bound: total", f">= dimension = {dimension}", total, "pass the sum")
     c0 = squared_norm / prior_variance - dimension + 2.0 * math.log(2.0 * samples / failure)
-    return math.sqrt(8.0 / samples * (error + c0))
+    return math.sqrt(8.0 / samples * (total + c0))
 
 
 def _scale(name: str, lr: float, batch_size: int, prior_variance: float) -> float:

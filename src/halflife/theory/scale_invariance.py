@@ -23,7 +23,13 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from halflife.theory import equilibrium
-from halflife.theory._checks import require, require_nonnegative, require_positive
+from halflife.theory._checks import (
+    require,
+    require_finite,
+    require_momentum,
+    require_nonnegative,
+    require_positive,
+)
 
 __all__ = ["Equilibrium", "GrowingRate", "norm_exponent"]
 
@@ -38,8 +44,7 @@ class _SGD:
         name = type(self).__name__
         require_positive(f"{name}: lr", self.lr, "pass a step size")
         require_positive(f"{name}: weight_decay", self.weight_decay, "without decay w only grows")
-        ok = 0 <= self.momentum < 1
-        require(ok, f"{name}: momentum", "in [0, 1)", self.momentum, "pass that of the optimizer")
+        require_momentum(f"{name}: momentum", self.momentum)
         ok, remedy = self.intrinsic_lr < 1, "lower one of them"
         require(ok, f"{name}: lr * weight_decay", "< 1", self.intrinsic_lr, remedy)
 
@@ -212,6 +217,8 @@ def norm_exponent(
         >>> norm_exponent(), norm_exponent(lr_power=1), norm_exponent(normalized=False)
         (0.5, 0.0, 0.25)
     """
+    require_finite("norm_exponent: lr_power", lr_power, "pass the c of lr^c")
+    require_finite("norm_exponent: gradient_power", gradient_power, "pass the s of |gradient|^-s")
     denominator = (2.0 if normalized else 4.0) + gradient_power
     name, remedy = "norm_exponent: gradient_power", "decay that grows so fast has no equilibrium"
     require(denominator > 0, name, "above -2 (SGD: -4)", gradient_power, remedy)
