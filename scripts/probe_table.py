@@ -139,6 +139,10 @@ THEIRS = [
 ]
 
 HEAD = """\
+---
+hide: [navigation, toc]
+---
+
 # What `weight_decay` does elsewhere
 
 <!-- Written by scripts/probe_table.py, which runs every optimizer: edit that, not this. -->
@@ -181,7 +185,7 @@ ten steps, a model, or weights of another size (SaRA changes only small ones).
 def page(old: str = "") -> str:
     """The page; rows that cannot be run are taken from the old one."""
     rows = [f"| `{name}` | {text} |" for name, text in BEHAVIOURS.items()]
-    parts = [HEAD + "\n".join(rows), READING]
+    parts = [HEAD + "\n".join(rows), surprises(), READING]
     for title, table in (
         (f"torch {torch.__version__.partition('+')[0]}", TORCH),
         ("halflife, with the rule as an argument", OURS),
@@ -190,12 +194,12 @@ def page(old: str = "") -> str:
         parts.append(f"\n## {title}\n\n{head()}")
         for row in table:
             parts.append(line(row, old))
-    parts.append(surprises())
+    parts.append(f"\n{LINKS}")
     return "\n".join(parts).replace("\n\n\n", "\n\n").rstrip() + "\n"
 
 
 def head() -> str:
-    names = ["optimizer", *COLUMNS, "default wd", "documented"]
+    names = ["optimizer", *COLUMNS[:2], "documented", *COLUMNS[2:], "default wd"]
     return f"| {' | '.join(names)} |\n|{'---|' * len(names)}"
 
 
@@ -215,7 +219,8 @@ def line(row: Row, old: str = "") -> str:
         said += f": {'confirmed' if agrees else '**contradicted**'}"
     if row.said_default not in (None, found.weight_decay):
         said += "; its default **contradicted**"
-    cells = [row.name, f"`{found.behaviour}`", *found.cells()[1:], default, said]
+    behaviour, fraction, *others = found.cells()
+    cells = [row.name, f"`{behaviour}`", fraction, said, *others, default]
     return f"| {' | '.join(cells)} |"
 
 
@@ -227,6 +232,9 @@ def run(row: Row) -> Probe:
 
 
 # --- what surprised us: each sentence is computed, and fails when it is no longer so --------------
+
+
+LINKS = "[sgd]: https://github.com/pytorch/pytorch/issues/191763"
 
 
 def surprises() -> str:
@@ -253,7 +261,7 @@ def half_sgd() -> str:
     return f"""`SGD(fused=True)` on the CPU does not train half-precision weights, and does not say
     so: 64 bfloat16 weights of 1 with the gradient 0.5 are {ends[False][0]:.4g} after a for-loop
     step at lr 0.1 and {ends[True][0]:g} after a fused one. Only what does not fill a vector
-    register at the end of a tensor moves."""
+    register at the end of a tensor moves ([issue 191763][sgd] of torch, closed after 2.13)."""
 
 
 def asgd() -> str:
