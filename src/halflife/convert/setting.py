@@ -51,9 +51,9 @@ def multipliers_of(schedule: Schedule, steps: int | None) -> tuple[float, ...]:
         >>> multipliers_of("linear", 4)
         (1.0, 0.75, 0.5, 0.25)
     """
-    if not callable(schedule) and not isinstance(schedule, str):
+    if isinstance(schedule, Iterable) and not isinstance(schedule, str):
         return tuple(schedule)
-    if isinstance(schedule, str) and schedule not in SCHEDULES:
+    if not callable(schedule) and schedule not in SCHEDULES:
         raise ValueError(
             f"schedule={schedule!r}: must be one of {', '.join(sorted(SCHEDULES))}, a list of "
             "multipliers of the peak lr, or a function of the step."
@@ -67,7 +67,6 @@ def multipliers_of(schedule: Schedule, steps: int | None) -> tuple[float, ...]:
     return tuple(curve(step) for step in range(steps))
 
 
-@functools.lru_cache(maxsize=64)  # asked for every step of a schedule
 def base_named(
     optimizer: str,
     lr: float,
@@ -93,6 +92,17 @@ def base_named(
     """
     if optimizer not in OPTIMIZERS:
         raise ValueError(f"optimizer={optimizer!r}: must be one of {', '.join(OPTIMIZERS)}.")
+    return _base(optimizer, lr, momentum, dampening, effective_rate)
+
+
+@functools.lru_cache(maxsize=64)  # asked for every step of a schedule
+def _base(
+    optimizer: str,
+    lr: float,
+    momentum: float | None,
+    dampening: float,
+    effective_rate: float | None,
+) -> Base:
     b = 0.9 if momentum is None else momentum
     if optimizer == "sgd":
         return base_of(SGD, {"momentum": b, "dampening": dampening}, lr)
@@ -139,6 +149,13 @@ class Setting:
             value = getattr(self, name)
             if value is not None:
                 _require(name, value, math.inf, above_zero=True)
+        if self.multipliers is not None:
+            usable = all(is_number(m) and 0.0 <= m <= 1.0 for m in self.multipliers)
+            if not usable or not any(self.multipliers):
+                raise ValueError(
+                    "schedule: must give multipliers of the peak lr in [0, 1], not all zero; "
+                    "divide it by its highest value."
+                )
         self.base(self.lr)
 
     def base(self, lr: float) -> Base:

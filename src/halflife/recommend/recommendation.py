@@ -118,7 +118,7 @@ def recommend(
         (10.0, 0.256)
     """
     parameters = _parameters(model)
-    name = {"adamw": "adam"}.get(optimizer, optimizer)
+    name = "adam" if optimizer == "adamw" else optimizer
     if decay not in DECAYS:
         raise ValueError(f"decay={decay!r}: must be one of {', '.join(DECAYS)}.")
     if unit not in ("samples", "tokens"):
