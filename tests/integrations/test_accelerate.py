@@ -22,6 +22,7 @@ from tiny_digits import (
 )
 
 import halflife
+from halflife.diagnostics import Monitor
 
 accelerate = pytest.importorskip("accelerate", reason="needs the extra hf")
 
@@ -75,6 +76,36 @@ def test_resume_is_bitwise(decay: str, tmp_path: Path) -> None:
     train(resumed, setting, range(half, whole))
     for index in (1, 2, 4):  # model, optimizer, scheduler
         assert same(stopped[index].state_dict(), resumed[index].state_dict())
+
+
+class Tracker(accelerate.tracking.GeneralTracker):
+    name, requires_logging_directory, tracker = "list", False, None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logged: list[tuple[int, dict[str, float]]] = []
+
+    def store_init_configuration(self, values: Any) -> None:
+        """Nothing to configure."""
+
+    def log(self, values: dict[str, float], step: int, **_: Any) -> None:
+        self.logged.append((step, values))
+
+
+def test_an_accelerator_is_a_sink_for_the_monitor() -> None:
+    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
+    accelerator = accelerate.Accelerator(cpu=True, log_with=(tracker := Tracker()))
+    accelerator.init_trackers("run")
+    model = Net()
+    model, optimizer = accelerator.prepare(model, optimizer_for(model))
+    with Monitor(optimizer, model, every=2, sinks=[accelerator]) as monitor:
+        for batch in list(torch.utils.data.DataLoader(Digits(), BATCH))[:4]:
+            accelerator.backward(model(**batch)["loss"])
+            optimizer.step()
+    accelerator.end_training()
+    assert [step for step, _ in tracker.logged] == [1, 2, 4]
+    last = next(r for r in monitor.history if r["step"] == 4 and r["name"] == "decayed")
+    assert tracker.logged[-1][1]["weight_rms/decayed"] == last["weight_rms"]
 
 
 def test_a_rule_is_not_put_on_a_wrapper() -> None:

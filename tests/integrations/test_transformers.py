@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tiny_digits import (
     BATCH,
     HALF_LIFE,
@@ -109,6 +110,13 @@ def test_groups_are_the_trainers_own() -> None:
     assert [group["params"] for group in theirs.optimizer.param_groups] == [
         group["params"] for group in ours
     ]
+
+
+def test_gains_of_a_batch_norm_decay_under_the_trainers_grouping() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3))
+    decaying, exempt = trainer_groups(model)
+    assert [id(p) for p in decaying["params"]] == [id(model[0].weight), id(model[1].weight)]
+    assert [id(p) for p in exempt["params"]] == [id(model[0].bias), id(model[1].bias)]
 
 
 def test_settings_come_from_the_arguments_unless_given() -> None:
