@@ -352,3 +352,83 @@ def test_a_scheduler_without_length_needs_one():
     model, optimizer = trained(steps=0)
     with pytest.raises(ValueError, match="pass steps="):
         audit(model, optimizer, schedule=LambdaLR(optimizer, linear(5)))
+
+
+# --- notes --------------------------------------------------------------------------------------
+
+
+class Tied(nn.Module):
+    def __init__(self, tied=False):
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(5, 4), nn.Linear(4, 5, bias=False)
+        self.body = nn.Linear(4, 4)
+        if tied:
+            self.head.weight = self.embedding.weight
+
+
+def with_note(code):
+    """A model, its groups and arguments to which this note belongs."""
+    model, arguments = Tied(tied=code == "tied-parameter"), {}
+    groups = param_groups(model)
+    if code == "frozen-parameter":
+        model.body.requires_grad_(False)
+    elif code == "undecayed-embedding":
+        groups = param_groups(model, "norm-bias-and-embedding-free")
+    elif code == "weak-decay":
+        arguments = {"steps": 500}
+    elif code == "fading-decay":
+        arguments = {"schedule": linear(2000), "steps": 2000}
+    elif code == "uneven-timescales":
+        groups = [{"params": [model.head.weight], "lr": 1.0}, {"params": [model.body.weight]}]
+    return model, groups, arguments
+
+
+NOTES = ["tied-parameter", "frozen-parameter", "undecayed-embedding", "weak-decay"]
+
+
+@pytest.mark.parametrize("code", [*NOTES, "fading-decay", "uneven-timescales"])
+def test_note_is_made_and_not_without_its_cause(code):
+    model, groups, arguments = with_note(code)
+    optimizer = torch.optim.AdamW(groups, lr=1e-2, weight_decay=0.1)
+    assert code in [f.code for f in audit(model, optimizer, **arguments).of("info")]
+    model, groups, _ = with_note("")
+    optimizer = torch.optim.AdamW(groups, lr=1e-2, weight_decay=0.1)
+    assert not audit(model, optimizer, steps=2000).findings
+
+
+def test_decay_that_is_no_fraction_is_noted():
+    model = net()
+    rule = halflife.ProximalL1()
+    optimizer = halflife.AdamW(param_groups(model), weight_decay=0.1, decay=rule)
+    result = audit(model, optimizer, steps=1000)
+    assert [f.code for f in result.findings] == ["unknown-decay"]
+    assert row_of(result).decays
+    assert row_of(result).fraction is None
+
+
+def test_one_finding_says_what_holds_of_many_groups():
+    model = nn.Sequential(*(nn.Linear(4, 4, bias=False) for _ in range(5)))
+    groups = [{"params": list(m.parameters()), "lr": 1e-5} for m in model]
+    (finding,) = audit(model, torch.optim.AdamW(groups, weight_decay=0.1), steps=100).findings
+    assert finding.code == "inert-decay"
+    assert "4 more like it" in finding.message
+
+
+def test_wrappers_of_optimizers_and_schedulers_are_looked_into():
+    class Wrapper(torch.optim.Optimizer):
+        """As accelerate's: its groups are those of the optimizer inside."""
+
+        def __init__(self, optimizer):
+            self.optimizer = optimizer
+            self.param_groups, self.state = optimizer.param_groups, optimizer.state
+            self.defaults = optimizer.defaults
+
+    class Scheduler:
+        def __init__(self, scheduler):
+            self.scheduler = scheduler
+
+    model, optimizer = trained()
+    scheduler = LambdaLR(optimizer, linear(500))
+    direct = audit(model, optimizer, schedule=scheduler, steps=500)
+    wrapped = audit(model, Wrapper(optimizer), schedule=Scheduler(scheduler), steps=500)
+    assert direct.as_dict() == wrapped.as_dict()

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["audit"]
 
 _COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
-_SIDE_BY_SIDE = 4  # groups
 _KEYS = ("model", "optimizer", "schedule", "steps", "steps_per_epoch", "interval", "ignore")
 
 
@@ -113,10 +112,7 @@ def _built(target: str) -> dict[str, Any]:
 
 
 def _show(result: Audit) -> None:
-    groups, parameters = result.tables()
-    if len(groups) <= _SIDE_BY_SIDE + 1:  # a column for each group fits into any terminal
-        groups = list(zip(*groups, strict=True))
-    for rows, title in ((groups, result.title()), (parameters, None)):
+    for rows, title in zip(result.tables(), (result.title(), None), strict=True):
         table = Table(*rows[0], title=title)
         for row in rows[1:]:
             table.add_row(*map(escaped, row))

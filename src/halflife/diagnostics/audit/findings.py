@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-__all__ = ["CODES", "SEVERITIES", "Finding", "Severity", "order"]
+__all__ = ["CODES", "SEVERITIES", "Finding", "Severity", "collected"]
 
 Severity: TypeAlias = Literal["error", "warning", "info"]
 
@@ -77,8 +77,19 @@ class Finding:
         return CODES[self.code][0]
 
 
-def order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Errors first; otherwise as the codes are listed."""
-    codes = list(CODES)
-    key = [SEVERITIES.index(CODES[code][0]) for code in codes]
-    return tuple(sorted(findings, key=lambda f: (key[codes.index(f.code)], codes.index(f.code))))
+def collected(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """One finding of each code, errors first, otherwise as the codes are listed.
+
+    What holds of many groups is said of the first.
+    """
+    by_code: dict[str, list[Finding]] = {}
+    for finding in findings:
+        by_code.setdefault(finding.code, []).append(finding)
+    ranked = sorted(CODES, key=lambda code: SEVERITIES.index(CODES[code][0]))
+    found = []
+    for code in (code for code in ranked if code in by_code):
+        first, *others = by_code[code]
+        message = first.message + (f" ({len(others)} more like it.)" if others else "")
+        names = dict.fromkeys(name for finding in by_code[code] for name in finding.parameters)
+        found.append(Finding(code, message, tuple(names)))
+    return tuple(found)

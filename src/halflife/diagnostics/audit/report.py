@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,6 +15,8 @@ __all__ = ["Audit", "ParameterAudit", "names_of"]
 
 _GROUPS = ("group", "weights", "rule", "peak lr", "weight_decay", "fraction/step", "half-life")
 _GROUPS_HEAD = (*_GROUPS, "timescale", "total", "predicted RMS")
+_SIDE_BY_SIDE = 4  # groups
+_WIDTH = 100
 _PARAMETERS_HEAD = ("parameter", "shape", "group", "decays", "RMS", "what it is")
 
 
@@ -118,7 +121,10 @@ class Audit:
         }
 
     def tables(self) -> list[list[tuple[str, ...]]]:
-        """Groups and parameters as text, heads first; equal layers share a row (``*.bias x12``)."""
+        """Groups and parameters as text; equal layers share a row (``*.bias x12``).
+
+        A few groups are columns side by side, which fits into any terminal; more are rows.
+        """
         groups: dict[Any, list[ParameterAudit]] = {}
         layers: dict[Any, list[ParameterAudit]] = {}
         for row in self.parameters:
@@ -127,10 +133,10 @@ class Audit:
             layers.setdefault((*key, row.tied_names), []).append(row)
             if row.group is not None:
                 groups.setdefault((row.optimizer, row.group), []).append(row)
-        return [
-            [_GROUPS_HEAD, *(_group_cells(groups[key]) for key in sorted(groups))],
-            [_PARAMETERS_HEAD, *map(_parameter_cells, layers.values())],
-        ]
+        about = [_GROUPS_HEAD, *(_group_cells(groups[key]) for key in sorted(groups))]
+        if len(groups) <= _SIDE_BY_SIDE:
+            about = list(zip(*about, strict=True))
+        return [about, [_PARAMETERS_HEAD, *map(_parameter_cells, layers.values())]]
 
     def title(self) -> str:
         """What was audited, in a line."""
@@ -145,7 +151,9 @@ class Audit:
                 padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
                 lines.append("  ".join(padded).rstrip())
             lines.append("")
-        lines += [f"{f.severity} {f.code}: {f.message}" for f in self.findings]
+        for f in self.findings:
+            text = f"{f.severity} {f.code}: {f.message}"
+            lines += textwrap.wrap(text, _WIDTH, subsequent_indent="    ", break_on_hyphens=False)
         return "\n".join([*lines, self.summary()])
 
     def summary(self) -> str:

@@ -14,7 +14,7 @@ from ...theory import equilibrium
 from .check_groups import check_settings
 from .check_parameters import check_parameters
 from .check_strength import check_strength
-from .findings import CODES, Finding, order
+from .findings import CODES, Finding, collected
 from .groups import groups_of
 from .precision import unchanged_share
 from .report import Audit, ParameterAudit
@@ -82,7 +82,7 @@ def audit(
     return Audit(
         optimizer=" + ".join(type(o).__name__ for o in optimizers),
         parameters=tuple(_row(s, plan, steps_per_epoch) for s in subjects),
-        findings=order(f for f in findings() if f.code not in ignore),
+        findings=collected(f for f in findings() if f.code not in ignore),
         steps=plan.steps,
         steps_per_epoch=steps_per_epoch,
     )
