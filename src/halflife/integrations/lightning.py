@@ -1,6 +1,6 @@
 """Lightning's Trainer: an audit when it starts, and the decay watched in its loggers.
 
-trainer = lightning.Trainer(callbacks=[WeightDecayMonitor(every=50)])
+    trainer = lightning.Trainer(callbacks=[WeightDecayMonitor(every=50)])
 
 Optimizers need nothing: ``configure_optimizers`` returns one of halflife's as it would torch's.
 """

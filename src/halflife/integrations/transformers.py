@@ -1,12 +1,14 @@
 """Hugging Face's Trainer: our optimizers, and the decay watched in its log.
 
-trainer = Trainer(
-    model, args, train_dataset=data,
-    optimizer_cls_and_kwargs=optimizer_cls_and_kwargs(
-        args, weight_decay=HalfLife(steps=5000), decay="independent"
-    ),
-)
-trainer.add_callback(WeightDecayMonitor(trainer.log, every=50))
+    trainer = Trainer(
+        model, args, train_dataset=data,
+        optimizer_cls_and_kwargs=optimizer_cls_and_kwargs(
+            args, weight_decay=HalfLife(steps=5000), decay="independent"
+        ),
+    )
+    trainer.add_callback(WeightDecayMonitor(trainer.log, every=50))
+
+Either of the two works without the other.
 """
 
 from __future__ import annotations
