@@ -7,6 +7,7 @@ Rows of packages that are not installed keep the text that the page has.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import re
 import textwrap
@@ -228,7 +229,13 @@ def run(row: Row) -> Probe:
     """The probe of one row."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # theirs
-        return probe(row.path, **row.arguments)
+        return probe(row.path, **row.arguments) if row.arguments else plain(row.path)
+
+
+@functools.cache
+def plain(path: str) -> Probe:
+    """The probe of a class as it comes."""
+    return probe(path)
 
 
 # --- what surprised us: each sentence is computed, and fails when it is no longer so --------------
@@ -277,10 +284,13 @@ def asgd() -> str:
 
 
 def implementations() -> str:
-    kept = probe("AdamW").bfloat16
+    kept = plain("torch.optim.AdamW").bfloat16
     assert kept["for-loop"] == kept["foreach"] == 0.0
     assert float(kept["fused"] or 0.0) > 0.9
-    assert {*probe("Muon").bfloat16.values(), *probe("Adafactor").bfloat16.values()} == {0.0}
+    assert {
+        *plain("torch.optim.Muon").bfloat16.values(),
+        *plain("torch.optim.Adafactor").bfloat16.values(),
+    } == {0.0}
     return """The implementation decides whether bfloat16 weights decay: AdamW by for-loop or
     foreach rounds the decayed weights by themselves and loses all of a decay of 2^-10 per step;
     fused, it rounds once, with the update, and keeps it. Muon and Adafactor are not fused, and lose
@@ -290,15 +300,15 @@ def implementations() -> str:
 def documented() -> str:
     muon, adafactor = torch.optim.Muon, torch.optim.Adafactor
     assert "L2 penalty" in str(muon.__doc__)
-    assert probe(muon).behaviour == "decoupled"
+    assert plain("torch.optim.Muon").behaviour == "decoupled"
     assert "default: 1e-2" in str(adafactor.__doc__)
-    assert probe(adafactor).weight_decay == 0.0
+    assert plain("torch.optim.Adafactor").weight_decay == 0.0
     return """torch documents the decay of Muon as "L2 penalty", and it is decoupled; that of
     Adafactor as 1e-2 by default, and it is 0."""
 
 
 def scale() -> str:
-    adam, radam = probe("Adam"), probe("RAdam")
+    adam, radam = plain("torch.optim.Adam"), plain("torch.optim.RAdam")
     assert (adam.scale_free, adam.scale_free_decayed) == ("by coordinate", "no")
     assert radam.scale_free == "no"
     return """With torch's L2, Adam depends on the scale of the loss; without decay, or with a
@@ -333,7 +343,7 @@ def kahan() -> str:
     w.grad = torch.ones_like(w)
     optimizer.step()
     assert "kahan_comp" in optimizer.state[w]
-    assert set(probe("optimi.AdamW").bfloat16.values()) == {0.0}
+    assert set(plain("optimi.AdamW").bfloat16.values()) == {0.0}
     return """optimi's Kahan summation, which turns itself on for bfloat16, does not cover the
     decay: the weights are multiplied before the compensated addition, and all of a decay of 2^-10
     per step is lost."""

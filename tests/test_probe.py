@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 from typing import Any
@@ -75,9 +76,14 @@ TOYS: dict[str, type[Optimizer]] = {
 }
 
 
+@functools.cache
+def of_toy(behaviour: str) -> Probe:
+    return probe(TOYS[behaviour])
+
+
 @pytest.mark.parametrize("behaviour", TOYS)
 def test_each_behaviour_on_an_optimizer_made_for_it(behaviour: str) -> None:
-    found = probe(TOYS[behaviour])
+    found = of_toy(behaviour)
     assert found.behaviour == behaviour, found
     assert found.weight_decay == 0.25
     decays = behaviour != "absent"
@@ -103,7 +109,7 @@ RATES = {
 @pytest.mark.parametrize("behaviour", RATES)
 def test_the_fractions_are_those_of_the_definition(behaviour: str) -> None:
     """By hand, at the learning rates 1/8 and 1/16 that the result names."""
-    found = probe(TOYS[behaviour])
+    found = of_toy(behaviour)
     assert found.lrs == (0.125, 0.0625)
     assert found.rates == pytest.approx(RATES[behaviour], rel=1e-6)
     assert (found.peak_lr is not None) == (behaviour in ("independent", "corrected"))

@@ -29,7 +29,6 @@ CONTRADICTED = {
 }
 QUICK = {
     "pytorch_optimizer.AdamS",
-    "pytorch_optimizer.LaProp",
     "pytorch_optimizer.RAdam",
     "pytorch_optimizer.SGDP",
     "optimi.Adam",
@@ -60,7 +59,9 @@ TORCH = {  # behaviour, scale-free without decay and with, what the lr multiplie
     "SparseAdam": ("absent", None, None, None),
 }
 
-ROWS = SCRIPT["TORCH"] + [r for r in SCRIPT["THEIRS"] if r.path in QUICK]
+SWITCHED = {"optimi.AdamW", "lion_pytorch.Lion"}  # also with their flag
+THEIRS = [r for r in SCRIPT["THEIRS"] if r.path in (SWITCHED if r.arguments else QUICK)]
+ROWS = SCRIPT["TORCH"] + THEIRS
 
 
 def written(row) -> str:
