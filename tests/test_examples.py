@@ -15,6 +15,7 @@ PROMISES = {
     "fabric_digits": ["step 60", "resumed bit for bit: True", "test error"],
     "hf_trainer_text": ["40 steps", "weight_rms/decayed", "1 note", "training loss"],
     "lightning_digits": ["40 steps", "nothing found", "step 60", "test error"],
+    "monitor_training": ["settled", "epoch 11.1: weight RMS", "spread", "GradientNorms"],
     "plain_loop": ["nothing found", "step 60", "resumed bit for bit: True", "test error"],
     "quickstart": ["60 steps = 3 epochs", "test error"],
     "schedules": ["snapshots after epochs", "epoch 13"],
