@@ -187,7 +187,7 @@ def test_verdict_on_fused_steps_in_bfloat16_is_that_of_a_run(lr):
     start = weights.double()
     removed = float((ends[0] - ends[1]).dot(start) / start.dot(start))
     kept = removed / (1 - (1 - fraction) ** steps)
-    assert ("dithered-decay" in codes) == (kept < 0.5)
+    assert ("lost-in-precision" in codes) == (kept < 0.5)
 
 
 @pytest.mark.parametrize("factor", [0.45, 4.0])
@@ -394,6 +394,17 @@ def test_note_is_made_and_not_without_its_cause(code):
     model, groups, _ = with_note("")
     optimizer = torch.optim.AdamW(groups, lr=1e-2, weight_decay=0.1)
     assert not audit(model, optimizer, steps=2000).findings
+
+
+def test_a_strength_resolved_at_another_lr_is_noted():
+    model = net()
+    half_life = halflife.HalfLife(steps=100)
+    optimizer = halflife.AdamW(param_groups(model), lr=1e-3, weight_decay=half_life)
+    scheduler = OneCycleLR(optimizer, max_lr=4e-3, total_steps=200)
+    result = audit(model, optimizer, schedule=scheduler)
+    assert "other-peak" in [f.code for f in result.of("info")]
+    assert row_of(result).half_life == pytest.approx(25, rel=0.02)  # four times as fast as asked
+    assert not audit(model, optimizer, schedule=[1e-3] * 200).findings
 
 
 def test_decay_that_is_no_fraction_is_noted():

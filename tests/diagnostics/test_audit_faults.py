@@ -163,6 +163,13 @@ def what_the_model_lists_decays():
     return model, torch.optim.AdamW(model.parameters(), weight_decay=0.5)
 
 
+@plant("decayed-against-model", names={"decayed-against-model": {"weight"}})
+def what_is_marked_decays():
+    model = nn.Linear(8, 8, bias=False)
+    model.weight._no_weight_decay = True  # as Mamba's A_log is
+    return model, torch.optim.AdamW(model.parameters(), weight_decay=0.5)
+
+
 @plant("undecayed-matrix", names={"undecayed-matrix": {"head.weight"}})
 def a_head_does_not_decay():
     model = Net()
@@ -213,6 +220,13 @@ def a_layer_is_frozen_and_its_gradient_kept():
 def two_optimizers_step_the_head():
     model, optimizer = healthy()
     return model, [optimizer, torch.optim.AdamW(model.head.parameters(), weight_decay=0.5)]
+
+
+@plant("duplicate-parameter", names={"duplicate-parameter": {"weight"}})
+def a_list_holds_a_parameter_twice():
+    model = nn.Linear(8, 8, bias=False)
+    with pytest.warns(UserWarning, match="duplicate"):
+        return model, torch.optim.AdamW([model.weight, model.weight], weight_decay=0.5)
 
 
 @plant("shared-memory", names={"shared-memory": {"embedding.weight", "head.weight"}})
@@ -268,6 +282,14 @@ def a_group_decays_by_less_than_nothing():
     model = Net()
     groups = [{"params": list(model.parameters()), "weight_decay": -0.1}]
     return model, torch.optim.AdamW(groups)
+
+
+@plant("name-mismatch", "coupled-l2")
+def a_flag_makes_adamw_adam():
+    model, optimizer = healthy()
+    for group in optimizer.param_groups:
+        group["decoupled_weight_decay"] = False
+    return model, optimizer
 
 
 @plant("coupled-l2")
@@ -348,7 +370,7 @@ def float16_weights_under_foreach():
     return healthy(Net().half(), lr=1e-4, weight_decay=1.0, foreach=True, eps=1e-4)
 
 
-@plant("dithered-decay", names={"dithered-decay": MATRICES})
+@plant("lost-in-precision", names={"lost-in-precision": MATRICES})
 def bfloat16_weights_with_tiny_updates_under_fused():
     return healthy(Net().bfloat16(), lr=1e-5, weight_decay=10.0, fused=True)
 

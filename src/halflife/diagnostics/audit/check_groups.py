@@ -38,6 +38,8 @@ def check_settings(groups: Sequence[GroupDecay]) -> Iterator[Finding]:
 
 def _value(group: GroupDecay) -> Iterator[Finding]:
     value = group.settings.get(_KEY, 0.0)
+    if value is None:
+        return
     number = float(value) if is_number(value) or isinstance(value, Tensor) else math.nan
     if not 0.0 <= number < math.inf:
         yield Finding(

@@ -45,8 +45,8 @@ def check_parameters(
         subjects,
         "decayed-against-model",
         lambda s: s.decays and s.listed,
-        "the model's no_weight_decay() lists {names}, and their group decays (weight_decay "
-        "{value}); build the groups with halflife.param_groups(model), which asks it.",
+        "the model exempts {names}, in no_weight_decay() or by a mark on the tensor, and their "
+        "group decays (weight_decay {value}); build the groups with halflife.param_groups(model).",
     )
     yield from _named(
         subjects,

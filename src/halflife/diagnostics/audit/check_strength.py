@@ -110,10 +110,20 @@ def _size(group: GroupDecay, steps: int | None, steps_per_epoch: float | None) -
 
 
 def _peak(group: GroupDecay) -> Iterator[Finding]:
-    if group.rule is None or not _divides_by_peak(group.rule):
+    if group.rule is None:
         return
     native = group.native
     peak = float(group.settings.get("peak_lr") or (native and native.peak_lr) or group.lr)
+    if not _divides_by_peak(group.rule):
+        if group.has_own_rule and abs(group.lr / peak - 1.0) > 0.01:
+            yield Finding(
+                "other-peak",
+                f"peak_lr={peak:g} of {group.label}: the schedule's highest lr is {group.lr:g}; "
+                "its rule does not divide by the peak, but a strength (halflife.HalfLife, ...) was "
+                f"turned into weight_decay={group.weight_decay:g} there; pass "
+                f"peak_lr={group.lr:g}.",
+            )
+        return
     if group.lr > peak * (1.0 + 1e-9):
         yield Finding(
             "lr-above-peak",
@@ -167,28 +177,17 @@ def _precision(group: GroupDecay, subjects: Sequence[Subject]) -> Iterator[Findi
     for dtype, concerned in by_dtype.items():
         tensors: list[Tensor] = [s.tensor for s in concerned]
         found = rounding_of(group, tensors)
-        if found is None or found.kept is None or found.kept >= _KEPT:
+        if found is None or found.kept >= _KEPT:
             continue
         names, kind = tuple(s.name for s in concerned), str(dtype).removeprefix("torch.")
-        kept = f"about {max(0.0, found.kept):.0%} of the decay"
-        if found.dithered:
-            yield Finding(
-                "dithered-decay",
-                f"{kind} weights {names_of(names)} of {group.label}: the updates at "
-                f"lr={group.lr:g} are small against the spacing of the weights, and {kept} "
-                "is left after rounding; use an optimizer of halflife (stochastic rounding) or "
-                "float32 weights.",
-                names,
-            )
-        else:
-            yield Finding(
-                "lost-in-precision",
-                f"{kind} weights {names_of(names)} of {group.label}: a step removes the fraction "
-                f"{group.fraction:.2g}, rounding to nearest loses all below "
-                f"{found.threshold:.2g}, and {kept} is left; use an optimizer of halflife "
-                "(stochastic rounding) or float32 weights.",
-                names,
-            )
+        yield Finding(
+            "lost-in-precision",
+            f"{kind} weights {names_of(names)} of {group.label}: a step removes the fraction "
+            f"{group.fraction:.2g} at lr={group.lr:g}, rounding to nearest alone loses all below "
+            f"{found.threshold:.2g}, and about {max(0.0, found.kept):.0%} of the decay is left; "
+            "use an optimizer of halflife (stochastic rounding) or float32 weights.",
+            names,
+        )
 
 
 def _uneven(groups: Sequence[GroupDecay]) -> Iterator[Finding]:

@@ -39,7 +39,7 @@ class Subject:
         parameter: it under all its names.
         kind: what it is.
         reason: why, in a few words.
-        listed: whether the model's ``no_weight_decay()`` names it.
+        listed: whether the model's ``no_weight_decay()`` names it, or a mark on the tensor.
         group: the group that steps it; None if there is none.
     """
 
@@ -84,7 +84,8 @@ def subjects_of(model: nn.Module, groups: Sequence[GroupDecay]) -> list[Subject]
     found = []
     for parameter in collect(model, clean):
         kind, reason = _kind(parameter)
-        exempt = not listed.isdisjoint(parameter.names)
+        marked = getattr(parameter.tensor, "_no_weight_decay", False)  # Mamba's and S4's convention
+        exempt = bool(marked) or not listed.isdisjoint(parameter.names)
         found.append(Subject(parameter, kind, reason, exempt, owner.get(id(parameter.tensor))))
     return found
 
