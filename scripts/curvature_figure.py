@@ -20,7 +20,7 @@ from halflife.lab.tasks import Task, find_task, generator
 from halflife.schedules import cosine
 from halflife.theory.pac_bayes import error_term
 
-TASKS = {"digits": "without batch norm", "digits-bn": "with batch norm"}
+TASKS = {"digits": "without", "digits-bn": "with"}
 DECAYS = {"digits": (0.0, 3.0), "digits-bn": (0.0, 10.0)}  # none, and the best of 1, 3, 10, 30
 LR, BETA1, FINAL = 0.01, 0.9, 0.1  # the lr falls along a cosine to a tenth
 PRIOR_VARIANCE, FLOOR = 0.05, 1e-12
@@ -58,8 +58,8 @@ def trained(task: Task, weight_decay: float) -> Trained:
     return Trained(model, (data.train_inputs, data.train_targets), optimizer, error, lr)
 
 
-def numbers(run: Trained, task: Task, weight_decay: float) -> list[str]:
-    """The cells of one row of the table."""
+def numbers(run: Trained, task: Task, weight_decay: float) -> dict[str, str]:
+    """One column of the table."""
     hessian = curvature.hessian(run.model, task.loss, run.data)
     ends = curvature.lanczos(hessian, which="both", tol=1e-3, steps=300)
     trace = curvature.hutch_pp(hessian, 90)
@@ -81,29 +81,32 @@ def numbers(run: Trained, task: Task, weight_decay: float) -> list[str]:
         weights=density.weights.flatten(),
         dimension=hessian.dim,
     )
-    return [
-        f"{run.error:.1f} %",
-        f"{ends.values[0]:.2g}",
-        f"{ends.values[1]:.2g}",
-        f"{trace.value:.3g} ± {trace.standard_error:.1g}",
-        f"{squared_norm:.3g}",
-        f"{ends.values[0] * squared_norm:.2g}",
-        f"{scaled.value / limit:.2g}",
-        f"{100 * small.value:.2f} %",
-        f"{term.per_weight:.2f}",
-    ]
+    top, bottom = ends.values.tolist()
+    return {
+        "test error": f"{run.error:.1f} %",
+        "largest eigenvalue": f"{top:.3g}",
+        "smallest": f"{bottom:.2g}",
+        "trace": f"{trace.value:.1f} ± {trace.standard_error:.1f}",
+        "\\|w\\|²": f"{squared_norm:.3g}",
+        "largest · \\|w\\|²": f"{top * squared_norm:.0f}",
+        "preconditioned, over the stability limit": f"{scaled.value / limit:.2g}",
+        "share of eigenvalues in [-1, 1]": f"{100 * small.value:.2f} %",
+        "PAC-Bayes error per weight": f"{term.per_weight:.2f}",
+    }
 
 
 def table() -> list[str]:
     """The page's table, as Markdown."""
-    heads = ["network", "weight_decay", "test error", "largest", "smallest", "trace", "\\|w\\|²"]
-    heads += ["largest · \\|w\\|²", "of the stability limit", "share in [-1, 1]", "err per weight"]
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    columns = {}
     for name, title in TASKS.items():
         task = find_task(name)
         for weight_decay in DECAYS[name]:
-            cells = numbers(trained(task, weight_decay), task, weight_decay)
-            lines.append(f"| {title} | {weight_decay:g} | {' | '.join(cells)} |")
+            head = f"{title}, {weight_decay:g}"
+            columns[head] = numbers(trained(task, weight_decay), task, weight_decay)
+    lines = [f"| batch norm, weight_decay | {' | '.join(columns)} |", "|---" * 5 + "|"]
+    for quantity in next(iter(columns.values())):
+        cells = " | ".join(column[quantity] for column in columns.values())
+        lines.append(f"| {quantity} | {cells} |")
     return lines
 
 
@@ -114,12 +117,12 @@ def draw(target: Path) -> None:
     panels = {}
     for name, title in TASKS.items():
         task = find_task(name)
-        panels[title] = {}
+        panel = panels[f"{title} batch norm"] = {}
         for weight_decay in DECAYS[name]:
             run = trained(task, weight_decay)
             hessian = curvature.hessian(run.model, task.loss, run.data)
             density = curvature.spectral_density(hessian, vectors=4)
-            panels[title][f"weight_decay {weight_decay:g}"] = density
+            panel[f"weight_decay {weight_decay:g}"] = density
     with matplotlib.rc_context({"svg.hashsalt": "halflife", "svg.fonttype": "none"}):
         plot_densities(panels).savefig(target, metadata={"Date": None})
     print(target)

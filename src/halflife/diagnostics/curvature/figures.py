@@ -54,7 +54,7 @@ def plot_densities(
         low = min(float(d.nodes.min()) for d in densities.values())
         high = max(float(d.nodes.max()) for d in densities.values())
         width = sigma or max(high - low, 1e-12) / 100.0
-        grid = torch.linspace(low - 4 * width, high + 4 * width, 1000, dtype=torch.float64)
+        grid = torch.linspace(low - 4 * width, high + 4 * width, 500, dtype=torch.float64)
         # A twentieth of one eigenvalue's peak: what lies below is the Gaussians' tails.
         floor, highest = 0.02 / max(d.dim for d in densities.values()) / width, 0.0
         for i, (label, density) in enumerate(densities.items()):
