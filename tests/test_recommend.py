@@ -142,11 +142,13 @@ def test_pasted_code_of_the_other_kinds_runs():
         RUN | {"momentum": 0.5},
         RUN | {"momentum": 0.5, "optimizer": "lion"},
         {"lr": 0.1, "batch": 10, "data": 10, "epochs": 2},  # a timescale below 100 steps
+        RUN | {"lr": 1.0 / 3000.0},
     ):
         plan = recommend(model, **known)
         scope = {"model": model}
         exec(plan.code, scope)
         described = halflife.describe(scope["optimizer"]).groups[0]
+        assert described.peak_lr == known["lr"]
         assert described.fraction == pytest.approx(plan.best.fraction, rel=1e-5)
 
 
