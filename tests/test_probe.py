@@ -115,6 +115,15 @@ def test_the_fractions_are_those_of_the_definition(behaviour: str) -> None:
     assert (found.peak_lr is not None) == (behaviour in ("independent", "corrected"))
 
 
+def test_the_evidence_separates_the_candidates() -> None:
+    """Decay by hand: only the one that is right gives the native weights."""
+    for behaviour, right in (("l2", "l2"), ("decoupled", "before"), ("decoupled_after", "after")):
+        errors = dict(of_toy(behaviour).errors)
+        assert errors.pop(right) < 1e-10
+        assert min(errors.values()) > 1e-2
+        assert f"{right} " in of_toy(behaviour).explain()
+
+
 def test_bfloat16_keeps_the_decay_where_it_is_rounded_with_the_update() -> None:
     """(1 - 2^-10) w rounds to w; w (1 - d) - lr u, rounded once, is right on average."""
     kept = probe("AdamW").bfloat16

@@ -61,6 +61,8 @@ class Probe:
         lrs: learning rates of the two steps that were run.
         rates: share of the weights each removed, per unit of weight_decay; None if it is no one
             share.
+        errors: how far the weights are from the native ones, relative to what the decay did, when
+            it is made by hand: "l2" in the gradient, "before" or "after" the step.
         peak_lr: the remembered lr that the fraction is divided by.
         scale_free: whether gradients times a constant give the same weights without decay: any
             constant for each coordinate, only one for all, or no.
@@ -79,6 +81,7 @@ class Probe:
     weight_decay: float | None = None
     lrs: tuple[float, float] | None = None
     rates: tuple[float, float] | None = None
+    errors: dict[str, float] = field(default_factory=dict)
     peak_lr: float | None = None
     scale_free: ScaleFree | None = None
     scale_free_decayed: ScaleFree | None = None
@@ -95,6 +98,9 @@ class Probe:
         """The findings in sentences, one a line."""
         lines = [f"{self.name}: {self.behaviour}, {BEHAVIOURS[self.behaviour]}."]
         lines.append(f"Evidence: {self.reason}.")
+        if self.errors:
+            apart = ", ".join(f"{way} {error:.1g}" for way, error in self.errors.items())
+            lines.append(f"The same by hand is off, relative to the decay, by: {apart}.")
         if self.weight_decay is not None:
             lines.append(f"Its weight_decay is {self.weight_decay:g} unless given.")
         if self.peak_lr is not None:
@@ -253,6 +259,7 @@ def _probe(make: Make, name: str, cls: type[Optimizer] | None, default: float | 
         default,
         bench.lrs,
         found.rates,
+        {} if found.evidence is None else found.evidence.errors,
         found.peak_lr,
         runs.scale_free(bench, False),
         runs.scale_free(bench, True) if decays else None,

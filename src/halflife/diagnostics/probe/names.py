@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib
+import inspect
 from collections.abc import Iterable
 from typing import Any
 
@@ -97,6 +98,4 @@ def parse(pairs: Iterable[str]) -> dict[str, Any]:
 
 
 def _signature(cls: type[Optimizer]) -> Iterable[Any]:
-    import inspect
-
     return inspect.signature(cls).parameters.values()
