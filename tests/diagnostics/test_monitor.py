@@ -156,11 +156,22 @@ def test_settled_follows_the_relaxation_of_the_squared_norm():
     w = torch.nn.Parameter(torch.ones(4, dtype=torch.float64))
     optimizer = halflife.SGD([w], lr=0.1, weight_decay=0.01, decay="decoupled")
     monitor = Monitor(optimizer, every=7)
-    for _ in range(35):
+    later = Monitor(optimizer, every=lambda step: step % 10 == 5)
+    later.step = 1000  # of a run that is resumed without the monitor's state
+    for step in range(35):
         w.grad = torch.zeros_like(w)
+        if step == 20:
+            new = torch.nn.Parameter(torch.ones(4))
+            optimizer.add_param_group({"params": [new]})
+        if step >= 20:
+            new.grad = torch.zeros_like(new)
         optimizer.step()
     relaxed = 1.0 - w.detach().square().mean().item()
     assert last(monitor)["settled"] == pytest.approx(relaxed, rel=1e-3)
+    assert last(later)["settled"] == pytest.approx(relaxed, rel=1e-3)
+    # A parameter that joins counts from the sample before it was seen, 14: when it did is not known.
+    joined = -math.expm1(-2.0 * 0.001 * (35 - 14))
+    assert last(monitor, "group1.param0")["settled"] == pytest.approx(joined, rel=1e-9)
 
 
 def test_sparse_and_complex_and_strided_parameters():

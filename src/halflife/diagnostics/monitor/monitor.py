@@ -7,26 +7,19 @@ print(monitor.table())
 
 from __future__ import annotations
 
-import math
-import warnings
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
-from functools import reduce
-from operator import add
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ...describe import read_group
-from ...maps import DecayMap
-from ...native import group_decay
 from ...param_groups.names import name_cleaner
 from ...step import is_number
 from ...wrappers import unwrapped
-from .expected import Expected, expected, joined
-from .quantities import PREDICTED, PRESETS, Sums, measured, quantities_of
+from .quantities import PRESETS, quantities_of
+from .records import Recorder, read
 from .sample import Sample, Watched
 from .sinks import Record, as_sink
 from .table import table
@@ -105,18 +98,15 @@ class Monitor:
         for name, value in (("steps_per_epoch", steps_per_epoch), ("keep", keep)):
             if value is not None and not (is_number(value) and value > 0):
                 raise ValueError(f"{name}={value!r}: must be a positive number; leave it out.")
-        self._per_epoch = steps_per_epoch
+        self._recorder = Recorder(self.quantities, steps_per_epoch)
         self._names = _names_of(names, self.optimizer)
         self._sinks = [as_sink(sink) for sink in sinks]
         self._samples: deque[list[Record]] = deque(maxlen=int(keep))
         self.step = 0
-        self._decay: dict[str, tuple[int, float]] = {}  # by name: last step seen, sum of fractions
-        self._due = self._warned = False
+        self._due = False
         self._sample: Sample | None = None
         for group in self.optimizer.param_groups:
-            _read(
-                self.optimizer, group
-            )  # runs a copy of an unknown optimizer, better now than then
+            read(self.optimizer, group)  # runs a copy of an unknown optimizer: better done now
         outside: Any = torch.compiler.disable  # a graph of a compiled step ends before a hook
         self._hooks = [
             self.optimizer.register_step_pre_hook(outside(self._before)),
@@ -153,12 +143,13 @@ class Monitor:
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs to go on counting: plain data."""
-        return {"step": self.step, "decay": {k: list(v) for k, v in self._decay.items()}}
+        return {"step": self.step, "decay": {k: list(v) for k, v in self._recorder.decay.items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on counting where another monitor stopped."""
         self.step = int(state["step"])
-        self._decay = {name: (int(at), float(k)) for name, (at, k) in state["decay"].items()}
+        decay = {name: (int(at), float(k)) for name, (at, k) in state["decay"].items()}
+        self._recorder.decay = decay
 
     def close(self) -> None:
         """Remove the hooks and close the sinks; `history` stays."""
@@ -178,6 +169,8 @@ class Monitor:
 
     def _before(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._sample = None
+        if self._recorder.last is None:
+            self._recorder.last = self.step
         self._due = self._due or self._sampled(self.step + 1)
         if not self._due:
             return
@@ -193,9 +186,9 @@ class Monitor:
         if self._sample is None:
             return
         sample, self._sample, self._due = self._sample, None, False
-        readings = [_read(optimizer, group) for group in optimizer.param_groups]
+        readings = [read(optimizer, group) for group in optimizer.param_groups]
         sample.finish([r.fraction for r in readings], [r.lr for r in readings])
-        records = self._records(sample, readings)
+        records = self._recorder.records(self.step, sample, readings)
         self._samples.append(records)
         if _first_process():
             for sink in self._sinks:
@@ -212,105 +205,6 @@ class Monitor:
                 if name is not None and p.numel():
                     found.append(Watched(name, p, index))
         return found
-
-    def _records(self, sample: Sample, readings: list[_Reading]) -> list[Record]:
-        tensors, forecasts, settled, broken = [], [], [], []
-        for w, s in zip(sample.watched, sample.sums, strict=True):
-            reading = readings[w.group]
-            note = reading.note
-            if w.tensor.grad is None:
-                note, reading = "no gradient", reading._replace(fraction=0.0)
-            elif s.gradients is not None and not math.isfinite(s.gradients):
-                note = "the gradient is not finite"
-                broken.append(w.name)
-            forecast = expected(
-                s, reading.fraction, reading.lr, reading.momentum, reading.update_rms
-            )
-            forecasts.append(forecast)
-            settled.append(self._settle(w.name, reading.fraction))
-            tensors.append(self._record(w.name, reading, s, forecast, settled[-1], note))
-        if broken and not self._warned:
-            self._warned = True
-            warnings.warn(
-                f"Monitor: at step {self.step} the gradient of {broken[0]!r} is not finite, as are "
-                f"those of {len(broken) - 1} others; look for the loss that made it. (Said once.)",
-                stacklevel=2,
-            )
-        decayed = [i for i, t in enumerate(tensors) if t["fraction"]]
-        sets = [("global", range(len(tensors))), *([("decayed", decayed)] if decayed else [])]
-        records = []
-        for name, members in sets:
-            of = [readings[sample.watched[i].group] for i in members]
-            same = of[0] if all(r[:2] == of[0][:2] for r in of) else _Reading(math.nan, None)
-            sums = reduce(add, (sample.sums[i] for i in members))
-            known = [v for i in members if (v := settled[i]) is not None]
-            least = min(known) if name == "decayed" and len(known) == len(members) else None
-            records.append(
-                self._record(name, same, sums, joined(forecasts[i] for i in members), least, "")
-            )
-        return records + tensors
-
-    def _settle(self, name: str, fraction: float | None) -> float | None:
-        last, total = self._decay.get(name, (0 if self.step <= 1 else self.step - 1, 0.0))
-        if fraction is None:
-            return None
-        total += fraction * (self.step - last)
-        self._decay[name] = self.step, total
-        return -math.expm1(-2.0 * total)
-
-    def _record(
-        self,
-        name: str,
-        reading: _Reading,
-        sums: Sums,
-        forecast: Expected,
-        settled: float | None,
-        note: str,
-    ) -> Record:
-        record: Record = {"step": self.step, "name": name}
-        if self._per_epoch is not None:
-            record["epoch"] = self.step / self._per_epoch
-        record["lr"] = None if math.isnan(reading.lr) else reading.lr
-        record["fraction"] = reading.fraction
-        found, predicted = measured(sums, settled), forecast.as_dict()
-        for quantity in self.quantities:
-            record[quantity] = found[quantity]
-            if quantity in PREDICTED:
-                record[f"{quantity}_predicted"] = predicted[quantity]
-        record["note"] = note
-        return record
-
-
-class _Reading(NamedTuple):
-    """A group at one step."""
-
-    lr: float
-    fraction: float | None
-    momentum: float | None = None
-    update_rms: float | None = None
-    note: str = ""
-
-
-def _read(optimizer: Optimizer, group: dict[str, Any]) -> _Reading:
-    """What is known of a group's decay; a monitor reports, and never stops a run."""
-    lr = float(group["lr"]) if "lr" in group else math.nan
-    if not float(group.get("weight_decay") or 0.0) or math.isnan(lr):
-        outside = "weight_decay" not in group and hasattr(optimizer, "weight_decay")
-        return _Reading(lr, None if outside else 0.0)
-    try:
-        rule, _, base, fraction, note = read_group(optimizer, group, lr)
-    except (TypeError, ValueError) as error:
-        if group_decay(optimizer, group).kind == "absent":
-            return _Reading(lr, 0.0)
-        return _Reading(lr, None, note=str(error))
-    if isinstance(rule, DecayMap):
-        note = (
-            f"{rule!r} changes each weight by its own amount: decay and update are not told apart"
-        )
-        return _Reading(lr, None, note=note)
-    if fraction is None or math.isnan(fraction):
-        return _Reading(lr, None, note=note)
-    return _Reading(lr, fraction, base.momentum, base.update_rms, note)
 
 
 def _optimizer_of(optimizer: Any) -> Optimizer:
