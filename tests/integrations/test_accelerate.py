@@ -78,6 +78,30 @@ def test_resume_is_bitwise(decay: str, tmp_path: Path) -> None:
         assert same(stopped[index].state_dict(), resumed[index].state_dict())
 
 
+@pytest.mark.parametrize("settings", [{}, {"fused": True}, {"foreach": False}], ids=str)
+@pytest.mark.parametrize("decay", ["independent", "stable", "cautious", "anchored"])
+def test_a_step_that_the_scaler_skips_changes_nothing(decay: str, settings: Any) -> None:
+    """accelerate replaces the optimizer's step by its own while it scales gradients."""
+    accelerate.Accelerator(cpu=True)
+    weight = torch.nn.Parameter(torch.ones(3))
+    ours = halflife.AdamW([weight], lr=0.1, weight_decay=0.5, decay=decay, **settings)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    optimizer = accelerate.optimizer.AcceleratedOptimizer(ours, scaler=scaler)
+    seen = [weight.detach().clone()]
+    for gradient in (1.0, float("inf"), 2.0):
+        scaler.scale(torch.ones(()))
+        weight.grad = torch.full((3,), gradient * scaler.get_scale())
+        optimizer.step()
+        seen.append(weight.detach().clone())
+    assert same(seen[1], seen[2])
+    alone = torch.nn.Parameter(torch.ones(3))
+    other = halflife.AdamW([alone], lr=0.1, weight_decay=0.5, decay=decay, **settings)
+    for gradient in (1.0, 2.0):
+        alone.grad = torch.full((3,), gradient)
+        other.step()
+    assert same(seen[3], alone.detach())
+
+
 class Tracker(accelerate.tracking.GeneralTracker):
     name, requires_logging_directory, tracker = "list", False, None
 

@@ -24,6 +24,8 @@ from tiny_digits import (
     scheduler_for,
 )
 
+from halflife import schedules
+
 lightning = pytest.importorskip("lightning.pytorch", reason="needs the extra lightning")
 
 from halflife.integrations.lightning import WeightDecayMonitor  # noqa: E402
@@ -120,6 +122,33 @@ def test_resume_is_bitwise(decay: str, precision: str, tmp_path: Path) -> None:
     again = trainer(setting, tmp_path, enable_checkpointing=True, precision=precision)
     again.fit(resumed, loader(), ckpt_path=tmp_path / f"step={STEPS // 2}.ckpt")
     assert len(resumed.net.seen) == len(whole.net.seen) // 2
+    assert same(parameters(whole), parameters(resumed))
+    assert same(run.optimizers[0].state_dict(), again.optimizers[0].state_dict())
+
+
+def joint(optimizer: Any) -> Any:
+    """The learning rate falls while the weight decay grows."""
+    return schedules.JointScheduler(
+        optimizer,
+        lr=schedules.cosine(STEPS),
+        weight_decay=schedules.linear(STEPS, start=0.2, final=1.0),
+    )
+
+
+class Jointly(Module):
+    def configure_optimizers(self) -> Any:
+        optimizer = optimizer_for(self)
+        return [optimizer], [{"scheduler": joint(optimizer), "interval": "step"}]
+
+
+def test_weight_decay_is_scheduled_and_resumed(tmp_path: Path) -> None:
+    whole, resumed = Jointly(), Jointly()
+    run = trainer(SETTINGS[0], tmp_path, enable_checkpointing=True)
+    run.fit(whole, loader())
+    weights, _ = loop(SETTINGS[0], whole.net.seen, schedule=joint)
+    assert same(parameters(whole), weights)
+    again = trainer(SETTINGS[0], tmp_path, enable_checkpointing=True)
+    again.fit(resumed, loader(), ckpt_path=tmp_path / f"step={STEPS // 2}.ckpt")
     assert same(parameters(whole), parameters(resumed))
     assert same(run.optimizers[0].state_dict(), again.optimizers[0].state_dict())
 

@@ -184,8 +184,9 @@ class WeightDecayMonitor(TrainerCallback):
             sinks=[self._sample.extend],
             steps_per_epoch=per_epoch,
         )
-        saved = (state.stateful_callbacks or {}).get(STATE_KEY, {"decay": {}})
-        self.monitor.load_state_dict({"step": state.global_step, **saved})
+        if saved := (state.stateful_callbacks or {}).get(STATE_KEY):
+            self.monitor.load_state_dict(saved)
+        self.monitor.step = state.global_step  # the sample that was saved may be older
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
@@ -195,7 +196,7 @@ class WeightDecayMonitor(TrainerCallback):
             return
         numbers = tags(self._sample, self._tensors)
         self._sample.clear()
-        state.stateful_callbacks[STATE_KEY] = {"decay": self.monitor.state_dict()["decay"]}
+        state.stateful_callbacks[STATE_KEY] = self.monitor.state_dict()
         if self._log is not None:
             due = control.should_log  # which every entry in the log takes for its own
             self._log(numbers)
