@@ -177,7 +177,7 @@ def _precision(group: GroupDecay, subjects: Sequence[Subject]) -> Iterator[Findi
     for dtype, concerned in by_dtype.items():
         tensors: list[Tensor] = [s.tensor for s in concerned]
         found = rounding_of(group, tensors)
-        if found is None or found.kept >= _KEPT:
+        if found is None or found.kept is None or found.kept >= _KEPT:
             continue
         names, kind = tuple(s.name for s in concerned), str(dtype).removeprefix("torch.")
         yield Finding(

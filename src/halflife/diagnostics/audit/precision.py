@@ -32,11 +32,11 @@ class Rounding(NamedTuple):
     """What rounding does to a group's decay.
 
     Attributes:
-        kept: share of the decay that is left.
+        kept: share of the decay that is left; None if no copy could be run.
         threshold: the fraction below which rounding to nearest loses all.
     """
 
-    kept: float
+    kept: float | None
     threshold: float
 
 
@@ -45,7 +45,8 @@ def unchanged_share(tensor: Tensor, fraction: float) -> float | None:
     weights = _sample(tensor)
     if weights is None or not 0.0 < fraction < torch.finfo(weights.dtype).eps:
         return None
-    return float(_rounded(weights.double(), fraction, weights.dtype).eq(weights).double().mean())
+    rounded = (weights.double() * (1.0 - fraction)).to(weights.dtype)
+    return float(rounded.eq(weights).double().mean())
 
 
 def rounding_of(decay: GroupDecay, tensors: list[Tensor]) -> Rounding | None:
@@ -58,6 +59,8 @@ def rounding_of(decay: GroupDecay, tensors: list[Tensor]) -> Rounding | None:
         return None  # L2 is rounded with the gradient, which is not known
     weights = torch.cat(samples)
     weights = weights[:: max(1, weights.numel() // _SAMPLE)]
+    side = math.isqrt(weights.numel())  # some optimizers take only matrices
+    weights = weights[: side * side].view(side, side)
     eps = torch.finfo(weights.dtype).eps
     if fraction >= eps:
         return None
@@ -73,27 +76,27 @@ def _sample(tensor: Tensor) -> Tensor | None:
     return flat[flat != 0.0] if bool((flat != 0.0).any()) else None
 
 
-def _kept(decay: GroupDecay, weights: Tensor, fraction: float) -> float:
+def _kept(decay: GroupDecay, weights: Tensor, fraction: float) -> float | None:
     most = math.ceil(2.0 * torch.finfo(weights.dtype).eps / fraction)
     steps = max(_LEAST_STEPS, min(_MOST_STEPS, most))
     start = weights.double()
     try:
         with unnoticed(), torch.no_grad():
-            with_decay = _stepped(decay, weights, steps, decay.weight_decay)
-            removed = float((_stepped(decay, weights, steps, 0.0) - with_decay).dot(start))
-    except Exception:  # it takes only matrices, or wants a closure: what a plain loop does
-        removed = math.nan
-    if not math.isfinite(removed):
-        end = start
-        for _ in range(steps):
-            end = _rounded(end, fraction, weights.dtype)
-        removed = float((start - end).dot(start))
-    return removed / float(start.dot(start)) / -math.expm1(steps * math.log1p(-fraction))
+            removed = _stepped(decay, weights, steps, 0.0) - _stepped(
+                decay, weights, steps, decay.weight_decay
+            )
+    except Exception:  # it wants a closure, or another device
+        return None
+    share = float((removed * start).sum() / start.square().sum())
+    return share / -math.expm1(steps * math.log1p(-fraction)) if math.isfinite(share) else None
 
 
 def _stepped(decay: GroupDecay, weights: Tensor, steps: int, weight_decay: float) -> Tensor:
     """The weights after some steps of a copy of the optimizer."""
-    settings: dict[str, Any] = {**decay.settings, "lr": decay.lr, "weight_decay": 0.0}
+    lr: Any = decay.lr
+    if isinstance(own := decay.settings["lr"], Tensor):  # some insist on it
+        lr = torch.tensor(lr, dtype=own.dtype)
+    settings: dict[str, Any] = {**decay.settings, "lr": lr, "weight_decay": 0.0}
     settings |= dict.fromkeys(settings.keys() & _IMPLEMENTATIONS, False)
     # Of other optimizers the size of an update follows that of the gradients, which is not known.
     size = 1.0 if is_adaptive(decay) else 0.0
@@ -107,7 +110,3 @@ def _stepped(decay: GroupDecay, weights: Tensor, steps: int, weight_decay: float
         weight.grad = (torch.randn(weight.shape, generator=noise) * size).to(weight.dtype)
         optimizer.step()
     return weight.detach().double()
-
-
-def _rounded(weights: Tensor, fraction: float, dtype: torch.dtype) -> Tensor:
-    return (weights * (1.0 - fraction)).to(dtype).double()
