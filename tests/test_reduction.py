@@ -88,6 +88,20 @@ def test_no_graph_is_kept() -> None:
     assert not PerMember().squares(tensors).requires_grad
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_products_are_inner_products(layout: str, dtype: torch.dtype) -> None:
+    """Of each pair; a complex one as two real vectors, the second in another memory layout."""
+    a = LAYOUTS[layout]().detach().to(dtype)
+    b = torch.randn(a.shape).to(dtype)
+    found = WholeModel().products(
+        [(a, b), (b.mT if b.dim() > 1 else b, a.mT if a.dim() > 1 else a)]
+    )
+    expected = (wide(a) * wide(b)).sum()
+    size = float(np.abs(wide(a) * wide(b)).sum()) + 1.0
+    np.testing.assert_allclose(found.numpy(), [expected] * 2, atol=DTYPES[dtype] * size, rtol=0.0)
+
+
 def test_numel_counts_a_complex_number_twice() -> None:
     tensors = [torch.zeros(2, 3), torch.zeros(4, dtype=torch.complex64), torch.zeros(())]
     assert WholeModel().numel(tensors) == 6 + 8 + 1
@@ -108,6 +122,10 @@ def test_per_member_is_a_loop_over_the_members(dtype: torch.dtype) -> None:
         for stacked, alone in (
             (together.squares(tensors), one.squares(own)),
             (together.sums(tensors), one.sums(own)),
+            (
+                together.products([(t, t.exp()) for t in tensors]),
+                one.products([(t, t.exp()) for t in own]),
+            ),
         ):
             assert stacked.shape == (len(tensors), members)
             np.testing.assert_allclose(

@@ -169,7 +169,7 @@ def test_settled_follows_the_relaxation_of_the_squared_norm():
     relaxed = 1.0 - w.detach().square().mean().item()
     assert last(monitor)["settled"] == pytest.approx(relaxed, rel=1e-3)
     assert last(later)["settled"] == pytest.approx(relaxed, rel=1e-3)
-    # A parameter that joins counts from the sample before it was seen, 14: when it did is not known.
+    # A parameter that joins counts from the sample before it was seen, 14.
     joined = -math.expm1(-2.0 * 0.001 * (35 - 14))
     assert last(monitor, "group1.param0")["settled"] == pytest.approx(joined, rel=1e-9)
 
@@ -242,6 +242,26 @@ def test_a_random_walk_is_where_it_is_predicted(rule):
         assert records[-1][f"{quantity}_predicted"] == pytest.approx(value, rel=1e-12)
     mean = sum(record["update_cosine"] for record in records) / len(records)
     assert mean == pytest.approx(closed["update_cosine"], abs=0.03)
+
+
+def test_tensors_of_different_decay_are_predicted_as_one_vector():
+    """Two random walks of different size and decay; their concatenation within 3 %."""
+    generator = torch.Generator().manual_seed(1)
+    params = [torch.nn.Parameter(torch.randn(n, generator=generator) * 0.1) for n in (12_000, 6000)]
+    groups = [{"params": [p], "weight_decay": d} for p, d in zip(params, (0.5, 2.0), strict=True)]
+    optimizer = torch.optim.AdamW(groups, lr=0.02, betas=(0.8, 0.99))
+    monitor = Monitor(optimizer, every=lambda step: step > 500 and step % 25 == 0, preset="full")
+    for _ in range(700):
+        for p in params:
+            p.grad = torch.randn(p.shape, generator=generator)
+        optimizer.step()
+    records = [record for record in monitor.history if record["name"] == "decayed"]
+    for quantity in ("weight_rms", "rotation", "decay_share", "update_ratio"):
+        mean = sum(record[quantity] for record in records) / len(records)
+        predicted = sum(record[f"{quantity}_predicted"] for record in records) / len(records)
+        assert mean == pytest.approx(predicted, rel=0.03), quantity
+    mean = sum(record["update_cosine"] for record in records) / len(records)
+    assert mean == pytest.approx(records[-1]["update_cosine_predicted"], abs=0.03)
 
 
 def test_a_deterministic_run_is_not_at_equilibrium():

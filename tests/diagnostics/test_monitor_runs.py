@@ -240,6 +240,20 @@ def test_a_compiled_step_is_seen_and_unchanged():
     assert (monitor.step, {r["step"] for r in monitor.history}) == (3, {1, 2, 3})
 
 
+def test_a_step_that_is_recorded_as_a_graph_is_left_alone(monkeypatch):
+    """Reading a number from a device breaks the recording; the next step is sampled."""
+    w = weight()
+    optimizer = torch.optim.SGD([w], lr=0.1)
+    monitor = Monitor(optimizer, every=2)
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.cuda, "is_initialized", lambda: True)
+        patched.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+        optimizer.step()
+    assert (monitor.step, monitor.history) == (1, [])
+    optimizer.step()
+    assert {r["step"] for r in monitor.history} == {2}
+
+
 def test_copies_of_the_optimizer_are_not_watched():
     w = weight()
     optimizer = torch.optim.SGD([w], lr=0.1)

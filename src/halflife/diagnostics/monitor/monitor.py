@@ -172,7 +172,7 @@ class Monitor:
         if self._recorder.last is None:
             self._recorder.last = self.step
         self._due = self._due or self._sampled(self.step + 1)
-        if not self._due:
+        if not self._due or _capturing():
             return
         skipped = getattr(optimizer, "found_inf", None)
         if skipped is not None and float(skipped) > 0.0:
@@ -243,6 +243,11 @@ def _names_of(names: Any, optimizer: Optimizer) -> dict[int, str] | None:
             "the model that it trains."
         )
     return found
+
+
+def _capturing() -> bool:
+    """Whether the step is being recorded as a CUDA graph, in which nothing can be read."""
+    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
 
 
 def _first_process() -> bool:
