@@ -28,7 +28,6 @@ accelerate = pytest.importorskip("accelerate", reason="needs the extra hf")
 
 
 def prepare(setting: Setting, model: Net, **settings: Any) -> Any:
-    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = accelerate.Accelerator(
         cpu=True,
         mixed_precision="bf16" if setting.bf16 else "no",
@@ -117,7 +116,6 @@ class Tracker(accelerate.tracking.GeneralTracker):
 
 
 def test_an_accelerator_is_a_sink_for_the_monitor() -> None:
-    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = accelerate.Accelerator(cpu=True, log_with=(tracker := Tracker()))
     accelerator.init_trackers("run")
     model = Net()
