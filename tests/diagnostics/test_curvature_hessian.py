@@ -142,6 +142,18 @@ def test_some_parameters_only():
     close(curvature.dense(operator), whole[-3:, -3:])
 
 
+def test_parameters_at_other_values_than_the_models():
+    model, inputs, targets = prepared(mlp)
+    elsewhere = {"4.bias": model[4].bias.detach() + torch.tensor([1.0, -2.0, 0.0])}
+    data = (inputs, targets)
+    operator = curvature.hessian(model, cross_entropy, data, params=elsewhere, dtype=F64)
+    here = exact(model, inputs, targets)[-3:, -3:]
+    model[4].bias.data = elsewhere["4.bias"]
+    there = exact(model, inputs, targets)[-3:, -3:]
+    close(curvature.dense(operator), there)
+    assert (there - here).abs().max() > 0.01
+
+
 def test_tied_parameters_count_once_under_either_name():
     model, inputs, targets = prepared(attention)
     data = (inputs, targets)
