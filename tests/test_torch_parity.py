@@ -75,6 +75,8 @@ def test_bitwise_equal(
     kwargs = {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in kwargs.items()}
     if dtype is torch.bfloat16:
         kwargs["weight_decay"] = 0.0  # torch's is lost in rounding, ours is not
+        if implementation == "fused" and torch_class is torch.optim.SGD:
+            return  # torch's does not train there; ours refuses, which test_rounding.py tests
     if isinstance(kwargs.get("lr"), torch.Tensor) and implementation == "foreach":
         # Both raise or both run; torch decides. SGD runs, Adam refuses without capturable.
         assert torch_class is torch.optim.SGD

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .. import rounding
 from ..compiled import Compilable
 from ..decay import DecayRule, L2Regularization
 from ..strength import Strength
@@ -21,6 +23,7 @@ class SGD(Compilable, torch.optim.SGD):
     With ``foreach`` and ``fused`` both left open, the fused kernel is used wherever torch has one
     that can take this step: dense real floating-point parameters, no sparse gradient, and no
     parameter whose first gradient comes later than the others' (torch's fused momentum cannot).
+    Nor where it leaves half-precision weights as they are, as on the CPU in torch 2.13.
 
     Args:
         params: parameters, named parameters, or groups.
@@ -88,10 +91,41 @@ class SGD(Compilable, torch.optim.SGD):
             **unknown,
         )
 
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group.
+
+        Raises:
+            ValueError: if it is to be fused, and torch's kernel would not train its weights.
+        """
+        super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        if group["fused"] and not _fused_trains(group["params"]):
+            label = f"parameter group {len(self.param_groups) - 1}"
+            self.param_groups.pop()
+            raise ValueError(
+                f"fused=True of {label}: this torch's fused SGD leaves half-precision weights on "
+                "the CPU as they are; leave fused out, or train in float32."
+            )
+
     def _fuses(self, index: int, group: dict[str, Any]) -> bool:
         if not super()._fuses(index, group):
+            return False
+        if self._halves(index, group) and not _fused_trains(group["params"]):
             return False
         stepped = [p for p in group["params"] if p.grad is not None]
         buffers = [(self.state.get(p) or {}).get("momentum_buffer") is not None for p in stepped]
         late = group["momentum"] != 0 and any(buffers) and not all(buffers)
         return not late and not any(p.grad.is_sparse for p in stepped)
+
+
+def _fused_trains(params: list[Tensor]) -> bool:
+    return all(_fused_moves(p.dtype) for p in params if p.is_cpu and rounding.is_half(p))
+
+
+@functools.cache
+def _fused_moves(dtype: torch.dtype) -> bool:
+    """Whether this torch's kernel for the CPU moves all of a vector register; 2.13's does not."""
+    w = torch.zeros(64, dtype=dtype, requires_grad=True)
+    w.grad = torch.ones_like(w)
+    torch.optim.SGD([w], lr=1.0, fused=True).step()
+    return bool((w != 0).all())
