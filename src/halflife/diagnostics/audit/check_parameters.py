@@ -15,21 +15,21 @@ from .subjects import Kind, Subject, local, times_held
 
 __all__ = ["check_parameters"]
 
-_WHAT: dict[Kind, tuple[str, str, str]] = {
-    "bias": (
-        "decayed-bias",
-        "biases",
-        "they shift and have no scale to balance",
-    ),
+_BY_POLICY = "as halflife.param_groups(model) does"
+# Code, name, what is wrong with it, and how the groups are made.
+_WHAT: dict[Kind, tuple[str, str, str, str]] = {
+    "bias": ("decayed-bias", "biases", "they shift and have no scale to balance", _BY_POLICY),
     "norm": (
         "decayed-norm",
         "parameters of normalization layers",
         "decay pulls a gain to 0, against the scale that the layer is to have",
+        _BY_POLICY,
     ),
     "gain": (
         "decayed-gain",
         "scales",
         "decay pulls what they scale to 0",
+        "by halflife.param_groups(model, overrides=...) where they are no vectors",
     ),
 }
 
@@ -80,13 +80,13 @@ def check_parameters(
 
 
 def _decayed(subjects: Sequence[Subject], kind: Kind) -> Iterator[Finding]:
-    code, what, why = _WHAT[kind]
+    code, what, why, how = _WHAT[kind]
     yield from _named(
         subjects,
         code,
         lambda s: s.decays and s.kind == kind and not s.is_held_up,
         f"{what} decay (weight_decay {{value}}): {{names}}; {why}; put them in a group with "
-        "weight_decay 0, as halflife.param_groups(model) does.",
+        f"weight_decay 0, {how}.",
     )
 
 
