@@ -207,3 +207,20 @@ def test_training_starts_with_an_audit(tmp_path: Path, caplog: pytest.LogCapture
     assert callback.audit.steps_per_epoch == 512 / BATCH
     assert any("warning decayed-norm" in record.message for record in caplog.records)
     assert not run.optimizer.optimizer._optimizer_step_post_hooks
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_the_first_process_logs_the_audit(first: bool, caplog: pytest.LogCaptureFixture) -> None:
+    state = transformers.TrainerState(max_steps=5, is_world_process_zero=first)
+    model = Net()
+    given = {
+        "model": model,
+        "optimizer": torch.optim.AdamW(model.parameters()),
+        "lr_scheduler": None,
+        "train_dataloader": iter([]),  # a stream
+    }
+    callback, args = WeightDecayMonitor(), transformers.TrainingArguments(report_to=[])
+    callback.on_train_begin(args, state, transformers.TrainerControl(), **given)
+    assert callback.audit.warnings
+    assert bool(caplog.records) == first
+    assert callback.audit.steps_per_epoch is None

@@ -77,7 +77,9 @@ class WeightDecayMonitor(Callback):
         if per_epoch is not None:
             per_epoch /= trainer.accumulate_grad_batches
         if self._audited and trainer.global_step == 0:
-            self.audit = log_audit(self._audit(trainer, pl_module, per_epoch), logger)
+            self.audit = self._audit(trainer, pl_module, per_epoch)
+            if trainer.is_global_zero:
+                log_audit(self.audit, logger)
         several = len(trainer.optimizers) > 1
         self.monitors = [
             Monitor(

@@ -14,12 +14,11 @@ __all__ = ["log_audit", "tags"]
 SUMMARIES = ("global", "decayed")
 
 
-def log_audit(result: Audit, logger: logging.Logger) -> Audit:
+def log_audit(result: Audit, logger: logging.Logger) -> None:
     """Log errors and warnings as warnings, and the whole table as information."""
     logger.info("%s", result)
     for finding in (*result.errors, *result.warnings):
         logger.warning("%s %s: %s", finding.severity, finding.code, finding.message)
-    return result
 
 
 def tags(records: Iterable[Record], tensors: bool) -> dict[str, Any]:

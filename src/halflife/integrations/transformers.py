@@ -165,7 +165,7 @@ class WeightDecayMonitor(TrainerCallback):
         per_epoch = _steps_per_epoch(given["train_dataloader"], args.gradient_accumulation_steps)
         self.audit = None
         if self._audited and state.global_step == 0:
-            found = audit(
+            self.audit = audit(
                 model,
                 optimizer,
                 schedule=schedule,
@@ -173,7 +173,8 @@ class WeightDecayMonitor(TrainerCallback):
                 steps_per_epoch=per_epoch,
                 ignore=self._ignore,
             )
-            self.audit = log_audit(found, logger)
+            if state.is_world_process_zero:
+                log_audit(self.audit, logger)
         if self.monitor is not None:
             self.monitor.close()
         self.monitor = Monitor(
