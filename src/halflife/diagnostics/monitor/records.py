@@ -1,0 +1,144 @@
+"""From the sums of a sampled step to its records, measured beside predicted."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from functools import reduce
+from operator import add
+from typing import Any, NamedTuple
+
+from torch.optim import Optimizer
+
+from ...describe import read_group
+from ...maps import DecayMap
+from ...native import group_decay
+from .expected import Expected, expected, joined
+from .quantities import PREDICTED, Sums, measured
+from .sample import Sample
+from .sinks import Record
+
+__all__ = ["Reading", "Recorder", "read"]
+
+
+class Reading(NamedTuple):
+    """A group at one step."""
+
+    lr: float
+    fraction: float | None
+    momentum: float | None = None
+    update_rms: float | None = None
+    note: str = ""
+
+
+def read(optimizer: Optimizer, group: dict[str, Any]) -> Reading:
+    """What is known of a group's decay; a monitor reports, and never stops a run."""
+    lr = float(group["lr"]) if "lr" in group else math.nan
+    if not float(group.get("weight_decay") or 0.0) or math.isnan(lr):
+        outside = "weight_decay" not in group and hasattr(optimizer, "weight_decay")
+        return Reading(lr, None if outside else 0.0)
+    try:
+        rule, _, base, fraction, note = read_group(optimizer, group, lr)
+    except (TypeError, ValueError) as error:
+        if group_decay(optimizer, group).kind == "absent":
+            return Reading(lr, 0.0)
+        return Reading(lr, None, note=str(error))
+    if isinstance(rule, DecayMap):
+        fraction, note = None, f"{rule!r} decays each weight by its own amount: not told apart"
+    if fraction is None or math.isnan(fraction):
+        return Reading(lr, None, note=note)
+    return Reading(lr, fraction, base.momentum, base.update_rms, note)
+
+
+class Recorder:
+    """Makes records, and remembers how much decay each parameter has had.
+
+    Args:
+        quantities: the columns.
+        steps_per_epoch: adds ``epoch``.
+    """
+
+    def __init__(self, quantities: tuple[str, ...], steps_per_epoch: float | None) -> None:
+        self.quantities, self.per_epoch = quantities, steps_per_epoch
+        self.decay: dict[str, tuple[int, float]] = {}  # by name: last step, sum of fractions
+        self.last: int | None = None  # step of the last sample, or at which watching began
+        self._warned = False
+
+    def records(self, step: int, sample: Sample, readings: list[Reading]) -> list[Record]:
+        """Of a finished sample: "global", "decayed" if something decays, then each tensor.
+
+        Args:
+            step: number of the step.
+            sample: of it.
+            readings: of every group of the optimizer.
+        """
+        tensors, forecasts, settled, broken = [], [], [], []
+        for w, s in zip(sample.watched, sample.sums, strict=True):
+            reading = readings[w.group]
+            note = reading.note
+            if w.tensor.grad is None:
+                note, reading = "no gradient", reading._replace(fraction=0.0)
+            elif s.gradients is not None and not math.isfinite(s.gradients):
+                note = "the gradient is not finite"
+                broken.append(w.name)
+            forecast = expected(
+                s, reading.fraction, reading.lr, reading.momentum, reading.update_rms
+            )
+            forecasts.append(forecast)
+            settled.append(self._settle(step, w.name, reading.fraction))
+            tensors.append(self._record(step, w.name, reading, s, forecast, settled[-1], note))
+        if broken and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"Monitor: at step {step} the gradient of {broken[0]!r} is not finite "
+                f"({len(broken)} of {len(tensors)} tensors); look for the loss that made it. "
+                "(Said once.)",
+                stacklevel=2,
+            )
+        decayed = [i for i, t in enumerate(tensors) if t["fraction"]]
+        sets = [("global", range(len(tensors))), *([("decayed", decayed)] if decayed else [])]
+        records = []
+        for name, members in sets:
+            of = [readings[sample.watched[i].group] for i in members]
+            same = of[0] if all(r[:2] == of[0][:2] for r in of) else Reading(math.nan, None)
+            sums = reduce(add, (sample.sums[i] for i in members))
+            known = [v for i in members if (v := settled[i]) is not None]
+            least = min(known) if name == "decayed" and len(known) == len(members) else None
+            records.append(
+                self._record(
+                    step, name, same, sums, joined(forecasts[i] for i in members), least, ""
+                )
+            )
+        self.last = step
+        return records + tensors
+
+    def _settle(self, step: int, name: str, fraction: float | None) -> float | None:
+        last, total = self.decay.get(name, (self.last or 0, 0.0))
+        if fraction is None:
+            return None
+        total += fraction * (step - last)
+        self.decay[name] = step, total
+        return -math.expm1(-2.0 * total)
+
+    def _record(
+        self,
+        step: int,
+        name: str,
+        reading: Reading,
+        sums: Sums,
+        forecast: Expected,
+        settled: float | None,
+        note: str,
+    ) -> Record:
+        record: Record = {"step": step, "name": name}
+        if self.per_epoch is not None:
+            record["epoch"] = step / self.per_epoch
+        record["lr"] = None if math.isnan(reading.lr) else reading.lr
+        record["fraction"] = reading.fraction
+        found, predicted = measured(sums, settled), forecast.as_dict()
+        for quantity in self.quantities:
+            record[quantity] = found[quantity]
+            if quantity in PREDICTED:
+                record[f"{quantity}_predicted"] = predicted[quantity]
+        record["note"] = note
+        return record
