@@ -77,7 +77,7 @@ def watched() -> None:
         if rule == "decoupled":
             middle = [r for r in monitor.history if r["step"] == STEPS // 2]
             save(monitor.figure(["decayed", "0.weight", "6.weight"]), "monitor_run")
-            shown = ["weight_rms", "gradient_norm", "update_ratio", "rotation", "decay_share"]
+            shown = ["weight_rms", "gradient_norm", "rotation", "decay_share"]
             text = table(middle, [*shown, "settled"])
             (IMAGES / "monitor_table.txt").write_text(text + "\n", "utf-8")
         together += [
