@@ -8,7 +8,8 @@ Optimizers are drop-in replacements of torch's, with the decay rule as an argume
 in units a person can reason about.
 """
 
-from . import algorithms as algorithms
+import typing as _typing
+
 from . import schedules as schedules
 from .attach import attach as attach
 from .attach import decayed as decayed
@@ -61,6 +62,9 @@ from .strength import TargetRMS as TargetRMS
 from .strength import Timescale as Timescale
 from .strength import TotalDecay as TotalDecay
 from .transfer import transfer as transfer
+
+if _typing.TYPE_CHECKING:
+    from . import algorithms as algorithms
 
 __version__ = "0.1.0"
 
@@ -119,3 +123,11 @@ __all__ = [
     "schedules",
     "transfer",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name == "algorithms":  # only when asked for: to import it takes as long as the optimizers
+        import importlib
+
+        return importlib.import_module(".algorithms", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -49,9 +49,9 @@ def test_error_terms_are_those_of_the_spectrum() -> None:
         assert line.get_ydata()[1] == pytest.approx(expected)
 
 
-def test_figures_are_repeatable_and_leave_no_state(tmp_path) -> None:
+def test_figures_are_repeatable_and_leave_no_state(tmp_path, monkeypatch) -> None:
     matplotlib = pytest.importorskip("matplotlib")
-    assert "matplotlib.pyplot" not in sys.modules
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)  # whose state is the process's
     path = figures.Path([0, 1], [3.0, 2.0])
     with matplotlib.rc_context({"svg.hashsalt": "x"}):
         for name in ("a.svg", "b.svg"):

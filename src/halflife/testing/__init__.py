@@ -55,7 +55,7 @@ def check_optimizer(
     Example:
         >>> report = check_optimizer(torch.optim.RAdam, rules=["independent"])
         >>> len(report.of("passed")), len(report.of("failed"))
-        (13, 0)
+        (14, 0)
     """
     checks: list[Check] = []
     for rule in map(as_rule, rules):
