@@ -49,6 +49,26 @@ def test_error_terms_are_those_of_the_spectrum() -> None:
         assert line.get_ydata()[1] == pytest.approx(expected)
 
 
+def test_uncoupled_gradients_grow_as_the_lr_falls() -> None:
+    pytest.importorskip("matplotlib")
+    lrs = {"flat": [0.5, 0.5], "falling": [1.0, 0.5, 0.1]}
+    figure = figures.plot_uncoupled_gradient(lrs, weight_decay=0.01, weight_norm=3.0)
+    flat, falling = figure.axes[0].lines
+    assert list(flat.get_ydata()) == [0.0]
+    assert list(falling.get_ydata()) == pytest.approx([0.03 * (2 - 1), 0.03 * (10 - 2)])
+    with pytest.raises(ValueError, match="schedules must be not empty"):
+        figures.plot_uncoupled_gradient({}, weight_decay=0.01, weight_norm=3.0)
+
+
+def test_the_published_bound_is_the_larger() -> None:
+    pytest.importorskip("matplotlib")
+    constants = {"steps": 10, "lr": 0.1, "gap": 1.0, "smoothness": 2.0, "gradient_bound": 1.0}
+    figure = figures.plot_gradient_bound([0.0, 1.0], **constants)
+    derived, published = figure.axes[0].lines
+    assert list(derived.get_ydata()) == pytest.approx([1.0 + 0.1, 1.0 + 0.15])
+    assert list(published.get_ydata()) == pytest.approx([1.0 + 0.2, 1.0 + 0.3])
+
+
 def test_figures_are_repeatable_and_leave_no_state(tmp_path, monkeypatch) -> None:
     matplotlib = pytest.importorskip("matplotlib")
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)  # whose state is the process's

@@ -6,6 +6,7 @@ state: save it with ``figure.savefig(...)``.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +14,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from halflife.theory import pac_bayes
+from halflife.theory import gradient_norms, pac_bayes
 from halflife.theory._checks import require
 from halflife.theory.averaging import Averaging
 
-__all__ = ["Path", "plot_averaging", "plot_error_terms", "plot_paths"]
+__all__ = [
+    "Path",
+    "plot_averaging",
+    "plot_error_terms",
+    "plot_gradient_bound",
+    "plot_paths",
+    "plot_uncoupled_gradient",
+]
 
 # Told apart by colour-blind readers too (Okabe & Ito).
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9")
@@ -183,6 +191,80 @@ def plot_error_terms(
     right.set(xscale="log", yscale="log", xlabel="weight_decay")
     right.tick_params(axis="y", which="minor", labelleft=False)
     right.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def plot_uncoupled_gradient(
+    schedules: Mapping[str, Sequence[float]], *, weight_decay: float, weight_norm: float
+) -> Any:
+    """The gradient that decay at a constant fraction leaves at a stationary point, along schedules.
+
+    Args:
+        schedules: the lr of every step, by label.
+        weight_decay: fraction removed per step, whatever the lr.
+        weight_norm: |w| at the stationary point.
+
+    Raises:
+        ImportError: without matplotlib.
+        ValueError: as `halflife.theory.gradient_norms.uncoupled_decay_gradient` does, or without a
+            schedule.
+
+    Example:
+        >>> lrs = {"cosine": [1.0, 0.75, 0.25]}
+        >>> figure = plot_uncoupled_gradient(lrs, weight_decay=0.3, weight_norm=1.0)
+        >>> [round(float(y), 3) for y in figure.axes[0].lines[0].get_ydata()]
+        [0.1, 0.8]
+    """
+    title = f"fraction {weight_decay:g} at every step, |w| = {weight_norm:g}"
+    require(
+        bool(schedules), "plot_uncoupled_gradient: schedules", "not empty", schedules, "pass one"
+    )
+    figure, (ax,) = _panels([title], "plot_uncoupled_gradient: schedules")
+    for colour, (label, lrs) in zip(_cycle(len(schedules)), schedules.items(), strict=True):
+        values = [
+            gradient_norms.uncoupled_decay_gradient(
+                weight_norm=weight_norm, weight_decay=weight_decay, lr=lr, next_lr=following
+            )
+            for lr, following in itertools.pairwise(lrs)
+        ]
+        ax.plot(range(1, len(lrs)), values, color=colour, label=label)
+    ax.set(xlabel="step", yscale="log")
+    ax.set_ylabel("gradient at the next step's objective")
+    ax.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def plot_gradient_bound(weight_decays: Sequence[float], **constants: Any) -> Any:
+    """The bound on SGD's smallest squared gradient over weight decay, derived and as published.
+
+    Args:
+        weight_decays: to draw, in units of 1/lr.
+        **constants: the other arguments of `halflife.theory.gradient_norms.sgd_gradient_bound`.
+
+    Raises:
+        ImportError: without matplotlib.
+        ValueError: as `sgd_gradient_bound` does, or without a weight decay.
+
+    Example:
+        >>> constants = dict(steps=4, lr=0.5, gap=2.0, smoothness=1.0, gradient_bound=2.0)
+        >>> figure = plot_gradient_bound([0.0, 0.1], **constants)
+        >>> [float(line.get_ydata()[0]) for line in figure.axes[0].lines]
+        [2.0, 3.0]
+    """
+    name = "plot_gradient_bound: weight_decays"
+    require(len(weight_decays) > 0, name, "not empty", list(weight_decays), "pass some")
+    figure, (ax,) = _panels([f"SGD, {constants.get('steps')} steps, at fixed sup|w|"], name)
+    for colour, (label, published) in zip(
+        _COLOURS, {"derived": False, "as published": True}.items(), strict=False
+    ):
+        values = [
+            gradient_norms.sgd_gradient_bound(weight_decay=wd, published=published, **constants)
+            for wd in weight_decays
+        ]
+        ax.plot(list(weight_decays), values, color=colour, marker="o", ms=3, label=label)
+    ax.set(xlabel="weight_decay", ylim=(0, None))
+    ax.set_ylabel("bound on min |gradient|^2")
+    ax.legend(frameon=False, fontsize=8)
     return figure
 
 
