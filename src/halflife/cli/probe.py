@@ -56,7 +56,7 @@ def _table(found: list[Probe]) -> Table:
 
     table = Table(title="What weight_decay does")
     for column in ("optimizer", *COLUMNS):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")  # a name cut short could be anything
     for p in found:
         table.add_row(escaped(p.name), *(escaped(cell) for cell in p.cells()))
     return table
