@@ -210,6 +210,20 @@ def test_a_fused_kernel_that_does_not_train_is_refused() -> None:
         optim.SGD([w], lr=0.1, fused=True)
 
 
+def test_a_refused_group_leaves_no_trace() -> None:
+    """The groups after it decay as they would have without it."""
+    from halflife.optim.sgd import _fused_moves
+
+    weights = [torch.nn.Parameter(torch.ones(64)) for _ in range(2)]
+    half = torch.nn.Parameter(torch.ones(64, dtype=torch.bfloat16))
+    optimizer = optim.SGD(weights[:1], lr=0.1, momentum=0.9, weight_decay=0.1)
+    if not _fused_moves(torch.bfloat16):  # another torch may take it
+        with pytest.raises(ValueError, match="fused=True of parameter group 1"):
+            optimizer.add_param_group({"params": [half], "fused": True, "decay": None})
+    optimizer.add_param_group({"params": weights[1:]})
+    assert optimizer._kinds() == ["l2", "l2"]
+
+
 @pytest.mark.parametrize("own", [{"foreach": False, "fused": False}, {"foreach": True}], ids=str)
 def test_l2_joins_gradients_that_are_far_larger(own: dict[str, Any]) -> None:
     """g + wd w is g again in bfloat16 where wd w is below half the spacing of g."""

@@ -31,7 +31,7 @@ from . import fused, rounding
 from .decay import DecayRule, Scalar, Step, as_rule
 from .effective_rate import SUM_KEY, EffectiveRate, effective_rate_of
 from .maps import ANCHOR_KEY, DecayMap, View, apply_maps, keep_anchors
-from .native import Way, native_kind
+from .native import SWITCH, Way, native_kind
 from .passes import add_to_gradients, multiply_weights
 from .reduction import is_sharded
 from .settings import check_fraction, check_keywords, clamps, group_settings
@@ -39,8 +39,6 @@ from .sharded import ShardedView
 from .strength import Strength
 
 __all__ = ["Call", "Decayed"]
-
-_SWITCH = "decoupled_weight_decay"
 
 
 class Call(NamedTuple):
@@ -205,7 +203,7 @@ class Decayed(Optimizer):
             return Call(swap)
         of = None if rates is None else functools.partial(rates.of, group)
         step = Step(lr, group["peak_lr"], weight_decay, of, index)
-        kind, switch = self._kinds()[index], group.get(_SWITCH)
+        kind, switch = self._kinds()[index], group.get(SWITCH)
         # A native step rounds half-precision weights to the nearest: their decay would be lost.
         rounds = self._halves(index, group)
 
@@ -222,7 +220,7 @@ class Decayed(Optimizer):
                 swap["weight_decay"] = 0.0
                 return Call(swap, gradient=gradient)
             if switch:
-                swap[_SWITCH] = False
+                swap[SWITCH] = False
             if gradient is not weight_decay:
                 swap["weight_decay"] = gradient
             return Call(swap)
@@ -237,7 +235,7 @@ class Decayed(Optimizer):
             swap["lr"] = size
         native = kind in ("switch", "decoupled") and not rounds
         if kind == "switch" and not switch:
-            swap[_SWITCH] = True
+            swap[SWITCH] = True
         rate = rule.rate(step)
         fraction = weight_decay * rate
         on_device = isinstance(fraction, Tensor)

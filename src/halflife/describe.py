@@ -24,7 +24,16 @@ from .step import is_number
 from .theory import equilibrium
 from .wrappers import unwrapped
 
-__all__ = ["Description", "GroupDescription", "GroupReading", "describe", "read_group"]
+__all__ = [
+    "Description",
+    "GroupDescription",
+    "GroupReading",
+    "describe",
+    "duration",
+    "number",
+    "per",
+    "read_group",
+]
 
 
 class GroupReading(NamedTuple):
@@ -101,18 +110,18 @@ class Description:
         head += ["timescale", "predicted RMS"]
         rows = [head]
         for g in self.groups:
-            half_life = _duration(g.half_life, g.half_life_epochs if in_epochs else None)
-            timescale = _duration(g.timescale, g.timescale_epochs if in_epochs else None)
+            half_life = duration(g.half_life, g.half_life_epochs if in_epochs else None)
+            timescale = duration(g.timescale, g.timescale_epochs if in_epochs else None)
             numbers = [g.peak_lr, g.weight_decay, g.fraction]
             rows.append(
                 [
                     str(g.group),
                     f"{g.elements:,}",
                     g.rule,
-                    *map(_number, numbers),
+                    *map(number, numbers),
                     half_life,
                     timescale,
-                    _number(g.rms),
+                    number(g.rms),
                 ]
             )
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -172,8 +181,8 @@ def _describe_group(
         fraction=fraction,
         half_life=half_life,
         timescale=timescale,
-        half_life_epochs=_per(half_life, steps_per_epoch),
-        timescale_epochs=_per(timescale, steps_per_epoch),
+        half_life_epochs=per(half_life, steps_per_epoch),
+        timescale_epochs=per(timescale, steps_per_epoch),
         rms=rms,
         rotation=rotation,
         note=note,
@@ -248,15 +257,18 @@ def fraction_of(rule: DecayRule, step: Step, rate: float | None) -> tuple[float 
     return fraction, ""
 
 
-def _per(steps: float | None, steps_per_epoch: float | None) -> float | None:
+def per(steps: float | None, steps_per_epoch: float | None) -> float | None:
+    """Steps in epochs; None where either is unknown."""
     return None if steps is None or steps_per_epoch is None else steps / steps_per_epoch
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """A number in a table, "-" where it is unknown."""
     return "-" if value is None else f"{value:.3g}"
 
 
-def _duration(steps: float | None, epochs: float | None) -> str:
+def duration(steps: float | None, epochs: float | None) -> str:
+    """Steps in a table, and the same in epochs where that is known."""
     if steps is None:
         return "-"
     if math.isinf(steps):

@@ -66,7 +66,7 @@ Kind: TypeAlias = Literal[
 
 Way: TypeAlias = Literal["switch", "decoupled", "l2", "none"]
 
-_SWITCH = "decoupled_weight_decay"
+SWITCH = "decoupled_weight_decay"
 _LR = 0.125
 # Relative to what the decay does. Bases that compute in float32 agree to about 1e-5, and different
 # updates differ by 1e-2 or more.
@@ -157,8 +157,8 @@ def native_kind(optimizer: Optimizer, group: dict[str, Any]) -> Way:
         'l2'
         'none'
     """
-    if _SWITCH in group:
-        kinds = [group_decay(optimizer, {**group, _SWITCH: on}).kind for on in (True, False)]
+    if SWITCH in group:
+        kinds = [group_decay(optimizer, {**group, SWITCH: on}).kind for on in (True, False)]
         if kinds == ["decoupled", "l2"]:
             return "switch"
     kind = group_decay(optimizer, group).kind

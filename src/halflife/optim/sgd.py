@@ -102,6 +102,7 @@ class SGD(Compilable, torch.optim.SGD):
         if group["fused"] and not _fused_trains(group["params"]):
             label = f"parameter group {len(self.param_groups) - 1}"
             self.param_groups.pop()
+            self._kinds().pop()
             raise ValueError(
                 f"fused=True of {label}: this torch's fused SGD leaves half-precision weights on "
                 "the CPU as they are; leave fused out, or train in float32."

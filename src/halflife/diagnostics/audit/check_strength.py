@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from ...decay import Corrected, DecayRule, L2Regularization, Step
+from ...wrappers import unwrapped
 from .findings import Finding
 from .groups import GroupDecay
 from .precision import rounding_of
 from .report import names_of
-from .schedules import Plan, schedulers_in, unwrapped
+from .schedules import Plan, schedulers_in
 from .subjects import Subject
 
 __all__ = ["check_strength"]

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ...describe import duration, number
 from .findings import SEVERITIES, Finding, Severity
 
 __all__ = ["Audit", "ParameterAudit", "names_of"]
@@ -174,13 +175,13 @@ def _group_cells(rows: list[ParameterAudit]) -> tuple[str, ...]:
         _place(row),
         f"{sum(math.prod(r.shape) for r in rows):,}",
         row.rule or "-",
-        _number(row.lr),
-        _number(row.weight_decay),
-        _number(row.fraction),
-        _duration(row.half_life, row.half_life_epochs),
-        _duration(row.timescale, row.timescale_epochs),
-        _number(row.total_decay),
-        _number(row.predicted_rms),
+        number(row.lr),
+        number(row.weight_decay),
+        number(row.fraction),
+        duration(row.half_life, row.half_life_epochs),
+        duration(row.timescale, row.timescale_epochs),
+        number(row.total_decay),
+        number(row.predicted_rms),
     )
 
 
@@ -194,7 +195,7 @@ def _parameter_cells(rows: list[ParameterAudit]) -> tuple[str, ...]:
         "x".join(map(str, row.shape)) or "scalar",
         _place(row),
         "yes" if row.decays else "no",
-        _number(rms),
+        number(rms),
         row.reason,
     )
 
@@ -204,17 +205,6 @@ def _place(row: ParameterAudit) -> str:
     if row.group is None:
         return "-"
     return f"{row.optimizer}:{row.group}" if row.optimizer else f"{row.group}"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
-
-
-def _duration(steps: float | None, epochs: float | None) -> str:
-    if steps is None:
-        return "-"
-    text = f"{steps:,.0f} steps" if steps >= 100 else f"{steps:.3g} steps"
-    return text if epochs is None else f"{text} = {epochs:.3g} epochs"
 
 
 def names_of(parameters: Iterable[str], most: int = 3) -> str:

@@ -9,8 +9,10 @@ from typing import Any, Literal
 from torch import nn
 from torch.optim import Optimizer
 
+from ...describe import per
 from ...step import is_number
 from ...theory import equilibrium
+from ...wrappers import unwrapped
 from .check_groups import check_settings
 from .check_parameters import check_parameters
 from .check_strength import check_strength
@@ -18,7 +20,7 @@ from .findings import CODES, Finding, collected
 from .groups import groups_of
 from .precision import unchanged_share
 from .report import Audit, ParameterAudit
-from .schedules import Plan, plan_of, unwrapped
+from .schedules import Plan, plan_of
 from .subjects import Subject, local, subjects_of
 
 __all__ = ["audit"]
@@ -110,9 +112,9 @@ def _row(subject: Subject, plan: Plan, steps_per_epoch: float | None) -> Paramet
         fraction=fraction,
         half_life=half_life,
         timescale=timescale,
-        half_life_epochs=_per(half_life, steps_per_epoch),
-        timescale_epochs=_per(timescale, steps_per_epoch),
-        timescale_of_training=_per(timescale, plan.steps),
+        half_life_epochs=per(half_life, steps_per_epoch),
+        timescale_epochs=per(timescale, steps_per_epoch),
+        timescale_of_training=per(timescale, plan.steps),
         total_decay=group.total if known_length and group is not None else None,
         rms=_rms(subject),
         predicted_rms=group.rms if group is not None and subject.decays else None,
@@ -139,10 +141,6 @@ def _rms(subject: Subject) -> float | None:
     if values is None or values.numel() == 0 or not values.dtype.is_floating_point:
         return None
     return float(values.float().square().mean().sqrt())
-
-
-def _per(value: float | None, unit: float | None) -> float | None:
-    return None if value is None or unit is None else value / unit
 
 
 def _optimizers(optimizer: Any) -> list[Optimizer]:

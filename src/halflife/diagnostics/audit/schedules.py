@@ -16,7 +16,7 @@ from ...probe import unnoticed
 from ...step import is_number
 from ...wrappers import unwrapped
 
-__all__ = ["Course", "Plan", "plan_of", "schedulers_in", "settled", "unwrapped"]
+__all__ = ["Course", "Plan", "plan_of", "schedulers_in", "settled"]
 
 
 class Course(NamedTuple):

@@ -114,10 +114,9 @@ def lanczos(
     while True:
         if not krylov.step() and krylov.size == krylov.done:
             # The basis spans an invariant subspace: go on outside it.
-            while krylov.size < len(krylov.basis) and not krylov.add(
-                op.probe(generator, gaussian=True)
-            ):
-                pass
+            while krylov.size < len(krylov.basis):
+                if krylov.add(op.probe(generator, gaussian=True)):
+                    break
         m = krylov.done
         if progress is not None:
             progress(m, limit)

@@ -36,6 +36,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 __all__ = [
+    "COMPARED",
     "PREDICTED",
     "PRESETS",
     "Sums",
@@ -70,8 +71,8 @@ PRESETS: dict[str, tuple[str, ...]] = {
     "standard": _STANDARD,
     "full": (*_STANDARD, "cautious_fraction", "constraint_use"),
 }
-PREDICTED = (
-    "weight_rms",
+# Of the step itself, for which the weights before it are kept.
+_OF_UPDATES = (
     "update_ratio",
     "rotation",
     "decay_share",
@@ -79,6 +80,8 @@ PREDICTED = (
     "update_tangential",
     "update_cosine",
 )
+PREDICTED = ("weight_rms", *_OF_UPDATES)
+COMPARED = frozenset({*_OF_UPDATES, "lost_decay"})
 
 
 def quantities_of(preset: str | Collection[str]) -> tuple[str, ...]:

@@ -13,19 +13,9 @@ from ... import facts
 from ...decayed import Decayed
 from ...reduction import Terms, WholeModel, is_sharded, real, shards
 from ...rounding import is_half
-from .quantities import Sums
+from .quantities import COMPARED, Sums
 
 __all__ = ["Sample", "Watched"]
-
-_MOVES = {
-    "update_ratio",
-    "rotation",
-    "decay_share",
-    "update_radial",
-    "update_tangential",
-    "update_cosine",
-    "lost_decay",
-}
 
 
 class Watched(NamedTuple):
@@ -62,7 +52,7 @@ class Sample:
         self._params = [w.tensor.detach() for w in watched]
         for s, p in zip(self.sums, self._params, strict=True):
             s.elements = float(self._reduction.numel([p]))
-        moves = self._wanted & _MOVES
+        moves = self._wanted & COMPARED
         self._copies = [p.clone() for p in self._params] if moves else None
         if self._copies is None:
             self._fill("weights", self._reduction.squares(self._params))
