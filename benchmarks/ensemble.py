@@ -20,13 +20,13 @@ import warnings
 
 import torch
 
-from halflife.decay import as_rule
 from halflife.lab.axes import Currency, parse_axis
 from halflife.lab.ensemble import train_ensemble, train_one
 from halflife.lab.landscape import CHUNK
 from halflife.lab.tasks import find_task
 from halflife.lab.training import Member, Training
 from halflife.lab.workers import Workers
+from halflife.rule import as_rule
 
 RULES = ("l2", "decoupled", "independent", "stable")
 REQUIRED = 4.0

@@ -12,7 +12,7 @@ import torch
 
 import halflife
 from halflife.algorithms import AMBIGUOUS, Algorithms, algorithm, algorithms, create
-from halflife.decay import DecayRule
+from halflife.rule import DecayRule
 
 ENTRIES = {entry.name: entry for entry in algorithms()}
 ROOT = Path(__file__).resolve().parent.parent

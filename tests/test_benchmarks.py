@@ -15,8 +15,8 @@ import torch
 
 import halflife
 from halflife.compiled import kernels
-from halflife.decay import DecayRule
 from halflife.diagnostics import curvature as halflife_curvature
+from halflife.rule import DecayRule
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 

@@ -26,7 +26,8 @@ from halflife import (
     attach,
     decayed,
 )
-from halflife.decay import Step, as_rule
+from halflife.rule import as_rule
+from halflife.step import Step
 
 NAN = math.nan
 

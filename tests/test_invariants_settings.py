@@ -16,8 +16,9 @@ from torch import nn
 import halflife
 from halflife import schedules
 from halflife.base import Base
-from halflife.decay import Step, as_rule
 from halflife.param_groups.policies import POLICIES
+from halflife.rule import as_rule
+from halflife.step import Step
 from halflife.theory import equilibrium
 from strategies import examples
 
@@ -234,9 +235,9 @@ def test_coefficient_and_fraction_are_inverse(
     rule: Any, peak: float, multiplier: float, fraction: float, rate: float
 ) -> None:
     lr = peak * multiplier
-    step = Step(lr, peak, effective_rate=lambda: rate)
+    step = Step(lr, peak, measured={"effective_rate": rate})
     coefficient = rule.coefficient(fraction, step)
-    again = Step(lr, peak, coefficient, effective_rate=lambda: rate)
+    again = Step(lr, peak, coefficient, measured={"effective_rate": rate})
     assert rule.fraction(again) == pytest.approx(fraction, rel=1e-12)
     assert rule.coefficient(rule.fraction(again), again) == pytest.approx(coefficient, rel=1e-12)
 

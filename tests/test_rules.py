@@ -14,7 +14,8 @@ import cases
 import reference
 from cases import IMPLEMENTATIONS, OPTIMIZERS, PEAK, RULES, STEPS, OptimizerCase, RuleCase
 from halflife import DecayRule, Proximal
-from halflife.decay import Step, as_rule, rule_names
+from halflife.rule import as_rule, rule_names
+from halflife.step import Step
 
 SCHEDULES = cases.schedules()
 by_id = {"ids": lambda case: getattr(case, "id", None)}
@@ -149,7 +150,7 @@ def test_every_pair_of_rules_differs_under_a_schedule(
     lrs = [SCHEDULES["cosine"], [lr / 2 for lr in SCHEDULES["cosine"]]]
     results = []
     for rule in (first, second):
-        at_peak = Step(PEAK, PEAK, effective_rate=lambda: 6.0)
+        at_peak = Step(PEAK, PEAK, measured={"effective_rate": 6.0})
         equal = 0.5 if rule.id == "l2" else rule.rule.coefficient(fraction, at_peak)
         case = RuleCase(rule.rule, rule.reference, float(equal))
         results.append(torch.cat([p.detach().flatten() for p in run_ours(optimizer, case, lrs)]))
@@ -169,9 +170,9 @@ def test_stable_sgd_is_decoupled_in_another_unit() -> None:
 @pytest.mark.parametrize("rule", [r for r in RULES if r.reference != "l2"], **by_id)
 @pytest.mark.parametrize("multiplier", [1.0, 0.3])
 def test_coefficient_inverts_fraction(rule: RuleCase, multiplier: float) -> None:
-    step = Step(PEAK * multiplier, PEAK, effective_rate=lambda: 3.0)
+    step = Step(PEAK * multiplier, PEAK, measured={"effective_rate": 3.0})
     coefficient = rule.rule.coefficient(0.01, step)
-    back = Step(PEAK * multiplier, PEAK, coefficient, effective_rate=lambda: 3.0)
+    back = Step(PEAK * multiplier, PEAK, coefficient, measured={"effective_rate": 3.0})
     assert rule.rule.fraction(back) == pytest.approx(0.01, rel=1e-14)
 
 
@@ -182,11 +183,11 @@ def test_rules_take_tensors_that_broadcast(rule: RuleCase) -> None:
     peaks = torch.full((3,), PEAK, dtype=torch.float64)
     decays = torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64)
     rates = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
-    stacked = Step(lrs, peaks, decays, lambda: rates)
+    stacked = Step(lrs, peaks, decays, {"effective_rate": rates})
     for method in ("fraction", "direction_scale", "gradient_coefficient"):
         together = torch.as_tensor(getattr(rule.rule, method)(stacked), dtype=torch.float64)
         for i in range(3):
-            one = Step(float(lrs[i]), PEAK, float(decays[i]), lambda i=i: float(rates[i]))
+            one = Step(float(lrs[i]), PEAK, float(decays[i]), {"effective_rate": float(rates[i])})
             alone = getattr(rule.rule, method)(one)
             assert float(together.expand(3)[i]) == pytest.approx(alone, rel=1e-14), method
 

@@ -18,7 +18,6 @@ from .clip import clip_grad_norm_ as clip_grad_norm_
 from .convert import convert as convert
 from .decay import Constant as Constant
 from .decay import Corrected as Corrected
-from .decay import DecayRule as DecayRule
 from .decay import Decoupled as Decoupled
 from .decay import Independent as Independent
 from .decay import L2Regularization as L2Regularization
@@ -54,6 +53,7 @@ from .optim import RMSprop as RMSprop
 from .optim import Yogi as Yogi
 from .param_groups import param_groups as param_groups
 from .recommend import recommend as recommend
+from .rule import DecayRule as DecayRule
 from .strength import Fraction as Fraction
 from .strength import HalfLife as HalfLife
 from .strength import Normalized as Normalized

@@ -13,9 +13,8 @@ from typing import Any, TypeVar, cast
 
 from torch.optim import Optimizer
 
-from .decay import DecayRule, as_rule
 from .decayed import Decayed
-from .settings import group_settings
+from .rule import DecayRule, as_rule
 from .wrappers import unwrapped
 
 __all__ = ["attach", "decayed"]
@@ -135,7 +134,7 @@ def attach(
         )
     own = {"decay": rule} if peak_lr is None else {"decay": rule, "peak_lr": peak_lr}
     settings = [
-        group_settings(cls, {**group, **own}, f"parameter group {index}")
+        cls._checked({**group, **own}, f"parameter group {index}")
         for index, group in enumerate(optimizer.param_groups)
     ]
     try:
@@ -150,7 +149,8 @@ def attach(
     for group, values in zip(optimizer.param_groups, settings, strict=True):
         group.update(values)
         cast("Decayed", optimizer)._begin(group)
-    cast("Decayed", optimizer)._kinds()
+    for index in range(len(settings)):
+        cast("Decayed", optimizer)._known_at(index)
     optimizer._patch_step_function()
     if replaced is not None:
         _count_steps_for_scheduler(optimizer)

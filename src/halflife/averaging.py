@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable
 
 from .base import Base
-from .decay import DecayRule, L2Regularization, as_rule
 from .maps import DecayMap
+from .rule import DecayRule, as_rule
 from .step import Step, is_number
 from .strength import Strength
 from .theory.averaging import Averaging, averaging
@@ -49,7 +49,7 @@ def averaging_of(
     """
     rule = as_rule(rule)
     rates = _numbers("lrs", lrs)
-    if isinstance(rule, DecayMap | L2Regularization):
+    if isinstance(rule, DecayMap) or not rule.removes_fraction or rule.joins_gradient:
         raise ValueError(
             f"rule={rule!r}: must remove a fraction known without gradients and weights; pass one "
             "of the scalar rules, such as the map's inner rule."
@@ -83,7 +83,7 @@ def averaging_of(
         )
     fractions, sizes = [], []
     for lr, factor in zip(rates, factors, strict=True):
-        known_rate = None if factor is None else (lambda value=factor: value)
+        known_rate = None if factor is None else {"effective_rate": factor}
         step = Step(lr, peak, weight_decay, known_rate, label="the schedule")
         fractions.append(float(rule.fraction(step)))
         sizes.append(lr * float(rule.direction_scale(step)))

@@ -20,11 +20,12 @@ from torch.optim import (
     RMSprop,
 )
 
-from .decay import Scalar, Step
+from . import facts
 from .effective_rate import SGDRate
+from .step import Scalar, Step
 from .theory import equilibrium
 
-__all__ = ["Base", "base_of", "declare"]
+__all__ = ["Base", "base_of"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Base:
             same memory; None if unknown.
         update_rms: RMS per entry of the direction under pure noise; None if it depends on the
             gradients' scale, as for SGD.
-        effective_rate: as `Step.effective_rate`; None if only gradients tell.
+        effective_rate: as `Step.measured` gives it; None if only gradients tell.
         reason: why what is None is unknown, where it is not that the gradients decide.
     """
 
@@ -55,29 +56,19 @@ class Base:
             lr=self.lr * multiplier,
             peak_lr=self.lr,
             weight_decay=weight_decay,
-            effective_rate=self._effective_rate,
+            measured=self._measured,
             label=f"the {self.name} group",
         )
 
-    def _effective_rate(self) -> float:
-        if self.effective_rate is None:
-            raise ValueError(
-                f"weight_decay for the stable rule on {self.name}: its fraction follows the "
-                "gradients, which are not known when a strength is resolved; pass a number (the "
-                "paper's is 5e-4), or put the rule on SGD."
-            )
-        return self.effective_rate
-
-
-_KNOWN: dict[type[Optimizer], Callable[[dict[str, Any]], dict[str, Any]]] = {}
-
-
-def declare(cls: type[Optimizer], known: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """Declare what is known of a class: `Base`'s optional arguments, from a group's settings.
-
-    Subclasses inherit it.
-    """
-    _KNOWN[cls] = known
+    def _measured(self, name: str) -> float:
+        if name == "effective_rate" and self.effective_rate is not None:
+            return self.effective_rate
+        what = name.replace("_", " ")
+        raise ValueError(
+            f"weight_decay of this rule on {self.name}: its fraction follows the {what}, which is "
+            "known in a training step only, not when a strength is resolved; pass a number"
+            + (" (SWD's is 5e-4), or put the rule on SGD." if name == "effective_rate" else ".")
+        )
 
 
 def base_of(cls: type[Optimizer], group: dict[str, Any], lr: float) -> Base:
@@ -89,7 +80,7 @@ def base_of(cls: type[Optimizer], group: dict[str, Any], lr: float) -> Base:
         >>> base_of(SGD, settings, lr=0.1).momentum
         0.9
     """
-    known = next((_KNOWN[base] for base in cls.__mro__ if base in _KNOWN), None)
+    known = facts.fact("noise", cls)
     return Base(cls.__name__, lr, **({} if known is None else known(group)))
 
 
@@ -123,13 +114,15 @@ def _unknown(reason: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
     return lambda group: {"reason": reason}
 
 
-declare(SGD, _sgd)
-declare(Adam, _adam)
-declare(RAdam, _adam)
-declare(NAdam, _nadam)
-declare(RMSprop, _rmsprop)
-declare(Adamax, _adamax)
-declare(Adagrad, _unknown("its steps shrink for ever, so there is no equilibrium"))
-declare(ASGD, _unknown("its steps shrink for ever, so there is no equilibrium"))
-declare(Adadelta, _unknown("its steps have a size of their own making"))
-declare(Muon, _unknown("its updates are orthogonalized, and their correlation is not known"))
+facts.declare(SGD, noise=_sgd)
+facts.declare(Adam, noise=_adam)
+facts.declare(RAdam, noise=_adam)
+facts.declare(NAdam, noise=_nadam)
+facts.declare(RMSprop, noise=_rmsprop)
+facts.declare(Adamax, noise=_adamax)
+facts.declare(Adagrad, noise=_unknown("its steps shrink for ever, so there is no equilibrium"))
+facts.declare(ASGD, noise=_unknown("its steps shrink for ever, so there is no equilibrium"))
+facts.declare(Adadelta, noise=_unknown("its steps have a size of their own making"))
+facts.declare(
+    Muon, noise=_unknown("its updates are orthogonalized, and their correlation is not known")
+)

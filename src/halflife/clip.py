@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from .decayed import Decayed
-from .effective_rate import AdamRate, HandedSquares
+from .effective_rate import HandedSquares
 from .reduction import WholeModel, like, plus, shards
 from .step import is_number
 from .wrappers import unwrapped
@@ -34,7 +34,8 @@ def clip_grad_norm_(
     call serve the next ``step()`` as long as nobody writes to the gradients in between.
 
     Args:
-        optimizer: any optimizer; those whose rules read Adam's effective rate use the norms.
+        optimizer: any optimizer; those whose rules read the gradients' norm, or Adam's effective
+            rate, use the norms.
         max_norm: the bound, in units of the gradient; ``inf`` only measures.
         error_if_nonfinite: raise if the norm is infinite or NaN, before anything is scaled.
 
@@ -89,10 +90,10 @@ def clip_grad_norm_(
         scale = scale if on_host else scale.clamp(max=1.0)
         for grads in map(shards, present.values()):
             torch._foreach_mul_(grads, scale if on_host else scale.to(grads[0].device))
-    rate = optimizer._rates() if isinstance(optimizer, Decayed) else None
-    if isinstance(rate, AdamRate) and (not on_host or math.isfinite(norm)):
-        rate.handed = {
+    if isinstance(optimizer, Decayed) and (not on_host or math.isfinite(norm)):
+        handed = {
             index: HandedSquares(grads, squares[index] * like(squares[index], scale) ** 2)
             for index, grads in present.items()
         }
+        optimizer._measures().hand(handed)
     return torch.as_tensor(norm, dtype=torch.float64) if on_host else norm

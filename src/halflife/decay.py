@@ -18,105 +18,24 @@ one rule object drives one model, a sharded model, or a stacked ensemble of mode
 
 from __future__ import annotations
 
-import difflib
-from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
-from .step import Scalar, Step
+from .rule import DecayRule, as_rule
+from .step import Scalar, Step, over
 
 __all__ = [
+    "Adaptive",
     "Constant",
     "Corrected",
-    "DecayRule",
     "Decoupled",
     "Independent",
     "L2Regularization",
     "Proximal",
-    "Scalar",
     "Stable",
-    "Step",
-    "as_rule",
-    "rule_names",
 ]
-
-
-class DecayRule(ABC):
-    """One way to decide which fraction of each weight a step removes.
-
-    A subclass is a frozen dataclass with a ``name`` (its key in checkpoints) and, usually, one
-    expression: :meth:`rate`. Defining it registers it, so that ``decay="name"`` and
-    ``load_state_dict`` find it.
-
-    Example:
-        >>> @dataclass(frozen=True)
-        ... class HalfDecoupled(DecayRule):
-        ...     name = "half_decoupled"
-        ...     def rate(self, step):
-        ...         return 0.5 * step.lr
-        >>> as_rule("half_decoupled").fraction(Step(lr=0.5, weight_decay=0.5))
-        0.125
-    """
-
-    name: ClassVar[str]
-    requires: ClassVar[tuple[str, ...]] = ()
-    _registry: ClassVar[dict[str, type[DecayRule]]] = {}
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Register the rule under its name."""
-        super().__init_subclass__(**kwargs)
-        if name := cls.__dict__.get("name"):
-            cls._registry[name] = cls
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """What the base optimizer must declare; see `halflife.facts`."""
-        return self.requires
-
-    @abstractmethod
-    def rate(self, step: Step) -> Scalar:
-        """Fraction removed per unit of ``weight_decay``: ``d = weight_decay * rate``."""
-
-    def fraction(self, step: Step) -> Scalar:
-        """Fraction ``d`` of each weight removed at this step (dimensionless)."""
-        return step.weight_decay * self.rate(step)
-
-    def coefficient(self, fraction: Scalar, step: Step) -> Scalar:
-        """The ``weight_decay`` that removes ``fraction`` at this step: inverse of `fraction`.
-
-        Raises:
-            ValueError: if no coefficient does (the rate is zero at this step).
-        """
-        rate = self.rate(step)
-        if not isinstance(rate, Tensor) and rate == 0.0:
-            raise ValueError(
-                f"fraction={fraction}: {self!r} removes nothing at lr={step.lr}, so no "
-                "weight_decay gives that fraction; ask at the peak lr, or pass a number as "
-                "weight_decay."
-            )
-        return fraction / rate
-
-    def direction_scale(self, step: Step) -> Scalar:
-        """``s / lr``: what the rule does to the size of the base optimizer's own step."""
-        return 1.0
-
-    def gradient_coefficient(self, step: Step) -> Scalar:
-        """Multiple of the weights added to the gradient before the base optimizer sees it."""
-        return 0.0
-
-    def as_dict(self) -> dict[str, Any]:
-        """The rule as plain data, as ``state_dict`` stores it.
-
-        Example:
-            >>> Proximal(Independent()).as_dict()
-            {'name': 'proximal', 'rule': {'name': 'independent'}}
-        """
-        values = ((f.name, getattr(self, f.name)) for f in fields(self))  # type: ignore[arg-type]
-        return {"name": self.name} | {
-            key: value.as_dict() if isinstance(value, DecayRule) else value for key, value in values
-        }
 
 
 @dataclass(frozen=True)
@@ -211,7 +130,7 @@ class Stable(DecayRule):
     there with one warning. Source: Xie et al. 2023 (SWD): AdamS, SGDS.
 
     Example:
-        >>> Stable().fraction(Step(lr=1e-3, weight_decay=5e-4, effective_rate=lambda: 100.0))
+        >>> Stable().fraction(Step(lr=1e-3, weight_decay=5e-4, measured={"effective_rate": 100.0}))
         5e-05
     """
 
@@ -221,6 +140,30 @@ class Stable(DecayRule):
     def rate(self, step: Step) -> Scalar:
         """``lr * effective_rate``."""
         return step.lr * step.effective_rate
+
+
+@dataclass(frozen=True)
+class Adaptive(DecayRule):
+    r"""``d = lr * weight_decay * ||g|| / ||w||``: decay that keeps pace with the gradient.
+
+    Both norms are over the whole model: the gradients of this step, as one vector, and the weights
+    that have one. Removes a vector of length ``lr * weight_decay * ||g||`` per step whatever the
+    weights' size, so the coefficient is dimensionless and scale-free, and the half-life is known in
+    training only. A fraction above 1 is clamped there with one warning. Source: adaptive weight
+    decay (AWD; Ghiasi, Shafahi & Ardekani, NeurIPS 2023), decoupled and without the smoothing there.
+
+    Example:
+        >>> norms = {"gradient_norm": 0.5, "weight_norm": 50.0}
+        >>> Adaptive().fraction(Step(lr=0.1, weight_decay=0.02, measured=norms))
+        2e-05
+    """
+
+    name = "adaptive"
+    requires = ("gradient_norm", "weight_norm")
+
+    def rate(self, step: Step) -> Scalar:
+        """``lr * ||g|| / ||w||``."""
+        return step.lr * over(step.measured("gradient_norm"), step.measured("weight_norm"))
 
 
 @dataclass(frozen=True)
@@ -240,6 +183,7 @@ class L2Regularization(DecayRule):
     """
 
     name = "l2"
+    removes_fraction: ClassVar[bool] = False
 
     def rate(self, step: Step) -> Scalar:
         """0: the fraction depends on what the base optimizer makes of the gradient."""
@@ -285,10 +229,11 @@ class Proximal(DecayRule):
     def __post_init__(self) -> None:
         """Accept the inner rule by name; refuse one that has no fraction."""
         object.__setattr__(self, "rule", as_rule(self.rule))
-        if isinstance(self.rule, L2Regularization):
+        if not self.rule.removes_fraction or self.rule.joins_gradient:
             raise ValueError(
-                "rule=L2Regularization(): Proximal shrinks by the inner rule's fraction and L2 has "
-                "none; use Proximal(Decoupled()), or Proximal(Independent()) for AdamProx."
+                f"rule={self.rule!r}: Proximal shrinks by the inner rule's fraction, and this rule "
+                "is not one of a fraction alone; use Proximal(Decoupled()), or "
+                "Proximal(Independent()) for AdamProx."
             )
 
     @property
@@ -310,46 +255,3 @@ class Proximal(DecayRule):
 
     def _shrinkage(self, step: Step) -> Scalar:
         return 1.0 / (1.0 + self.rule.fraction(step))
-
-
-def rule_names() -> list[str]:
-    """Names that ``decay=`` accepts, sorted.
-
-    Example:
-        >>> "independent" in rule_names()
-        True
-    """
-    return sorted(DecayRule._registry)
-
-
-def as_rule(rule: DecayRule | str | dict[str, Any]) -> DecayRule:
-    """The rule meant by an object, a name, or the plain data of `DecayRule.as_dict`.
-
-    Raises:
-        ValueError: for an unknown name, naming the nearest known one.
-        TypeError: for anything that is no rule.
-
-    Example:
-        >>> as_rule("corrected")
-        Corrected()
-    """
-    if isinstance(rule, DecayRule):
-        return rule
-    if isinstance(rule, str):
-        rule = {"name": rule}
-    if not isinstance(rule, dict) or "name" not in rule:
-        hint = f"; write {rule.__name__}()" if isinstance(rule, type) else ""
-        raise TypeError(
-            f"decay={rule!r}: must be a DecayRule, one of the names {rule_names()}, or None{hint}."
-        )
-    name, values = rule["name"], {k: v for k, v in rule.items() if k != "name"}
-    if name not in DecayRule._registry:
-        near = difflib.get_close_matches(str(name), rule_names(), n=1)
-        raise ValueError(
-            f"decay={name!r}: unknown rule{f', did you mean {near[0]!r}' if near else ''}; the "
-            f"known ones are {', '.join(rule_names())} (a rule of your own must be imported first)."
-        )
-    nested = {
-        k: as_rule(v) if isinstance(v, dict) and "name" in v else v for k, v in values.items()
-    }
-    return DecayRule._registry[name](**nested)

@@ -19,7 +19,7 @@ from __future__ import annotations
 import functools
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any, ClassVar, NamedTuple
 
@@ -28,15 +28,19 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from . import fused, rounding
-from .decay import DecayRule, Scalar, Step, as_rule
-from .effective_rate import SUM_KEY, EffectiveRate, effective_rate_of
+from .effective_rate import SUM_KEY
+from .known import Known, known_of, stamp
 from .maps import ANCHOR_KEY, DecayMap, View, apply_maps, keep_anchors
-from .native import SWITCH, Way, native_kind
+from .measures import Measures
+from .native import SWITCH
 from .passes import add_to_gradients, multiply_weights
 from .reduction import is_sharded
-from .settings import check_fraction, check_keywords, clamps, group_settings
+from .rule import DecayRule, as_rule
+from .settings import check_keywords, group_settings
 from .sharded import ShardedView
+from .step import Scalar, Step
 from .strength import Strength
+from .wish import Wish, wish_of
 
 __all__ = ["Call", "Decayed"]
 
@@ -82,6 +86,7 @@ class Decayed(Optimizer):
     """
 
     default_rule: ClassVar[DecayRule | None] = None
+    own: ClassVar[tuple[str, ...]] = ("decay", "peak_lr")  # settings that the native class has not
     prefers_fused: ClassVar[bool] = False
     _native_step: ClassVar[Callable[..., Any]]
 
@@ -94,55 +99,60 @@ class Decayed(Optimizer):
         # so too, hence exactly this one layer must go; the next one sets the grad mode and stays.
         cls._native_step = step.__wrapped__ if getattr(step, "hooked", False) else step
 
-    def __init__(
-        self,
-        params: Any,
-        *args: Any,
-        decay: DecayRule | str | None = None,
-        peak_lr: float | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, params: Any, *args: Any, **kwargs: Any) -> None:
         init = super().__init__
         signature = inspect.signature(init)
-        check_keywords(signature, kwargs, own=("decay", "peak_lr", "weight_decay"))
-        self._own_defaults: dict[str, Any] = {
-            "decay": type(self).default_rule if decay is None else as_rule(decay),
-            "peak_lr": peak_lr,
-        }
+        check_keywords(signature, kwargs, own=(*self.own, "weight_decay"))
+        own = {name: kwargs.pop(name, None) for name in self.own}
+        own["decay"] = type(self).default_rule if own["decay"] is None else as_rule(own["decay"])
         if "weight_decay" not in signature.parameters:
-            self._own_defaults["weight_decay"] = kwargs.pop("weight_decay", 0.0)
+            own["weight_decay"] = kwargs.pop("weight_decay", 0.0)
         call = signature.bind(params, *args, **kwargs)
         if isinstance(strength := call.arguments.get("weight_decay"), Strength):
             # The native constructor wants a number; each group resolves the strength for itself.
-            self._own_defaults["weight_decay"] = strength
+            own["weight_decay"] = strength
             call.arguments["weight_decay"] = 0.0
+        self._own_defaults = own
         init(*call.args, **call.kwargs)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; what it leaves open it inherits from the constructor.
 
         Raises:
-            ValueError: if the rule, the lr, its peak or the weight decay is out of range.
+            ValueError: if the rule, the lr, its peak or the weight decay is out of range; nothing
+                has changed then.
         """
         # torch's constructor sets self.defaults and then adds the groups, so the first group is
         # the first moment at which our own defaults can join them.
         self.defaults.update(self.__dict__.pop("_own_defaults", {}))
         if isinstance(param_group, dict):
-            label = f"parameter group {len(self.param_groups)}"
+            if isinstance(param_group.get("params"), Iterator):
+                param_group["params"] = list(param_group["params"])
             given = {**self.defaults, **param_group}
-            param_group.update(group_settings(type(self), given, label))
+            label = f"parameter group {len(self.param_groups)}"
+            param_group.update(self._checked(given, label))
         super().add_param_group(param_group)
-        self._begin(self.param_groups[-1])
-        self._kinds()
+        try:
+            self._begin(self.param_groups[-1])
+        except ValueError:  # anchors that do not fit
+            self.param_groups.pop()
+            raise
+        self._known_at(len(self.param_groups) - 1)
+
+    @classmethod
+    def _checked(cls, given: dict[str, Any], label: str) -> dict[str, Any]:
+        """The settings that a group starts with; whatever a class refuses, it refuses here."""
+        return group_settings(cls, given, label)
 
     def _begin(self, group: dict[str, Any]) -> None:
-        if group["decay"] is not None:
-            rounding.begin(group)
+        """Start what a group's rule keeps."""
         if isinstance(group["decay"], DecayMap):
             group["decay"], anchors = group["decay"].begin(group["params"])
             if anchors is not None:
                 pending = self.__dict__.setdefault("_pending_anchors", {})
                 pending.update(zip(group["params"], anchors, strict=True))
+        if group["decay"] is not None:
+            rounding.begin(group)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step: the native one, with each group's decay as its rule says.
@@ -161,12 +171,12 @@ class Decayed(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        rates, groups = self._rates(), self.param_groups
+        measures, groups = self._measures(), self.param_groups
         originals: list[dict[str, Any]] = []
         gradients: list[tuple[Tensor, Tensor | None]] = []
         taken = False
         try:
-            calls = [self._native_call(i, group, rates) for i, group in enumerate(groups)]
+            calls = [self._native_call(i, group, measures) for i, group in enumerate(groups)]
             views = [call.view for call in calls if call.view is not None]
             if views:
                 self._apply_maps("before", views)
@@ -189,177 +199,224 @@ class Decayed(Optimizer):
                 group.update(original)
             for param, grad in gradients:
                 param.grad = grad
-            if rates is not None:
-                rates.finish(taken)
+            measures.finish(taken)
         return result if closure is None else loss
 
-    def _native_call(self, index: int, group: dict[str, Any], rates: EffectiveRate | None) -> Call:
+    def _native_call(self, index: int, group: dict[str, Any], measures: Measures) -> Call:
         """The native call that does what the group's rule says."""
+        known = self._known_at(index)
         swap: dict[str, Any] = {}
-        if self.prefers_fused and self._fuses(index, group):
+        if self.prefers_fused and self._fuses(known, group):
             swap["fused"] = True
-        rule, lr, weight_decay = group["decay"], group["lr"], group["weight_decay"]
-        if rule is None:
+        if group["decay"] is None:
             return Call(swap)
-        of = None if rates is None else functools.partial(rates.of, group)
-        step = Step(lr, group["peak_lr"], weight_decay, of, index)
-        kind, switch = self._kinds()[index], group.get(SWITCH)
-        # A native step rounds half-precision weights to the nearest: their decay would be lost.
-        rounds = self._halves(index, group)
-
-        gradient = rule.gradient_coefficient(step)
+        step = self._step_of(index, group, measures)
+        wish = self._wish(group["decay"], step)
         # torch's optimizers look at the decay's value, which breaks a graph where it is a tensor.
         # On a device they would wait for it.
-        compiling = torch.compiler.is_compiling() or (
-            isinstance(weight_decay, Tensor) and not weight_decay.is_cpu
-        )
-        if isinstance(gradient, Tensor) or gradient != 0.0:
-            one_pass = swap.get("fused") or group.get("fused")  # adds in float32, rounds once
-            native = kind in ("switch", "l2") and (one_pass or not rounds)
-            if not native or (compiling and isinstance(gradient, Tensor)):
-                swap["weight_decay"] = 0.0
-                return Call(swap, gradient=gradient)
-            if switch:
-                swap[SWITCH] = False
-            if gradient is not weight_decay:
-                swap["weight_decay"] = gradient
-            return Call(swap)
-
-        if isinstance(rule, DecayMap):
+        decay = step.weight_decay
+        unseen = torch.compiler.is_compiling() or (isinstance(decay, Tensor) and not decay.is_cpu)
+        if wish.size is not step.lr:
+            swap["lr"] = wish.size
+        gradient = self._give_gradient(known, group, wish, swap, unseen)
+        if isinstance(group["decay"], DecayMap):
             swap["weight_decay"] = 0.0
-            return Call(swap, view=self._view(rule, group, step))
+            return Call(swap, None, gradient, self._view(group, wish))
+        if _never(wish.rate) and not _never(wish.gradient):  # the gradient alone
+            if gradient is not None:
+                swap["weight_decay"] = 0.0
+            return Call(swap, None, gradient)
+        return Call(swap, self._give_decay(known, group, wish, swap, unseen), gradient)
 
-        scale = rule.direction_scale(step)
-        size = lr if not isinstance(scale, Tensor) and scale == 1.0 else lr * scale
-        if size is not lr:
-            swap["lr"] = size
-        native = kind in ("switch", "decoupled") and not rounds
-        if kind == "switch" and not switch:
+    def _step_of(self, index: int, group: dict[str, Any], measures: Measures) -> Step:
+        """What a group's rule may know of this step."""
+        measured = functools.partial(measures.of, group)
+        return Step(group["lr"], group["peak_lr"], group["weight_decay"], measured, index)
+
+    def _wish(self, rule: DecayRule, step: Step) -> Wish:
+        """What the rule wants, with one warning where the data asked for more than all."""
+        wish = wish_of(rule, step)
+        at_bound = not isinstance(wish.amount, Tensor) and wish.amount == 1.0
+        if at_bound and rule.removes_fraction and not self.__dict__.get("_warned_clamped"):
+            self._warned_clamped = True
+            asked = step.weight_decay * wish.rate
+            warnings.warn(
+                f"{type(self).__name__}: {rule!r} asked for the fraction {asked:.3g} of each "
+                "weight in one step, clamped to 1: the gradients do not fit lr * weight_decay; "
+                "lower weight_decay. (Said once.)",
+                stacklevel=4,
+            )
+        return wish
+
+    def _give_gradient(
+        self, known: Known, group: dict[str, Any], wish: Wish, swap: dict[str, Any], unseen: bool
+    ) -> Scalar | None:
+        """Let the native step add a multiple of the weights; else what to add by hand, or None."""
+        if _never(wish.gradient):
+            return None
+        one_pass = swap.get("fused") or group.get("fused")  # adds in float32, rounds once
+        native = known.way in ("switch", "l2") and (one_pass or not known.halves)
+        # One native decay cannot be two things.
+        native = native and _never(wish.rate) and not isinstance(group["decay"], DecayMap)
+        if not native or (unseen and isinstance(wish.gradient, Tensor)):
+            return wish.gradient
+        if group.get(SWITCH):
+            swap[SWITCH] = False
+        if wish.gradient is not group["weight_decay"]:
+            swap["weight_decay"] = wish.gradient
+        return None
+
+    def _give_decay(
+        self, known: Known, group: dict[str, Any], wish: Wish, swap: dict[str, Any], unseen: bool
+    ) -> Scalar | None:
+        """Let the native step remove the fraction; else the factor to multiply by, or None."""
+        lr, (amount, size, _, rate) = group["lr"], wish
+        # A native step rounds half-precision weights to the nearest: their decay would be lost.
+        native = known.way in ("switch", "decoupled") and not known.halves
+        if known.way == "switch" and not group.get(SWITCH):
             swap[SWITCH] = True
-        rate = rule.rate(step)
-        fraction = weight_decay * rate
-        on_device = isinstance(fraction, Tensor)
-        clamped = False
-        if on_device:
-            fraction = fraction.clamp(max=1.0) if clamps(rule) else fraction
-        elif fraction >= 1.0:
-            fraction, clamped = self._bounded(rule, fraction, step), True
-        if native and rate is lr and size is lr and not (compiling and on_device):
-            return Call(swap)  # the native decay itself; a tensor stays what the user gave
+        on_device = isinstance(amount, Tensor)
+        if native and rate is lr and size is lr and not (unseen and on_device):
+            return None  # the native decay itself; a tensor stays what the user gave
         if not native or on_device or isinstance(size, Tensor) or size == 0.0:
             swap["weight_decay"] = 0.0
-            return Call(swap, factor=1.0 - fraction)
+            return 1.0 - amount
         # In this order: lr / lr is exactly 1, whereas (lr * wd) / lr need not be wd.
-        swap["weight_decay"] = 1.0 / size if clamped else weight_decay * (rate / size)
-        return Call(swap)
+        swap["weight_decay"] = (
+            1.0 / size if amount == 1.0 else group["weight_decay"] * (rate / size)
+        )
+        return None
 
-    def _view(self, rule: DecayMap, group: dict[str, Any], step: Step) -> View:
-        amount = rule.fraction(step)
-        if not isinstance(amount, Tensor) and amount >= 1.0 and rule.removes_fraction:
-            amount = self._bounded(rule, amount, step)
+    def _view(self, group: dict[str, Any], wish: Wish) -> View:
+        amount = wish.amount
         if (skipped := getattr(self, "found_inf", None)) is not None:
             zero = torch.zeros((), dtype=torch.float64, device=skipped.device)
             amount = torch.where(skipped > 0, zero, zero + amount)
         params = [p for p in group["params"] if p.grad is not None]
         kind = ShardedView if any(map(is_sharded, params)) else View
-        return kind(rule, self, group, params, amount)
+        return kind(group["decay"], self, group, params, amount)
 
     def _apply_maps(self, when: str, views: list[View]) -> None:
         due = [view for view in views if view.rule.acts == when and view.params]
         if due:
             _change_weights(due)
 
-    def _bounded(self, rule: DecayRule, fraction: float, step: Step) -> float:
-        """1 where the data asked for more, with one warning; an error where the user did."""
-        if not clamps(rule):
-            check_fraction(rule, fraction, step)
-        elif fraction > 1.0 and not self.__dict__.get("_warned_clamped"):
-            self._warned_clamped = True
-            warnings.warn(
-                f"{type(self).__name__}: the stable rule asked for the fraction {fraction:.3g} of "
-                "each weight in one step, clamped to 1: the gradients are tiny against lr * "
-                "weight_decay; lower weight_decay. (Said once.)",
-                stacklevel=4,
+    def _known_at(self, index: int) -> Known:
+        """The record of a group, made anew where what it was derived from has changed."""
+        records: list[Known] = self.__dict__.setdefault("_known", [])
+        for group in self.param_groups[len(records) : index + 1]:
+            records.append(known_of(self, group))
+        known, group = records[index], self.param_groups[index]
+        if torch.compiler.is_compiling():  # nothing can be found by running in a graph
+            return known
+        if group["decay"] is not known.rule or isinstance(group["weight_decay"], Strength):
+            self._adopt(index, known)
+        elif stamp(group["params"]) == known.stamp:
+            return known
+        records[index] = known_of(self, group)
+        return records[index]
+
+    def _adopt(self, index: int, known: Known) -> None:
+        """Take a rule, or a strength, that was written into a group, as a new group's is taken."""
+        group, label = self.param_groups[index], f"parameter group {index}"
+        if group["decay"] is None:
+            raise TypeError(
+                f"decay=None of {label}: must be a DecayRule or its name, as its rule was "
+                f"{known.rule!r}; weight_decay=0 turns the decay off."
             )
-        return 1.0
+        group.update(self._checked(group, label))
+        self._begin(group)
 
-    def _kinds(self) -> list[Way]:
-        """How each group's native step takes a decay; found by running it, so not in a graph."""
-        known: list[Way] = self.__dict__.setdefault("_native_kinds", [])
-        for group in self.param_groups[len(known) :]:
-            known.append("none" if group.get("decay") is None else native_kind(self, group))
-        return known
-
-    def _halves(self, index: int, group: dict[str, Any]) -> bool:
-        known = self.__dict__.setdefault("_has_halves", {})
-        if index not in known:
-            known[index] = any(map(rounding.is_half, group["params"]))
-        return known[index]
-
-    def _fuses(self, index: int, group: dict[str, Any]) -> bool:
+    def _fuses(self, known: Known, group: dict[str, Any]) -> bool:
         """Whether to run the fused kernel, which torch leaves off unless asked for."""
         if group["fused"] is not None or group["foreach"] is not None:
             return False
         if group["differentiable"] or torch.compiler.is_compiling():
             return False
-        known = self.__dict__.setdefault("_fusable", {})
-        if index not in known:
-            known[index] = fused.layout(group["params"])
-        return fused.fits(known[index], group["params"])
+        return fused.fits(known.layout, group["params"])
 
-    def _rates(self) -> EffectiveRate | None:
-        if "_effective_rate" not in self.__dict__:
-            self._effective_rate = effective_rate_of(self)
-        return self._effective_rate
+    def _measures(self) -> Measures:
+        if "_measured" not in self.__dict__:
+            self._measured = Measures(self)
+        return self._measured
+
+    def last_measured(self, name: str) -> float | None:
+        """A number that the last step measured, as `Step.measured`; None if no rule has asked."""
+        return self._measures().last(name)
 
     @property
     def last_effective_rate(self) -> float | None:
         """The effective rate of the last step; None if no rule has asked for it."""
-        last = getattr(self._rates(), "last", None)
-        return None if last is None else float(last)
+        return self.last_measured("effective_rate")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """As torch's, with the anchors that are in no parameter's state yet."""
+        pending = self.__dict__.get("_pending_anchors")
+        return super().__getstate__() | ({"_pending_anchors": pending} if pending else {})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore from a pickle or a checkpoint; what is derived from the state is forgotten."""
         super().__setstate__(state)
-        for derived in ("_effective_rate", "_fusable", "_has_halves", "_native_kinds"):
+        for derived in ("_known", "_measured"):
             self.__dict__.pop(derived, None)
-        self._kinds()
+        for index in range(len(self.param_groups)):
+            self._known_at(index)
 
     def state_dict(self) -> dict[str, Any]:
-        """As torch's, with each group's rule as plain data."""
-        state_dict = super().state_dict()
-        for group in state_dict["param_groups"]:
-            if group["decay"] is not None:
-                group["decay"] = group["decay"].as_dict()
-            for key in rounding.KEYS & group.keys():  # they advance in place
-                group[key] = group[key].clone()
-        return state_dict
+        """As torch's, with each group's rule as plain data; hooks see it so too."""
+        groups = self.param_groups
+        try:
+            self.param_groups = [_plain(group) for group in groups]
+            return super().state_dict()
+        finally:
+            self.param_groups = groups
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a checkpoint of this optimizer or of its torch twin.
 
         A halflife checkpoint brings its rules and peaks; a torch checkpoint has none, and the
-        constructor's stay.
+        constructor's stay. Hooks are called as torch calls them: ours are the last before the
+        loading and the first after it.
 
         Raises:
             ValueError: if the checkpoint names an unknown rule or does not fit; nothing has
                 changed then.
         """
+        loaded: dict[str, Any] = {}
+
+        def complete(_: Optimizer, given: dict[str, Any]) -> dict[str, Any]:
+            loaded.update(given, param_groups=self._completed(given["param_groups"]))
+            return {**loaded}
+
+        before = self.register_load_state_dict_pre_hook(complete)
+        after = self.register_load_state_dict_post_hook(
+            lambda _: self._restore_precision(loaded), prepend=True
+        )
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            before.remove()
+            after.remove()
+
+    def _completed(self, saved_groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The groups of a checkpoint, with their rules, and with what it does not know."""
         groups = []
-        for position, saved in enumerate(state_dict["param_groups"]):
+        for position, saved in enumerate(saved_groups):
             live = self.param_groups[position] if position < len(self.param_groups) else {}
-            own = {key: live.get(key) for key in ("decay", "peak_lr", "weight_decay")}
+            own = {key: live.get(key) for key in (*self.own, "weight_decay")}
             own |= {key: live[key] for key in rounding.KEYS & live.keys()}
             group = {**own, **saved}
             if group["decay"] is not None:
                 group["decay"] = as_rule(group["decay"])
             groups.append(group)
-        super().load_state_dict({**state_dict, "param_groups": groups})
-        saved_indices = chain.from_iterable(group["params"] for group in groups)
+        return groups
+
+    def _restore_precision(self, loaded: dict[str, Any]) -> None:
+        """Put back what torch has cast to the parameter's dtype, or left on another device."""
+        saved_indices = chain.from_iterable(group["params"] for group in loaded["param_groups"])
         params = chain.from_iterable(group["params"] for group in self.param_groups)
         for index, p in zip(saved_indices, params, strict=True):
-            saved_state = state_dict["state"].get(index, {})
-            # torch has cast what follows to the parameter's dtype and moved it to its device.
+            saved_state = loaded["state"].get(index, {})
             for key, value in saved_state.items():
                 scalar = isinstance(value, Tensor) and value.dim() == 0 and key != "step"
                 if scalar or key == SUM_KEY:
@@ -372,6 +429,19 @@ class Decayed(Optimizer):
                 # Fused kernels want the count beside the parameter; torch moves it only for
                 # groups whose flag is set, and ours is chosen at each step.
                 self.state[p]["step"] = step.to(p.device, torch.float32, copy=True)
+
+
+def _plain(group: dict[str, Any]) -> dict[str, Any]:
+    """A group whose rule is plain data, and whose counters no later step advances."""
+    plain = {**group, **{key: group[key].clone() for key in rounding.KEYS & group.keys()}}
+    if group["decay"] is not None:
+        plain["decay"] = as_rule(group["decay"]).as_dict()
+    return plain
+
+
+def _never(value: Scalar) -> bool:
+    """Whether a number is 0 whatever the step: a tensor may be another one next time."""
+    return not isinstance(value, Tensor) and value == 0.0
 
 
 def _change_weights(views: list[View]) -> None:

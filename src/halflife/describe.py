@@ -12,14 +12,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch.optim import Optimizer
 
-from .base import Base, base_of
-from .decay import DecayRule, Decoupled, L2Regularization, Step
-from .decayed import Decayed
-from .native import NativeDecay, group_decay
+from .reading import Reading, read_group
 from .step import is_number
 from .theory import equilibrium
 from .wrappers import unwrapped
@@ -27,31 +24,11 @@ from .wrappers import unwrapped
 __all__ = [
     "Description",
     "GroupDescription",
-    "GroupReading",
     "describe",
     "duration",
     "number",
     "per",
-    "read_group",
 ]
-
-
-class GroupReading(NamedTuple):
-    """What one group's decay does at one learning rate.
-
-    Attributes:
-        rule: the group's rule, or the one that the optimizer is found to follow natively.
-        peak_lr: the schedule's highest lr.
-        base: what is known of the optimizer, at that learning rate.
-        fraction: share of each weight removed per step; None where it cannot be known.
-        note: what to know about the fraction.
-    """
-
-    rule: DecayRule
-    peak_lr: float
-    base: Base
-    fraction: float | None
-    note: str
 
 
 @dataclass(frozen=True)
@@ -162,99 +139,38 @@ def describe(optimizer: Optimizer, *, steps_per_epoch: float | None = None) -> D
 def _describe_group(
     optimizer: Optimizer, index: int, group: dict[str, Any], steps_per_epoch: float | None
 ) -> GroupDescription:
-    rule, peak, base, fraction, note = read_group(optimizer, group)
-    half_life = timescale = rms = rotation = None
-    if fraction is not None:
-        half_life, timescale = equilibrium.half_life(fraction), equilibrium.timescale(fraction)
-        if base.momentum is not None and fraction > 0.0:
-            rotation = equilibrium.rotation(fraction, base.momentum)
-            if base.update_rms is not None:
-                rms = equilibrium.rms(fraction, peak, base.momentum, base.update_rms)
+    reading = read_group(optimizer, group)
+    _require_rule(optimizer, reading)
+    peak, decay = reading.peak_lr, float(group["weight_decay"])
+    fraction = reading.fraction_at(peak, decay)
+    half_life = None if fraction is None else equilibrium.half_life(fraction)
+    timescale = None if fraction is None else equilibrium.timescale(fraction)
     return GroupDescription(
         group=index,
         tensors=len(group["params"]),
         elements=sum(p.numel() for p in group["params"]),
-        rule=repr(rule),
+        rule=repr(reading.rule),
         lr=float(group["lr"]),
         peak_lr=peak,
-        weight_decay=float(group["weight_decay"]),
+        weight_decay=decay,
         fraction=fraction,
         half_life=half_life,
         timescale=timescale,
         half_life_epochs=per(half_life, steps_per_epoch),
         timescale_epochs=per(timescale, steps_per_epoch),
-        rms=rms,
-        rotation=rotation,
-        note=note,
+        rms=reading.rms_at(fraction, peak),
+        rotation=reading.rotation_at(fraction),
+        note=reading.note_at(peak, decay),
     )
 
 
-def read_group(
-    optimizer: Optimizer, group: dict[str, Any], lr: float | None = None
-) -> GroupReading:
-    """What a group's decay does at a learning rate.
-
-    Args:
-        optimizer: a halflife optimizer, or any other.
-        group: one of its groups.
-        lr: Default: the group's peak lr.
-
-    Raises:
-        TypeError: for an optimizer whose native decay is no rule of ours.
-        ValueError: if the rule refuses the lr, as one above its peak.
-
-    Example:
-        >>> import torch
-        >>> optimizer = torch.optim.AdamW([torch.zeros(1)], lr=1e-3, weight_decay=0.1)
-        >>> read_group(optimizer, optimizer.param_groups[0], lr=5e-4).fraction
-        5e-05
-    """
-    rule, native = group.get("decay"), None
-    if rule is None:
-        native = group_decay(optimizer, group)
-        rule = _native_rule(optimizer, native)
-    peak = float(group.get("peak_lr") or (native and native.peak_lr) or group["lr"])
-    lr = peak if lr is None else lr
-    base = base_of(type(optimizer), group, lr)
-    rate = base.effective_rate
-    if rate is None and isinstance(optimizer, Decayed):
-        rate = optimizer.last_effective_rate
-    weight_decay = float(group["weight_decay"])
-    step = Step(lr, peak, weight_decay, lambda: math.nan if rate is None else rate)
-    return GroupReading(rule, peak, base, *fraction_of(rule, step, rate))
-
-
-def _native_rule(optimizer: Optimizer, native: NativeDecay) -> DecayRule:
-    # Before the step or after it, the same fraction is removed.
-    rule = Decoupled() if native.kind == "decoupled_after" else native.rule
-    if rule is None:
+def _require_rule(optimizer: Optimizer, reading: Reading) -> None:
+    if reading.rule is None and reading.native is not None:
         raise TypeError(
             f"describe: the native decay of {type(optimizer).__name__} is no rule of ours "
-            f"({native.kind}: {native.reason}); attach one first, as in "
+            f"({reading.native.kind}: {reading.native.reason}); attach one first, as in "
             "halflife.attach(optimizer, 'decoupled')."
         )
-    return rule
-
-
-def fraction_of(rule: DecayRule, step: Step, rate: float | None) -> tuple[float | None, str]:
-    """The fraction that a rule removes at a step, None where it cannot be known, and a note.
-
-    Args:
-        rule: the rule, our own or the one that an optimizer follows natively.
-        step: its scalars.
-        rate: the base's effective rate; None if only the gradients tell.
-    """
-    if isinstance(rule, L2Regularization):
-        if step.weight_decay == 0.0:
-            return 0.0, ""
-        if rate is None:
-            return None, "L2 joins the gradient, which Adam divides by sqrt(v): no fraction of w."
-        long_run = float(rule.gradient_coefficient(step) * step.lr * rate)
-        return long_run, "L2 joins the gradient; the fraction is the long-run one with momentum."
-    fraction = float(rule.fraction(step))
-    if math.isnan(fraction):
-        return None, "the fraction follows the gradients: known after the first step."
-    return fraction, ""
 
 
 def per(steps: float | None, steps_per_epoch: float | None) -> float | None:

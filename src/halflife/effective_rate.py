@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -25,14 +24,14 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
-from .decay import Scalar
+from . import facts
 from .reduction import Terms, WholeModel, like, plus, real, shards
+from .step import Scalar
 
 __all__ = [
     "AdamRate",
     "EffectiveRate",
     "SGDRate",
-    "declare",
     "effective_rate_of",
     "inverse_root",
 ]
@@ -94,7 +93,7 @@ class AdamRate:
         self._advanced: list[_GroupSums] = []  # those that the step about to be taken moves on
         self._value: Scalar | None = None
         self.last: Scalar | None = None
-        self.handed: dict[int, HandedSquares] = {}  # by group, for the next step only
+        self.handed: dict[int, HandedSquares] = {}  # by group: what clipping has computed
 
     def of(self, group: dict[str, Any]) -> Scalar:
         """The rate of this step, the same for every group; computed once per step."""
@@ -117,7 +116,6 @@ class AdamRate:
             self.last = self._value
         self._value = None
         self._advanced = []
-        self.handed = {}  # it holds on to the gradients
 
     def _compute(self) -> Scalar:
         totals: list[Any] = []
@@ -272,20 +270,6 @@ def _versions(tensors: list[Tensor]) -> list[int]:
     return [t._version for t in (*tensors, *shards(tensors))]
 
 
-_DECLARED: dict[type[Optimizer], Callable[..., EffectiveRate]] = {SGD: SGDRate, Adam: AdamRate}
-
-
-def declare(cls: type[Optimizer], rate: Callable[..., EffectiveRate]) -> None:
-    """Declare the effective rate of an optimizer class; its subclasses inherit it.
-
-    Args:
-        cls: the class.
-        rate: makes the rate of an instance, from the optimizer and the reduction (None: the plain
-            one).
-    """
-    _DECLARED[cls] = rate
-
-
 def effective_rate_of(
     optimizer: Optimizer, reduction: WholeModel | None = None
 ) -> EffectiveRate | None:
@@ -296,15 +280,8 @@ def effective_rate_of(
         >>> type(effective_rate_of(adamw)).__name__
         'AdamRate'
     """
-    for base in type(optimizer).__mro__:
-        if base in _DECLARED:
-            return _DECLARED[base](optimizer, reduction)
-    return None
-
-
-def declares_rate(cls: type[Optimizer]) -> bool:
-    """Whether an optimizer class declares an effective rate."""
-    return any(base in _DECLARED for base in cls.__mro__)
+    make = facts.fact("effective_rate", type(optimizer))
+    return None if make is None else make(optimizer, reduction)
 
 
 def inverse_root(mean: Any) -> Scalar:
@@ -339,3 +316,7 @@ def _steps_like(terms: Tensor, states: list[dict[str, Any]]) -> Tensor:
     else:
         column = torch.stack([torch.as_tensor(s, device=terms.device) for s in steps]).to(terms)
     return column.view(-1, *[1] * (terms.dim() - 1))
+
+
+facts.declare(SGD, effective_rate=SGDRate)
+facts.declare(Adam, effective_rate=AdamRate)

@@ -1,15 +1,22 @@
 """What a base optimizer declares about its update, for the rules that need more than scalars.
 
-A fact is a function of the optimizer, one of its groups and that group's parameters:
+A fact is a function; there are six:
 
-    direction        before the native step: the coming update direction ``u``, up to a positive
-                     factor per element, so that its sign is exact
-    preconditioner   after the native step: ``D`` of the metric in which the base takes its step,
-                     ``sqrt(v_hat) + eps`` for Adam
+    direction        (optimizer, group, params), before the native step: the coming update direction
+                     ``u``, up to a positive factor per element, so that its sign is exact
+    preconditioner   (optimizer, group, params), after the native step: ``D`` of the metric in which
+                     the base takes its step, ``sqrt(v_hat) + eps`` for Adam
+    effective_rate   (optimizer, reduction): what measures the base's own step scale in training;
+                     see `halflife.effective_rate`
+    noise            (group): what is known of the updates before training; see `halflife.base`
+    gradient_norm    (optimizer): the tensors of each group whose norm it is; declared once, for
+                     every optimizer
+    weight_norm      (optimizer): the same of the weights
 
-A class inherits the facts of its bases. Declare those of your own optimizer with `declare`. Where a
-fact is an elementwise function, it may be returned as `Deferred`: a map then evaluates it piece by
-piece, in the cache, and never holds it for the whole model.
+A class inherits the facts of its bases. Declare those of your own optimizer with `declare`, beside
+its class. Where a direction or preconditioner is an elementwise function, it may be returned as
+`Deferred`: a map then evaluates it piece by piece, in the cache, and never holds it for the whole
+model.
 """
 
 from __future__ import annotations
@@ -67,16 +74,25 @@ class Deferred:
 
 
 Column: TypeAlias = "Sequence[Tensor | Deferred]"  # one entry for each parameter
-Fact: TypeAlias = Callable[[Optimizer, "dict[str, Any]", "list[Tensor]"], Column]
+Fact: TypeAlias = Callable[..., Any]
 
-_FACTS: dict[str, dict[type[Optimizer], Fact]] = {"direction": {}, "preconditioner": {}}
+_NAMES = (
+    "direction", "preconditioner", "effective_rate", "noise", "gradient_norm", "weight_norm",
+)  # fmt: skip
+_FACTS: dict[str, dict[type[Optimizer], Fact]] = {name: {} for name in _NAMES}
 
 
 def declare(cls: type[Optimizer], **facts: Fact) -> None:
-    """Declare facts of an optimizer class: ``direction=``, ``preconditioner=``.
+    """Declare facts of an optimizer class by their names; subclasses inherit them.
 
     Raises:
         TypeError: for a fact that no rule knows.
+
+    Example:
+        >>> class Signed(torch.optim.Optimizer): ...
+        >>> declare(Signed, noise=lambda group: {"momentum": 0.0, "update_rms": 1.0})
+        >>> fact("noise", Signed)({})
+        {'momentum': 0.0, 'update_rms': 1.0}
     """
     for name, function in facts.items():
         if name not in _FACTS:
@@ -195,5 +211,17 @@ def _sgd_direction(optimizer: Optimizer, group: dict[str, Any], params: list[Ten
     return directions
 
 
+def _all_gradients(optimizer: Optimizer) -> list[list[Tensor]]:
+    return [
+        [p.grad.coalesce().values() if p.grad.is_sparse else p.grad for p in params]
+        for params in _all_weights(optimizer)
+    ]
+
+
+def _all_weights(optimizer: Optimizer) -> list[list[Any]]:
+    return [[p for p in group["params"] if p.grad is not None] for group in optimizer.param_groups]
+
+
+declare(Optimizer, gradient_norm=_all_gradients, weight_norm=_all_weights)
 declare(Adam, direction=_adam_direction, preconditioner=_adam_preconditioner)
 declare(SGD, direction=_sgd_direction)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast
@@ -26,17 +27,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from .decay import (
-    Constant,
-    Corrected,
-    DecayRule,
-    Decoupled,
-    Independent,
-    L2Regularization,
-    Proximal,
-    Step,
-)
+from .decay import Constant, Corrected, Decoupled, Independent, L2Regularization, Proximal
 from .probe import Bench, Make, arguments, build, copied, parameters, unnoticed
+from .rule import DecayRule
+from .step import Step, is_number
 
 __all__ = [
     "Evidence",
@@ -232,18 +226,35 @@ def group_decay(optimizer: Optimizer, group: dict[str, Any]) -> NativeDecay:
     """`native_decay` of an optimizer with the settings of one of its groups."""
     if _averages(type(optimizer)):
         return NativeDecay("averaged", "train() and eval() exchange the parameters")
-    values = {**vars(optimizer), **group}
-    flags = {k: repr(v) for k, v in values.items() if isinstance(v, (int, float, str, tuple))}
-    for key in ("lr", "initial_lr", "weight_decay"):
-        flags.pop(key, None)
-    # Flags decide, and numbers such as a remembered peak; not those that a schedule writes.
-    known = (type(optimizer), frozenset(flags.items()))
+    known = (type(optimizer), _settings(vars(optimizer)), _settings(group))
     if known not in _INSTANCES:
+        if len(_INSTANCES) >= _REMEMBERED:
+            _INSTANCES.pop(next(iter(_INSTANCES)))
         _INSTANCES[known] = _attempt(functools.partial(copied, optimizer, group), _lr_of(group))
     return _INSTANCES[known]
 
 
 _INSTANCES: dict[Any, NativeDecay] = {}
+_REMEMBERED = 512  # the oldest goes first
+
+
+def _settings(values: dict[str, Any]) -> frozenset[tuple[str, Any]]:
+    """What of an optimizer's attributes, or of a group, may decide what its decay is."""
+    return frozenset((k, s) for k, v in values.items() if (s := _setting(k, v)) is not None)
+
+
+def _setting(name: str, value: Any) -> Any:
+    # Flags decide, and an lr that is remembered; of the numbers, which schedules may write at every
+    # step (OneCycleLR moves the momentum), only whether they are 0.
+    if isinstance(value, (bool, str)) or value is None:
+        return repr(value)
+    if name in ("lr", "initial_lr", "weight_decay"):
+        return None
+    if is_number(value):
+        return float(value) if re.search(r"(max|peak|base)_?lr", name) else value != 0
+    if isinstance(value, (tuple, list)) and all(map(is_number, value)):
+        return tuple(v != 0 for v in value)
+    return None
 
 
 def _without_rule(cls: type[Optimizer]) -> type[Optimizer]:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from . import rounding
-from .decay import Scalar
 from .reduction import shards
 from .rounding import is_half, next_step, seed_at, stochastic
+from .step import Scalar
 
 __all__ = ["add_to_gradients", "multiply_weights"]
 

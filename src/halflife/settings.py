@@ -16,13 +16,12 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from .base import base_of
-from .decay import DecayRule, Scalar, Step, as_rule
-from .effective_rate import declares_rate
 from .facts import fact
-from .maps import DecayMap
 from .native import check_base, scales_with_lr
-from .step import is_number
+from .rule import DecayRule, as_rule
+from .step import Scalar, Step, is_number
 from .strength import Strength
+from .wish import wish_of
 
 _NUMBER = {"weight_decay": "a number or a strength such as HalfLife(steps=5000)"}
 _REMEDIES = {
@@ -31,7 +30,7 @@ _REMEDIES = {
     "weight_decay": "0 turns the decay off",
 }
 
-__all__ = ["check_fraction", "check_keywords", "clamps", "group_settings"]
+__all__ = ["check_keywords", "group_settings", "tensors_of"]
 
 
 def group_settings(cls: type[Optimizer], group: Mapping[str, Any], label: str) -> dict[str, Any]:
@@ -72,9 +71,8 @@ def group_settings(cls: type[Optimizer], group: Mapping[str, Any], label: str) -
         check_base(cls)  # type: ignore[arg-type]
         _check_needs(cls, rule, label)
     if rule is not None and not isinstance(decay, Tensor):
-        step = Step(peak, peak, decay, effective_rate=lambda: 0.0, label=label)
-        if not isinstance(rule, DecayMap) or rule.removes_fraction:
-            check_fraction(rule, rule.fraction(step), step)
+        # Only what is known before the first step can be refused; the rest is bounded there.
+        wish_of(rule, Step(peak, peak, decay, lambda _: 0.0, label))
         if not isinstance(lr, Tensor) and lr > peak * (1 + 1e-9):
             raise ValueError(
                 f"peak_lr={peak} of {label} is below its lr={lr}: the peak is the schedule's "
@@ -83,24 +81,11 @@ def group_settings(cls: type[Optimizer], group: Mapping[str, Any], label: str) -
     return {"decay": rule, "peak_lr": peak, "weight_decay": decay}
 
 
-def check_fraction(rule: DecayRule, fraction: Scalar, step: Step) -> None:
-    """Refuse a step that would remove a whole weight or more.
-
-    Raises:
-        ValueError: if the fraction is 1 or more, which would flip the sign of every weight.
-    """
-    if not isinstance(fraction, Tensor) and fraction >= 1.0:
-        most = rule.coefficient(1.0, step)
-        raise ValueError(
-            f"weight_decay={step.weight_decay} of {step.label} at lr={step.lr}: {rule!r} would "
-            f"remove the fraction {fraction:.6g} of each weight in a step, and 1 or more flips its "
-            f"sign; keep weight_decay below {most:.6g} at this lr."
-        )
-
-
-def clamps(rule: DecayRule) -> bool:
-    """Whether the fraction depends on the data, so that 1 is a bound to hold and no user error."""
-    return "effective_rate" in rule.needs
+def tensors_of(params: Any) -> list[Tensor]:
+    """The tensors of a group, which torch takes with or without their names, or a single one."""
+    given = [params] if isinstance(params, Tensor) else params
+    tensors = [p[-1] if isinstance(p, tuple) else p for p in given]
+    return [p for p in tensors if isinstance(p, Tensor)]
 
 
 def check_keywords(
@@ -143,16 +128,13 @@ def _require_like(name: str, value: Any, default: Any) -> None:
 
 def _check_needs(cls: type[Optimizer], rule: DecayRule, label: str) -> None:
     for name in rule.needs:
-        declared = declares_rate(cls) if name == "effective_rate" else fact(name, cls)
-        if not declared:
+        if fact(name, cls) is None:
             what = name.replace("_", " ")
             raise ValueError(
                 f"decay={rule!r} of {label}: needs the optimizer's {what}, and {cls.__name__} "
                 "declares none; choose another rule or optimizer, or see halflife.facts."
             )
-    if type(rule).direction_scale is not DecayRule.direction_scale and not scales_with_lr(
-        cls  # type: ignore[arg-type]
-    ):
+    if rule.scales_step and not scales_with_lr(cls):  # type: ignore[arg-type]
         raise ValueError(
             f"decay={rule!r} of {label}: the rule scales each step, and a step of {cls.__name__} "
             "is not proportional to the lr it is given; choose another rule or optimizer."

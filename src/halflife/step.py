@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from numbers import Real
 from typing import TypeAlias
 
+import torch
 from torch import Tensor
 
-__all__ = ["Scalar", "Step", "is_number"]
+__all__ = ["MEASURED", "Scalar", "Step", "is_number", "over"]
 
 Scalar: TypeAlias = "float | Tensor"
+
+# What `Step.measured` may be asked for: numbers that follow the gradients and weights of a step.
+MEASURED = ("effective_rate", "gradient_norm", "weight_norm")
 
 # Schedulers reach the peak by floating-point recurrences: torch's cosine comes back to
 # peak * (1 + 1e-14), a product of warm-up factors to somewhat more.
@@ -35,7 +39,8 @@ class Step:
         lr: learning rate of this step.
         peak_lr: the schedule's highest learning rate; ``lr / peak_lr`` is the schedule multiplier.
         weight_decay: the rule's coefficient, in the rule's own unit.
-        effective_rate: called when a rule asks for it; see :mod:`halflife.effective_rate`.
+        measured: the numbers of `MEASURED` that are known, or a function that measures one when a
+            rule asks for it; see `halflife.measures`.
         label: names the group in error messages; a number is its index.
 
     Example:
@@ -44,20 +49,20 @@ class Step:
         0.5
     """
 
-    __slots__ = ("_effective_rate", "_label", "_peak_lr", "lr", "weight_decay")
+    __slots__ = ("_label", "_measured", "_peak_lr", "lr", "weight_decay")
 
     def __init__(
         self,
         lr: Scalar,
         peak_lr: Scalar | None = None,
         weight_decay: Scalar = 0.0,
-        effective_rate: Callable[[], Scalar] | None = None,
+        measured: Mapping[str, Scalar] | Callable[[str], Scalar] | None = None,
         label: str | int = "the parameter group",
     ) -> None:
         self.lr = lr
         self.weight_decay = weight_decay
         self._peak_lr = peak_lr
-        self._effective_rate = effective_rate
+        self._measured = measured
         self._label = label
 
     @property
@@ -89,16 +94,46 @@ class Step:
             )
         return peak
 
-    @property
-    def effective_rate(self) -> Scalar:
-        """The base optimizer's own step scale (Adam: 1/sqrt(mean v)), computed when asked.
+    def measured(self, name: str) -> Scalar:
+        """A number that the step measures over the whole model, computed when asked.
+
+        Args:
+            name: "effective_rate", the base optimizer's own step scale (Adam: 1/sqrt(mean v));
+                "gradient_norm" or "weight_norm", the Euclidean norms of all gradients and of the
+                weights that have one, each as one vector.
 
         Raises:
-            ValueError: if the base optimizer declares none.
+            ValueError: if the base optimizer declares no such number, or it is not known here.
+
+        Example:
+            >>> Step(lr=0.1, measured={"gradient_norm": 2.0}).measured("gradient_norm")
+            2.0
         """
-        if self._effective_rate is None:
+        known = self._measured
+        if known is not None and not isinstance(known, Mapping):
+            return known(name)
+        if known is None or name not in known:
+            what = name.replace("_", " ")
             raise ValueError(
-                f"effective_rate of {self.label}: this rule needs an optimizer that declares its "
-                "effective rate; choose another rule or optimizer."
+                f"{name} of {self.label}: this rule needs the {what}, which is known in a training "
+                "step only, of an optimizer that declares it; choose another rule or optimizer, or "
+                f"pass measured={{{name!r}: ...}}."
             )
-        return self._effective_rate()
+        return known[name]
+
+    @property
+    def effective_rate(self) -> Scalar:
+        """``measured("effective_rate")``."""
+        return self.measured("effective_rate")
+
+
+def over(a: Scalar, b: Scalar) -> Scalar:
+    """``a / b``, and 0 where ``b`` is 0.
+
+    Example:
+        >>> over(1.0, 4.0), over(1.0, 0.0)
+        (0.25, 0.0)
+    """
+    if isinstance(b, Tensor):
+        return torch.where(b == 0.0, 0.0, a / b)
+    return a / b if b else 0.0

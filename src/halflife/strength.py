@@ -23,8 +23,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from .base import Base
-from .decay import DecayRule, Scalar
-from .step import is_number
+from .rule import DecayRule
+from .step import Scalar, is_number
 from .theory import equilibrium
 
 _TINY = math.ulp(0.0)  # the smallest number above 0

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from halflife.decay import Decoupled, L2Regularization, Proximal, Stable, as_rule, rule_names
+from halflife.decay import Decoupled, L2Regularization, Proximal, Stable
 from halflife.lab.ensemble import Ensemble, train_ensemble, train_one
 from halflife.lab.tasks import Digits
 from halflife.lab.training import Member, Training
@@ -22,6 +22,7 @@ from halflife.maps import (
     ProximalL1,
     ProximalNorm,
 )
+from halflife.rule import as_rule, rule_names
 from halflife.theory import equilibrium
 from halflife.theory.transient import mean_square
 

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 import halflife.lab.landscape as module
-from halflife.decay import as_rule
 from halflife.lab.axes import Axis, Currency, parse_axis
 from halflife.lab.landscape import Landscape, run_landscape
 from halflife.lab.ledger import Ledger, cell_of
 from halflife.lab.tasks import Digits, find_task
 from halflife.lab.training import Training
 from halflife.lab.trial import Outcome
+from halflife.rule import as_rule
 
 TRAINING = Training(Digits("digits", images=60), "adam", 1, 20, "cosine")
 RULES = ("l2", "decoupled", "independent", "stable")

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from ..decay import DecayRule
+from ..rule import DecayRule
 
 __all__ = ["Algorithm", "Algorithms"]
 

@@ -64,8 +64,9 @@ def _described(
     import torch
 
     import halflife
-    from halflife.decay import Step, as_rule, rule_names
     from halflife.maps import DecayMap
+    from halflife.rule import as_rule, rule_names
+    from halflife.step import Step
 
     if optimizer not in ("adam", "sgd"):
         raise ValueError(f"optimizer={optimizer!r}: must be 'adam' or 'sgd'.")

@@ -14,18 +14,20 @@ import torch
 from torch import Tensor
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
-from ..decay import DecayRule, Scalar
 from ..maps import DecayMap
 from ..rounding import Seed, is_half, seed_at
+from ..rule import DecayRule
+from ..step import Scalar
+from ..wish import Wish
 from . import kernels
 
-__all__ = ["Base", "Work", "take"]
+__all__ = ["BaseStep", "take"]
 
 # Elements below which a tensor shares a call: about where copying it costs as much as a call.
 SMALL = 1 << 14
 
 
-class Base(NamedTuple):
+class BaseStep(NamedTuple):
     """A base optimizer's part of one group's step."""
 
     kernel: Callable[..., kernels.Kernel]
@@ -36,27 +38,25 @@ class Base(NamedTuple):
     numbers: Callable[[float], list[Scalar]]  # of a mark
 
 
-class Work(NamedTuple):
-    """The rule's part of one group's step."""
-
-    rule: DecayRule
-    amount: Scalar  # fraction of each weight, or threshold
-    size: Scalar  # of the step, ``s``
-    coefficient: Scalar  # multiple of the weights that joins the gradient
-
-
-def take(base: Base, work: Work, rounding_step: Seed, columns: list[list[Tensor]]) -> None:
+def take(
+    base: BaseStep,
+    rule: DecayRule,
+    wish: Wish,
+    rounding_step: Seed,
+    columns: list[list[Tensor]],
+) -> None:
     """Take the step.
 
     Args:
         base: the base optimizer's part.
-        work: the rule's part.
+        rule: the rule.
+        wish: what it wants of this step.
         rounding_step: number of this step, for the rounding of half-precision weights.
         columns: weights, state, gradients and, if the rule has them, anchors; each one dense tensor
             for each parameter, of which only what this process holds.
     """
     shared: dict[Any, list[list[Tensor]]] = {}
-    call = _Caller(base, work, rounding_step)
+    call = _Caller(base, rule, wish, rounding_step)
     for mark, *row in zip(base.marks, *columns, strict=True):
         weight = row[0]
         if weight.numel() < SMALL or (flat := _flat(row)) is None:
@@ -74,17 +74,17 @@ def take(base: Base, work: Work, rounding_step: Seed, columns: list[list[Tensor]
 class _Caller:
     """Calls the kernel, with the numbers of a mark made once for each device."""
 
-    def __init__(self, base: Base, work: Work, rounding_step: Seed) -> None:
-        self.base, self.work, self.rounding_step = base, work, rounding_step
-        self.map = work.rule if isinstance(work.rule, DecayMap) else None
+    def __init__(self, base: BaseStep, rule: DecayRule, wish: Wish, rounding_step: Seed) -> None:
+        self.base, self.wish, self.rounding_step = base, wish, rounding_step
+        self.map = rule if isinstance(rule, DecayMap) else None
         self.numbers: dict[Any, Tensor] = {}
         self.calls = 0
 
     def __call__(self, mark: float, tensors: list[Tensor]) -> None:
-        (kernel, options, *_), work, weight = self.base, self.work, tensors[0]
+        (kernel, options, *_), wish, weight = self.base, self.wish, tensors[0]
         key = mark, weight.device
         if key not in self.numbers:
-            decay = [work.amount, 1.0 - work.amount, work.coefficient]
+            decay = [wish.amount, 1.0 - wish.amount, wish.gradient]
             self.numbers[key] = _numbers([*decay, *self.base.numbers(mark)], weight.device)
         seed = None
         if is_half(weight):

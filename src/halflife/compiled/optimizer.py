@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -11,17 +10,19 @@ from torch import Tensor
 from torch.optim import SGD, Optimizer
 
 from .. import facts
-from ..decay import DecayRule, Scalar, Step, as_rule
 from ..decayed import Call, Decayed
-from ..effective_rate import EffectiveRate
 from ..maps import Anchored, DecayMap, keep_anchors
 from ..maps.contract import anchor_of
+from ..measures import Measures
 from ..native import group_decay
 from ..reduction import is_sharded, shards
 from ..rounding import next_step
-from ..settings import clamps
+from ..rule import DecayRule, as_rule
+from ..settings import tensors_of
+from ..step import Scalar
+from ..wish import Wish
 from . import kernels
-from .calls import Base, Work, take
+from .calls import BaseStep, take
 
 __all__ = ["Compilable"]
 
@@ -36,35 +37,18 @@ class Compilable(Decayed):
     torch's.
     """
 
-    def __init__(self, *args: Any, implementation: str | None = None, **kwargs: Any) -> None:
-        self._implementation = implementation
-        super().__init__(*args, **kwargs)
+    own = (*Decayed.own, "implementation")
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group.
+    @classmethod
+    def _checked(cls, given: dict[str, Any], label: str) -> dict[str, Any]:
+        """Refuse a group whose ``implementation`` is unknown, or cannot do what the group asks."""
+        _check(given, label)
+        return super()._checked(given, label)
 
-        Raises:
-            ValueError: if its ``implementation`` is unknown, or cannot do what the group asks.
-        """
-        self.defaults.setdefault("implementation", self.__dict__.pop("_implementation", None))
-        if isinstance(param_group, dict):
-            given = {**self.defaults, **vars(self).get("_own_defaults", {}), **param_group}
-            if isinstance(given.get("params"), Iterator):
-                given["params"] = param_group["params"] = list(given["params"])
-            _check(given, f"parameter group {len(self.param_groups)}")
-        super().add_param_group(param_group)
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a checkpoint; one of torch names no implementation, and ours stays."""
-        saved = state_dict["param_groups"]
-        live = [group.get("implementation") for group in self.param_groups]
-        live += [None] * (len(saved) - len(live))
-        groups = [{"implementation": own, **g} for own, g in zip(live, saved, strict=False)]
-        super().load_state_dict({**state_dict, "param_groups": groups})
-
-    def _native_call(self, index: int, group: dict[str, Any], rates: EffectiveRate | None) -> Call:
+    def _native_call(self, index: int, group: dict[str, Any], measures: Measures) -> Call:
         if group.get("implementation") is None or torch.compiler.is_compiling():
-            return super()._native_call(index, group, rates)
+            return super()._native_call(index, group, measures)
+        self._known_at(index)  # takes a rule that has been written into the group
         label = f"parameter group {index}"
         _check(group, label)
         params = [p for p in group["params"] if p.grad is not None]
@@ -74,26 +58,10 @@ class Compilable(Decayed):
                 "takes dense ones only; use sparse=False in the embedding, or implementation=None."
             )
         rule: Any = group["decay"] or group_decay(self, group).rule
-        of = None if rates is None else functools.partial(rates.of, group)
-        step = Step(group["lr"], group["peak_lr"], group["weight_decay"], of, index)
-        work = Work(
-            rule,
-            self._amount(rule, step),
-            step.lr * rule.direction_scale(step),
-            rule.gradient_coefficient(step),
-        )
+        wish = self._wish(rule, self._step_of(index, group, measures))
         # Of torch's own only the fused one, given nothing to do, puts up with a gradient scaler.
-        return Call(
-            {"params": [], "fused": True}, own=functools.partial(_step, self, group, params, work)
-        )
-
-    def _amount(self, rule: DecayRule, step: Step) -> Scalar:
-        amount = rule.fraction(step)
-        if isinstance(rule, DecayMap) and not rule.removes_fraction:
-            return amount
-        if isinstance(amount, Tensor):
-            return amount.clamp(max=1.0) if clamps(rule) else amount
-        return self._bounded(rule, amount, step) if amount >= 1.0 else amount
+        own = functools.partial(_step, self, group, params, rule, wish)
+        return Call({"params": [], "fused": True}, own=own)
 
 
 def _check(group: dict[str, Any], label: str) -> None:
@@ -118,8 +86,7 @@ def _check(group: dict[str, Any], label: str) -> None:
             f"decay={rule!r} of {label}: is not declared elementwise (a norm needs a pass of its "
             f"own), and implementation={name!r} takes one pass; leave implementation out."
         )
-    params = [p[-1] if isinstance(p, tuple) else p for p in group["params"]]  # or with their names
-    if any(isinstance(p, Tensor) and p.is_complex() for p in params):
+    if any(p.is_complex() for p in tensors_of(group["params"])):
         raise ValueError(
             f"implementation={name!r} of {label}: a parameter is complex, and a compiled step "
             "takes real ones only; put it into a group with implementation=None."
@@ -127,25 +94,29 @@ def _check(group: dict[str, Any], label: str) -> None:
 
 
 @torch.no_grad()
-def _step(optimizer: Compilable, group: dict[str, Any], params: list[Tensor], work: Work) -> None:
+def _step(
+    optimizer: Compilable, group: dict[str, Any], params: list[Tensor], rule: DecayRule, wish: Wish
+) -> None:
     """Take the step of one group's parameters."""
     skipped = getattr(optimizer, "found_inf", None)
     if not params or (skipped is not None and skipped.item()):
         return
-    base = (_sgd if isinstance(optimizer, SGD) else _adam)(optimizer, group, params, work.size)
+    base = (_sgd if isinstance(optimizer, SGD) else _adam)(optimizer, group, params, wish.size)
     unscaled = facts.gradients(optimizer, {}, params)  # the kernel itself minds the group's sign
     columns = [params, *base.state, unscaled]
-    if isinstance(work.rule, Anchored) and not isinstance(work.rule.to, (int, float)):
+    if isinstance(rule, Anchored) and not isinstance(rule.to, (int, float)):
         columns.append([anchor_of(optimizer, p).to(p.device) for p in params])
     if any(map(is_sharded, params)):
         columns = [shards(column, like=params) for column in columns]
-    take(base, work, next_step(group), columns)
+    take(base, rule, wish, next_step(group), columns)
     if base.steps:
         torch._foreach_add_(base.steps, 1.0)
     keep_anchors(optimizer)
 
 
-def _adam(optimizer: Optimizer, group: dict[str, Any], params: list[Tensor], size: Scalar) -> Base:
+def _adam(
+    optimizer: Optimizer, group: dict[str, Any], params: list[Tensor], size: Scalar
+) -> BaseStep:
     keys = ["exp_avg", "exp_avg_sq"] + ["max_exp_avg_sq"] * bool(group["amsgrad"])
     beta1, beta2 = group["betas"]
     steps: list[Tensor] = []
@@ -165,15 +136,17 @@ def _adam(optimizer: Optimizer, group: dict[str, Any], params: list[Tensor], siz
         return [scaled, beta1, 1.0 - beta1, beta2, 1.0 - beta2, correction, group["eps"]]
 
     options = (bool(group["amsgrad"]), bool(group["maximize"]))
-    return Base(kernels.adam, options, _state(optimizer, params, keys), steps, counts, numbers)
+    return BaseStep(kernels.adam, options, _state(optimizer, params, keys), steps, counts, numbers)
 
 
-def _sgd(optimizer: Optimizer, group: dict[str, Any], params: list[Tensor], size: Scalar) -> Base:
+def _sgd(
+    optimizer: Optimizer, group: dict[str, Any], params: list[Tensor], size: Scalar
+) -> BaseStep:
     momentum = group["momentum"]
     if not momentum:
         unused = [0.0, 0.0, 0.0]
         plain = (None, bool(group["maximize"]))
-        return Base(kernels.sgd, plain, [], [], [0.0] * len(params), lambda _: [size, *unused])
+        return BaseStep(kernels.sgd, plain, [], [], [0.0] * len(params), lambda _: [size, *unused])
     held = [optimizer.state[p].get("momentum_buffer") for p in params]
     begun = [float(buffer is not None) for buffer in held]
 
@@ -184,7 +157,7 @@ def _sgd(optimizer: Optimizer, group: dict[str, Any], params: list[Tensor], size
 
     options = (bool(group["nesterov"]), bool(group["maximize"]))
     state = _state(optimizer, params, ["momentum_buffer"])
-    return Base(kernels.sgd, options, state, [], begun, numbers)
+    return BaseStep(kernels.sgd, options, state, [], begun, numbers)
 
 
 def _state(optimizer: Optimizer, params: list[Tensor], keys: list[str]) -> list[list[Tensor]]:

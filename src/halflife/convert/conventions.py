@@ -12,17 +12,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ..decay import (
-    Constant,
-    Corrected,
-    DecayRule,
-    Decoupled,
-    Independent,
-    Proximal,
-    Scalar,
-    Stable,
-    Step,
-)
+from ..decay import Constant, Corrected, Decoupled, Independent, Proximal, Stable
+from ..rule import DecayRule
+from ..step import Scalar, Step
 from ..strength import (
     Fraction,
     HalfLife,

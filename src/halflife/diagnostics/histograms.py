@@ -27,8 +27,7 @@ from torch import Tensor
 from torch.optim import SGD, Optimizer
 
 from .. import facts
-from ..decay import L2Regularization
-from ..describe import read_group
+from ..reading import read_group
 from ..reduction import real, shards
 
 if TYPE_CHECKING:
@@ -225,10 +224,8 @@ def figure(histograms: Mapping[str, Log2Histogram]) -> Figure:
 
 
 def _is_l2(optimizer: Optimizer, group: dict[str, Any]) -> bool:
-    try:
-        return isinstance(read_group(optimizer, group).rule, L2Regularization)
-    except (TypeError, ValueError):  # no rule of ours: whatever it does, it may be in the moments
-        return True
+    rule = read_group(optimizer, group).rule
+    return rule is None or rule.joins_gradient  # whatever it does, it may be in the moments
 
 
 def _directions(optimizer: Optimizer, group: dict[str, Any], params: list[Tensor]) -> list[Tensor]:

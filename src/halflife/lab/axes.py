@@ -21,9 +21,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from halflife.decay import DecayRule, L2Regularization, Step
 from halflife.lab.training import Training
-from halflife.settings import clamps
+from halflife.rule import DecayRule
+from halflife.step import Step
 
 __all__ = ["Axis", "Currency", "parse_axis"]
 
@@ -104,7 +104,8 @@ class Currency:
         rule: the decay rule.
         training: for the base optimizer.
         central_lr: where strengths are defined.
-        effective_rate: of the base optimizer, measured; needed by Stable on Adam only.
+        effective_rate: measured, for a rule whose fraction follows the gradients: what the fraction
+            is per unit of lr and coefficient (under `Stable`, the optimizer's effective rate).
     """
 
     rule: DecayRule
@@ -123,7 +124,7 @@ class Currency:
                 f"strength={strength}: must be above 0 and below 1, the fraction of each weight "
                 f"removed per step at the central lr {self.central_lr:g}; zero decay is always run."
             )
-        if isinstance(self.rule, L2Regularization):
+        if not self.rule.removes_fraction:  # L2: it joins the gradient
             rate = self.training.base(self.central_lr).effective_rate
             return strength / self.central_lr / (L2_ON_ADAM if rate is None else rate)
         return float(self.rule.coefficient(strength, self._step(self.central_lr)))
@@ -139,11 +140,18 @@ class Currency:
     @property
     def needs_probe(self) -> bool:
         """Whether the fraction depends on gradients, so that a run must tell the rate."""
-        return clamps(self.rule) and self.training.base(self.central_lr).effective_rate is None
+        known = self.training.base(self.central_lr).effective_rate is not None
+        return self.rule.follows_gradients and not (
+            known and self.rule.needs == ("effective_rate",)
+        )
 
     def _step(self, lr: float, coefficient: float = 0.0) -> Step:
         rate = self.effective_rate or self.training.base(lr).effective_rate
-        return Step(lr, lr, coefficient, None if rate is None else lambda: rate)
+        if rate is None:
+            return Step(lr, lr, coefficient)
+        # Any rule that follows the gradients by one of these, or by the ratio of the norms.
+        measured = {"effective_rate": rate, "gradient_norm": rate, "weight_norm": 1.0}
+        return Step(lr, lr, coefficient, measured)
 
 
 def _rounded(value: float) -> float:

@@ -14,7 +14,8 @@ Members are independent: one that diverges to NaN touches no other.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import NamedTuple, cast
 
@@ -23,15 +24,16 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.optim import Optimizer
 
-from halflife.decay import DecayRule, Scalar, Step
-from halflife.effective_rate import effective_rate_of
 from halflife.facts import Column
 from halflife.lab.tasks import Data
 from halflife.lab.training import Member, Training
 from halflife.lab.trial import Outcome, Single, train
 from halflife.maps import Anchored, DecayMap, View, apply_maps
+from halflife.measures import Measures
 from halflife.reduction import PerMember
-from halflife.settings import check_fraction, clamps
+from halflife.rule import DecayRule
+from halflife.step import Scalar, Step
+from halflife.wish import check_fraction, wish_of
 
 __all__ = ["Ensemble", "train_ensemble", "train_one"]
 
@@ -101,8 +103,13 @@ class Ensemble:
         self._native = training.family.native(
             self._moved, lr=1.0, weight_decay=0.0, fused=True, **training.family.settings
         )
-        self._rate = effective_rate_of(self._native, PerMember())
         self._segments = list(_segments(members))
+        self._measures = Measures(
+            self._native,
+            PerMember(),
+            wanted={name for segment in self._segments for name in segment.rule.needs},
+            weights=lambda: list(self.params.values()),
+        )
         for segment in self._segments:
             segment.check()
         # Only for the rules that decay toward where they started.
@@ -133,18 +140,25 @@ class Ensemble:
         weights = list(self.params.values())
         for w, moved in zip(weights, self._moved, strict=True):
             moved.grad, w.grad = w.grad, None
-        steps = [(s, s.at(multiplier, self._effective_rate)) for s in self._segments]
+        group = self._native.param_groups[0]
+        measured = functools.partial(self._measures.of, group)
+        steps = [segment.at(multiplier, measured) for segment in self._segments]
 
         # L2 joins the gradient before the optimizer, or an effective rate, sees it.
-        for segment, step in steps:
+        for segment, step in zip(self._segments, steps, strict=True):
             coefficient = segment.rule.gradient_coefficient(step)
             if isinstance(coefficient, Tensor):
                 for w, moved in zip(weights, self._moved, strict=True):
                     own, gradient = w[segment.rows], cast("Tensor", moved.grad)[segment.rows]
                     gradient.addcmul_(own, _column(coefficient, own))
 
-        parts = [segment.fraction_and_size(step) for segment, step in steps]
-        fraction, size = (torch.cat(column) for column in zip(*parts, strict=True))
+        wishes = [wish_of(s.rule, step) for s, step in zip(self._segments, steps, strict=True)]
+        fraction = torch.cat(
+            [s.of_members(w.amount) for s, w in zip(self._segments, wishes, strict=True)]
+        )
+        size = torch.cat(
+            [s.of_members(w.size) for s, w in zip(self._segments, wishes, strict=True)]
+        )
         views, multiplied = [], fraction
         for segment in self._segments:
             if isinstance(segment.rule, DecayMap):
@@ -153,8 +167,7 @@ class Ensemble:
                 multiplied[segment.rows] = 0.0
         apply_maps([view for view in views if view.rule.acts == "before"])
         self._native.step()
-        if self._rate is not None:
-            self._rate.finish(True)
+        self._measures.finish(True)
         for w, moved in zip(weights, self._moved, strict=True):
             # Subtracting d*w, where a factor 1 - d would be rounded to the dtype first.
             w.addcmul_(w, _column(-multiplied, w)).addcmul_(moved, _column(size, w))
@@ -167,11 +180,6 @@ class Ensemble:
         rule = cast("DecayMap", segment.rule)
         rows, own = segment.rows, [w[segment.rows] for w in weights]
         return _MemberView(self._native, self._moved, rule, rows, own, amount, self._initial)
-
-    def _effective_rate(self) -> Scalar:
-        if self._rate is None:
-            raise ValueError(f"optimizer={self._training.optimizer}: declares no effective rate.")
-        return self._rate.of(self._native.param_groups[0])
 
     @torch.no_grad()
     def evaluate(self, data: Data) -> Tensor:
@@ -231,28 +239,24 @@ class _Segment(NamedTuple):
 
     def check(self) -> None:
         """Refuse a member that would lose a whole weight in one step."""
-        if clamps(self.rule) or not getattr(self.rule, "removes_fraction", True):
-            return  # its fraction depends on the gradients, and is clamped; or it is a threshold
+        if self.rule.follows_gradients or not self.rule.removes_fraction:
+            return  # bounded at each step; or there is no fraction
         for lr, weight_decay in zip(self.peak_lr.tolist(), self.weight_decay.tolist(), strict=True):
             step = Step(lr, lr, weight_decay, label="a member of the ensemble")
             check_fraction(self.rule, self.rule.fraction(step), step)
 
-    def at(self, multiplier: float, effective_rate: object) -> Step:
+    def at(self, multiplier: float, measured: Callable[[str], Scalar]) -> Step:
         """What the rule may know at this multiple of the peak lr."""
         return Step(
             lr=self.peak_lr * multiplier,
             peak_lr=self.peak_lr,
             weight_decay=self.weight_decay,
-            effective_rate=lambda: _rows(effective_rate(), self.rows),  # type: ignore[operator]
+            measured=lambda name: _rows(measured(name), self.rows),
         )
 
-    def fraction_and_size(self, step: Step) -> tuple[Tensor, Tensor]:
-        """``d`` and ``s`` of these members."""
-        fraction = torch.as_tensor(self.rule.fraction(step), dtype=torch.float64)
-        if clamps(self.rule):
-            fraction = fraction.clamp(max=1.0)
-        size = step.lr * self.rule.direction_scale(step)
-        return fraction.expand_as(self.peak_lr), torch.as_tensor(size)
+    def of_members(self, value: Scalar) -> Tensor:
+        """A number of a wish as one for each member."""
+        return torch.as_tensor(value, dtype=torch.float64).expand_as(self.peak_lr)
 
 
 def _segments(members: Sequence[Member]) -> list[_Segment]:

@@ -9,6 +9,7 @@ meta data say so. All decisions follow from the ledger, so that a resumed run re
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -18,13 +19,14 @@ from typing import Any
 import optuna
 import torch
 
-from halflife.decay import DecayRule, Decoupled, as_rule
+from halflife.decay import Decoupled
 from halflife.lab.axes import L2_ON_ADAM, Axis, Currency
 from halflife.lab.ensemble import train_ensemble
 from halflife.lab.ledger import Cell, Ledger, cell_of
 from halflife.lab.surface import BASELINE, surface
 from halflife.lab.training import Member, Training
 from halflife.lab.workers import Workers
+from halflife.rule import DecayRule, as_rule
 
 __all__ = ["CHUNK", "Landscape", "run_landscape"]
 
@@ -75,7 +77,7 @@ class Landscape:
                 "lower the end of the axis."
             )
         for rule in self.rules:
-            if not getattr(as_rule(rule), "removes_fraction", True):
+            if not (as_rule(rule).removes_fraction or as_rule(rule).joins_gradient):
                 raise ValueError(
                     f"rules={rule!r}: its amount is a threshold in units of the weights, and a "
                     "landscape compares rules at equal fraction; leave it out."
@@ -166,7 +168,15 @@ class _Grid:
                 "method": "mean over a run without decay, weighted by the schedule",
             }
         rate = self.calibration[rule.name]["effective_rate"]
-        return Currency(rule, self.landscape.training, central, rate)
+        currency = Currency(rule, self.landscape.training, central, rate)
+        if not math.isclose(
+            currency.fraction(1e-12, central) / 1e-12, central * rate, rel_tol=1e-6
+        ):
+            raise ValueError(
+                f"rules={rule.name!r}: its fraction is not lr * weight_decay times one measured "
+                "number, so no coefficient can be placed at a strength in advance; leave it out."
+            )
+        return currency
 
     def train_missing(self) -> None:
         """Train and record every cell of the grid that the ledger lacks."""

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from halflife.base import Base, base_of
-from halflife.decay import DecayRule
 from halflife.lab.tasks import Data, Task, generator
 from halflife.optim import SGD, Adam
+from halflife.rule import DecayRule
 from halflife.schedules import Curve, constant, cosine, linear, warmup
 
 __all__ = ["OPTIMIZERS", "SCHEDULES", "Member", "Training"]

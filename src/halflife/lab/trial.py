@@ -17,11 +17,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from halflife.decay import L2Regularization, Step
 from halflife.lab.tasks import Data
 from halflife.lab.training import Member, Training
 from halflife.maps import DecayMap
-from halflife.settings import clamps
+from halflife.step import Step
 from halflife.theory.transient import mean_square
 
 __all__ = ["Outcome", "Single", "Trainee", "train"]
@@ -117,7 +116,9 @@ def train(training: Training, trainee: Trainee) -> list[Outcome]:
         # L2 joins the gradient: what it removes is up to the optimizer, and not predicted.
         # What a map removes is a fraction of some elements at most, or a length.
         none = member.weight_decay == 0.0
-        known = none or not isinstance(member.rule, (L2Regularization, DecayMap))
+        rule = member.rule
+        alike = rule.removes_fraction and not (rule.joins_gradient or isinstance(rule, DecayMap))
+        known = none or alike
         outcomes.append(
             Outcome(
                 test_error=test_error,
@@ -142,7 +143,9 @@ def _at_peak(training: Training, members: Sequence[Member], removed: Tensor) -> 
     total = sum(map(training.curve, range(training.steps)))
     measured = (removed.sum(0) / total).tolist()
     return [
-        measured[e] if clamps(m.rule) else float(m.rule.fraction(Step(m.lr, m.lr, m.weight_decay)))
+        measured[e]
+        if m.rule.follows_gradients
+        else float(m.rule.fraction(Step(m.lr, m.lr, m.weight_decay)))
         for e, m in enumerate(members)
     ]
 

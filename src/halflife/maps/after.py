@@ -36,6 +36,7 @@ class ProximalL1(DecayMap):
     """
 
     name = "proximal_l1"
+    caveat: ClassVar[str] = "a threshold in units of the weights: no fraction, so no half-life."
     elementwise: ClassVar[bool] = True
     acts: ClassVar[str] = "after"
     removes_fraction: ClassVar[bool] = False
@@ -83,6 +84,9 @@ class ProximalNorm(DecayMap):
     """
 
     name = "proximal_norm"
+    caveat: ClassVar[str] = (
+        "a length taken off the norm of all weights: no fraction, so no half-life."
+    )
     acts: ClassVar[str] = "after"
     removes_fraction: ClassVar[bool] = False
     per_tensor: bool = False
@@ -142,6 +146,7 @@ class Preconditioned(DecayMap):
     """
 
     name = "preconditioned"
+    caveat: ClassVar[str] = "each weight has a fraction of its own, by its metric: no half-life."
     elementwise: ClassVar[bool] = True
     acts: ClassVar[str] = "after"
     removes_fraction: ClassVar[bool] = False
@@ -171,6 +176,7 @@ class PowerDecay(DecayMap):
     """
 
     name = "power"
+    caveat: ClassVar[str] = "each weight has a fraction of its own, by its size: no half-life."
     elementwise: ClassVar[bool] = True
     acts: ClassVar[str] = "after"
     removes_fraction: ClassVar[bool] = False

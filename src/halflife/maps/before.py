@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..decay import DecayRule
 from ..reduction import PerMember, spread_like
+from ..rule import DecayRule
 from ..step import is_number
 from .contract import DecayMap, View, require
 
@@ -33,6 +33,7 @@ class Cautious(DecayMap):
     """
 
     name = "cautious"
+    caveat: ClassVar[str] = "an upper bound: only weights that the update does not grow decay."
     elementwise: ClassVar[bool] = True
     requires = ("direction",)
 
@@ -69,6 +70,7 @@ class Anchored(DecayMap):
     """
 
     name = "anchored"
+    caveat: ClassVar[str] = "the fraction is of the distance to the anchor, not of the weight."
     elementwise: ClassVar[bool] = True
     to: Any = None
     dtype: str | None = None
@@ -148,6 +150,7 @@ class HuberDecay(DecayMap):
     """
 
     name = "huber"
+    caveat: ClassVar[str] = "an upper bound: weights above delta lose less."
     elementwise: ClassVar[bool] = True
     delta: float = 1.0
 
@@ -187,6 +190,9 @@ class NormControl(DecayMap):
     """
 
     name = "norm_control"
+    caveat: ClassVar[str] = (
+        "an upper bound: near the target less is removed, below it weights grow."
+    )
     target: float = 0.0
 
     def __post_init__(self) -> None:

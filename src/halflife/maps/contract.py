@@ -13,10 +13,12 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from .. import facts
-from ..decay import DecayRule, Decoupled, L2Regularization, Proximal, Scalar, Step, as_rule
+from ..decay import Decoupled
 from ..facts import Column, Deferred
 from ..reduction import WholeModel
 from ..rounding import change, is_half, next_step, pieces, seed_at
+from ..rule import DecayRule, as_rule
+from ..step import Scalar, Step
 
 __all__ = ["ANCHOR_KEY", "DecayMap", "View", "apply_maps", "keep_anchors", "require"]
 
@@ -137,18 +139,25 @@ class DecayMap(DecayRule):
 
     Args:
         rule: gives the fraction (or threshold), its coefficient and unit. Default ``Decoupled()``.
+
+    Attributes:
+        acts: "before" or "after" the native step.
+        caveat: what a reader of the fraction has to know, as a note beside it.
+        elementwise: whether what an element becomes is its own affair.
     """
 
     rule: DecayRule = _DECOUPLED
 
     acts: ClassVar[str] = "before"
-    elementwise: ClassVar[bool] = False  # whether what an element becomes is its own affair
-    removes_fraction: ClassVar[bool] = True  # else the amount is a threshold, with no upper bound
+    caveat: ClassVar[str] = "an upper bound: the map decides what each weight loses of it."
+    elementwise: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Accept the inner rule by name; refuse one that is no plain fraction."""
         object.__setattr__(self, "rule", as_rule(self.rule))
-        if isinstance(self.rule, (DecayMap, L2Regularization, Proximal)):
+        inner = self.rule
+        plain = inner.removes_fraction and not (inner.joins_gradient or inner.scales_step)
+        if isinstance(inner, DecayMap) or not plain:
             raise ValueError(
                 f"rule={self.rule!r}: {type(self).__name__} takes its strength from a rule that is "
                 "a plain fraction; use Decoupled(), Independent(), Constant(), Corrected() or "

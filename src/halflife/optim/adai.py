@@ -6,8 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
-from ..decay import DecayRule, L2Regularization
+from ..decay import L2Regularization
 from ..decayed import Decayed
+from ..rule import DecayRule
 from ..strength import Strength
 from . import native
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ..compiled import Compilable
-from ..decay import DecayRule, Decoupled, L2Regularization
+from ..decay import Decoupled, L2Regularization
+from ..rule import DecayRule
 from ..strength import Strength
 
 __all__ = ["Adam", "AdamW"]

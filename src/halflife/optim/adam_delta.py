@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from .. import effective_rate, facts
-from ..decay import DecayRule, Decoupled
+from .. import facts
+from ..decay import Decoupled
 from ..decayed import Decayed
 from ..reduction import real
+from ..rule import DecayRule
 from ..strength import Strength
 from .native.adam_delta import AdamDelta as NativeAdamDelta
 from .rates import MeanRate
@@ -112,5 +113,7 @@ def _preconditioner(
     return [(optimizer.state[p]["exp_avg_sq"] + group["delta"]).sqrt_() for p in params]
 
 
-effective_rate.declare(NativeAdamDelta, functools.partial(MeanRate, inverse_square=_inverse_square))
+facts.declare(
+    NativeAdamDelta, effective_rate=functools.partial(MeanRate, inverse_square=_inverse_square)
+)
 facts.declare(NativeAdamDelta, direction=_direction, preconditioner=_preconditioner)

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..decay import DecayRule, L2Regularization
+from ..decay import L2Regularization
 from ..decayed import Decayed
+from ..rule import DecayRule
 from ..strength import Strength
 
 __all__ = ["Adamax"]

@@ -7,10 +7,11 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from .. import effective_rate, facts
-from ..decay import DecayRule, Independent
+from .. import facts
+from ..decay import Independent
 from ..decayed import Decayed
 from ..effective_rate import SGDRate
+from ..rule import DecayRule
 from ..step import Scalar
 from ..strength import Strength
 from .native.heavy_ball import HeavyBall as NativeHeavyBall
@@ -92,5 +93,5 @@ def _direction(optimizer: Optimizer, group: dict[str, Any], params: list[Tensor]
     ]
 
 
-effective_rate.declare(NativeHeavyBall, _Rate)
+facts.declare(NativeHeavyBall, effective_rate=_Rate)
 facts.declare(NativeHeavyBall, direction=_direction)

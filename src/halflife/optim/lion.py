@@ -6,8 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
-from ..decay import DecayRule, Decoupled
+from ..decay import Decoupled
 from ..decayed import Decayed
+from ..rule import DecayRule
 from ..strength import Strength
 from . import native
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
-from ..decay import DecayRule, Decoupled
+from ..decay import Decoupled
 from ..decayed import Decayed
+from ..rule import DecayRule
 from ..strength import Strength
 
 __all__ = ["Muon"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..base import declare
+from ..facts import declare
 from ..theory import equilibrium
 from . import native
 from .native.adam_delta import AdamDelta
@@ -46,10 +46,10 @@ def _adai(group: Group) -> dict[str, Any]:
     return {"effective_rate": 1.0, "reason": "its momentum is each weight's own"}
 
 
-declare(native.Lion, _lion)
-declare(native.Yogi, _yogi)
-declare(native.Padam, _first_moment)
-declare(native.AdaBound, _first_moment)
-declare(AdamDelta, _first_moment)
-declare(HeavyBall, _heavy_ball)
-declare(native.Adai, _adai)
+declare(native.Lion, noise=_lion)
+declare(native.Yogi, noise=_yogi)
+declare(native.Padam, noise=_first_moment)
+declare(native.AdaBound, noise=_first_moment)
+declare(AdamDelta, noise=_first_moment)
+declare(HeavyBall, noise=_heavy_ball)
+declare(native.Adai, noise=_adai)

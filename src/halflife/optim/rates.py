@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 from torch.optim import Adadelta, Adagrad, Adamax, NAdam, Optimizer, RAdam, RMSprop
 
-from ..effective_rate import AdamRate, declare, inverse_root
+from ..effective_rate import AdamRate, inverse_root
+from ..facts import declare
 from ..reduction import WholeModel, real
 from ..step import Scalar
 from . import native
@@ -228,6 +229,6 @@ _INVERSE_SQUARES: dict[type[Optimizer], Callable[[Tensor, State, Group], Tensor]
 }
 
 for _base, _inverse_square in _INVERSE_SQUARES.items():
-    declare(_base, functools.partial(MeanRate, inverse_square=_inverse_square))
-declare(NAdam, AdamRate)  # the same second moment; its look-ahead is in the momentum
-declare(native.Adai, UnitRate)
+    declare(_base, effective_rate=functools.partial(MeanRate, inverse_square=_inverse_square))
+declare(NAdam, effective_rate=AdamRate)  # the same second moment; its look-ahead is in the momentum
+declare(native.Adai, effective_rate=UnitRate)

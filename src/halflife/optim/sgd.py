@@ -10,7 +10,10 @@ from torch import Tensor
 
 from .. import rounding
 from ..compiled import Compilable
-from ..decay import DecayRule, L2Regularization
+from ..decay import L2Regularization
+from ..known import Known
+from ..rule import DecayRule
+from ..settings import tensors_of
 from ..strength import Strength
 
 __all__ = ["SGD"]
@@ -91,27 +94,20 @@ class SGD(Compilable, torch.optim.SGD):
             **unknown,
         )
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group.
-
-        Raises:
-            ValueError: if it is to be fused, and torch's kernel would not train its weights.
-        """
-        super().add_param_group(param_group)
-        group = self.param_groups[-1]
-        if group["fused"] and not _fused_trains(group["params"]):
-            label = f"parameter group {len(self.param_groups) - 1}"
-            self.param_groups.pop()
-            self._kinds().pop()
+    @classmethod
+    def _checked(cls, given: dict[str, Any], label: str) -> dict[str, Any]:
+        """Refuse a group that is to be fused, where torch's kernel would not train its weights."""
+        if given["fused"] and not _fused_trains(tensors_of(given["params"])):
             raise ValueError(
                 f"fused=True of {label}: this torch's fused SGD leaves half-precision weights on "
                 "the CPU as they are; leave fused out, or train in float32."
             )
+        return super()._checked(given, label)
 
-    def _fuses(self, index: int, group: dict[str, Any]) -> bool:
-        if not super()._fuses(index, group):
+    def _fuses(self, known: Known, group: dict[str, Any]) -> bool:
+        if not super()._fuses(known, group):
             return False
-        if self._halves(index, group) and not _fused_trains(group["params"]):
+        if known.halves and not _fused_trains(group["params"]):
             return False
         stepped = [p for p in group["params"] if p.grad is not None]
         buffers = [(self.state.get(p) or {}).get("momentum_buffer") is not None for p in stepped]

@@ -20,7 +20,7 @@ import torch
 from torch.optim import Optimizer
 
 from ..attach import decayed
-from ..decay import DecayRule, as_rule
+from ..rule import DecayRule, as_rule
 from .optimizers import Case
 from .report import Check, Report, outcome
 from .rules import RULE_CHECKS, visible

@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ..decay import DecayRule, Step
 from ..decayed import Decayed
 from ..maps import DecayMap
 from ..probe import arguments as arguments_of
+from ..rule import DecayRule
+from ..step import Step
+from ..wish import wish_of
 from .report import Check, Skip, outcome
 from .rules import LRS, PEAK
 
@@ -276,10 +278,10 @@ def _closure_runs_once(case: Case) -> None:
     assert loss == 2.5, f"the step returned {loss!r}, and not the closure's loss, 2.5"
 
 
-def _effective_rate(ours: Any) -> float:
-    """Of the step just taken."""
-    last = ours.last_effective_rate
-    return float(ours._rates().of(ours.param_groups[0])) if last is None else float(last)
+def _measured(ours: Any, name: str) -> float:
+    """A number of the step just taken."""
+    last = ours.last_measured(name)
+    return float(ours._measures().of(ours.param_groups[0], name)) if last is None else last
 
 
 def _follows(case: Case, zero: bool) -> None:
@@ -292,13 +294,13 @@ def _follows(case: Case, zero: bool) -> None:
         row = [g * 0.0 for g in row if g is not None] if zero else row
         _set(ours, lr, params, row)
         ours.step()
-        rate = functools.partial(_effective_rate, ours)
-        step = Step(lr, PEAK, case.weight_decay, rate)
-        _set(native, lr * float(case.rule.direction_scale(step)), twins, row)
+        step = Step(lr, PEAK, case.weight_decay, functools.partial(_measured, ours))
+        wish = wish_of(case.rule, step)
+        _set(native, float(wish.size), twins, row)
         with torch.no_grad():
             for q in twins:
-                q.grad += ascent * float(case.rule.gradient_coefficient(step)) * q  # type: ignore[operator]
-                q.mul_(1.0 - float(case.rule.fraction(step)))
+                q.grad += ascent * float(wish.gradient) * q  # type: ignore[operator]
+                q.mul_(1.0 - float(wish.amount))
         native.step()
         assert (off := _deviation(params, twins)) <= case.tolerance, (
             f"at lr {lr} the weights are {off:.1e} off (1 - fraction) w followed by the native "

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..decay import DecayRule
+from ..rule import DecayRule
 
 __all__ = ["Check", "Report", "Skip", "outcome"]
 

@@ -7,7 +7,8 @@ import math
 
 import torch
 
-from ..decay import DecayRule, Step, as_rule
+from ..rule import DecayRule, as_rule
+from ..step import Step
 from .report import Skip
 
 __all__ = ["LRS", "PEAK", "RULE_CHECKS", "visible"]
@@ -20,14 +21,14 @@ _FRACTION = 0.05
 def visible(rule: DecayRule) -> float:
     """A coefficient that removes 5 % of each weight at the peak; for L2, of that size."""
     try:
-        step = Step(PEAK, PEAK, 0.0, lambda: 1.0)
+        step = Step(PEAK, PEAK, 0.0, lambda _: 1.0)
         return float(rule.coefficient(_FRACTION, step))
     except ValueError:
         return 0.3
 
 
 def _steps(weight_decay: float) -> list[Step]:
-    return [Step(lr, PEAK, weight_decay, lambda: 2.0) for lr in LRS]
+    return [Step(lr, PEAK, weight_decay, lambda _: 2.0) for lr in LRS]
 
 
 def _coefficient_inverts_fraction(rule: DecayRule, weight_decay: float) -> None:
@@ -61,7 +62,7 @@ def _round_trip_as_plain_data(rule: DecayRule, weight_decay: float) -> None:
 def _fraction_broadcasts(rule: DecayRule, weight_decay: float) -> None:
     lrs = torch.tensor(LRS, dtype=torch.float64)
     peak = torch.tensor(PEAK, dtype=torch.float64)
-    at_once = torch.as_tensor(rule.fraction(Step(lrs, peak, weight_decay, lambda: 2.0)))
+    at_once = torch.as_tensor(rule.fraction(Step(lrs, peak, weight_decay, lambda _: 2.0)))
     one_by_one = torch.tensor(
         [float(rule.fraction(s)) for s in _steps(weight_decay)], dtype=torch.float64
     )

@@ -10,7 +10,6 @@ from typing import Any
 
 from torch import Tensor
 
-from ...decay import L2Regularization
 from ...probe import arguments
 from ...step import is_number
 from .findings import Finding
@@ -78,7 +77,7 @@ def _behaviour(group: GroupDecay) -> Iterator[Finding]:
             "another optimizer.",
         )
         return
-    if isinstance(group.rule, L2Regularization) and is_adaptive(group):
+    if group.joins_gradient and is_adaptive(group):
         yield Finding(
             "coupled-l2",
             f"weight_decay={value:g} of {group.label} is L2: {name} divides it by the gradients' "
@@ -100,7 +99,7 @@ def _behaviour(group: GroupDecay) -> Iterator[Finding]:
             "adds L2 to the gradient; look for a flag that switches it, or give it a rule with "
             "halflife.attach.",
         )
-    if group.fractions is None and not isinstance(group.rule, L2Regularization):
+    if group.fractions is None and not group.joins_gradient:
         yield Finding(
             "unknown-decay",
             f"weight_decay={value:g} of {group.label}: what {name} removes per step is not known "

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from ...decay import Corrected, DecayRule, L2Regularization, Step
+from ...decay import Corrected
+from ...rule import DecayRule
+from ...step import Step
 from ...wrappers import unwrapped
 from .findings import Finding
 from .groups import GroupDecay
@@ -71,7 +73,7 @@ def check_strength(
 def _size(group: GroupDecay, steps: int | None, steps_per_epoch: float | None) -> Iterator[Finding]:
     fraction, total = group.fraction or 0.0, group.total or 0.0
     setting = f"weight_decay={group.weight_decay:g} of {group.label} at lr={group.lr:g}"
-    if fraction >= 1.0 and not isinstance(group.rule, L2Regularization):
+    if fraction >= 1.0 and not group.joins_gradient:
         yield Finding(
             "sign-flip",
             f"{setting} removes the fraction {fraction:.3g} of each weight in a step, and 1 or "
@@ -141,7 +143,7 @@ def _peak(group: GroupDecay) -> Iterator[Finding]:
 
 
 def _divides_by_peak(rule: DecayRule) -> bool:
-    rates = [rule.rate(Step(0.5, peak, 1.0, lambda: 1.0)) for peak in (1.0, 2.0)]
+    rates = [rule.rate(Step(0.5, peak, 1.0, lambda _: 1.0)) for peak in (1.0, 2.0)]
     return bool(rates[0] != rates[1])
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,13 +12,11 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ...base import Base, base_of
-from ...decay import DecayRule, Decoupled, L2Regularization, Step
-from ...describe import fraction_of
-from ...maps import DecayMap
-from ...native import NativeDecay, group_decay
+from ...base import Base
+from ...native import NativeDecay
 from ...probe import Bench, copied
-from ...theory import equilibrium
+from ...reading import Reading, read_group
+from ...rule import DecayRule
 from .schedules import Course, Plan
 
 __all__ = ["GroupDecay", "groups_of", "is_adaptive"]
@@ -36,9 +33,7 @@ class GroupDecay:
         optimizer: its optimizer.
         settings: the group itself.
         course: lr and weight decay of every step.
-        rule: the rule it follows, its own or natively; None if that is no rule of ours.
-        native: what its ``weight_decay`` natively does; None if it has a rule of its own.
-        base: what is known of the optimizer at the schedule's peak.
+        reading: what its decay does.
         fractions: share of each weight removed at each step; None if it cannot be known.
         note: why, or what to know about them.
     """
@@ -49,11 +44,29 @@ class GroupDecay:
     optimizer: Optimizer
     settings: dict[str, Any]
     course: Course
-    rule: DecayRule | None
-    native: NativeDecay | None
-    base: Base
+    reading: Reading
     fractions: Tensor | None
     note: str
+
+    @property
+    def rule(self) -> DecayRule | None:
+        """The rule it follows, its own or natively; None if that is no rule of ours."""
+        return self.reading.rule
+
+    @property
+    def native(self) -> NativeDecay | None:
+        """What its ``weight_decay`` natively does; None if it has a rule of its own."""
+        return self.reading.native
+
+    @property
+    def joins_gradient(self) -> bool:
+        """Whether its decay joins the gradient, as L2 does."""
+        return self.rule is not None and self.rule.joins_gradient
+
+    @property
+    def base(self) -> Base:
+        """What is known of the optimizer at the schedule's peak."""
+        return self.reading.base
 
     @property
     def has_own_rule(self) -> bool:
@@ -90,10 +103,7 @@ class GroupDecay:
     @cached_property
     def rms(self) -> float | None:
         """Equilibrium RMS of the weights that the strongest step would lead to."""
-        fraction, base = self.fraction, self.base
-        if not fraction or fraction > 1.0 or base.momentum is None or base.update_rms is None:
-            return None
-        return equilibrium.rms(fraction, self.lr, base.momentum, base.update_rms)
+        return self.reading.rms_at(self.fraction, self.lr)
 
 
 def groups_of(optimizers: Sequence[Optimizer], plan: Plan) -> list[GroupDecay]:
@@ -116,50 +126,16 @@ def _group(
     group: dict[str, Any],
     course: Course,
 ) -> GroupDecay:
-    rule, native = group.get("decay"), None
-    if not isinstance(rule, DecayRule):
-        native = group_decay(optimizer, group)
-        # Before the step or after it, the same fraction is removed.
-        rule = Decoupled() if native.kind == "decoupled_after" else native.rule
-    highest = float(course.lrs.max())
-    base = _known(optimizer, group, highest)
-    fractions, note = None, native.reason if native is not None else ""
-    if not bool((course.weight_decays != 0.0).any()) or (native and native.kind == "absent"):
-        fractions, note = torch.zeros_like(course.lrs), ""
-    elif isinstance(rule, DecayMap) and not rule.removes_fraction:
-        note = f"{rule!r} has a threshold and no fraction."
-    elif rule is not None:
-        peak = float(group.get("peak_lr") or (native and native.peak_lr) or highest)
-        rate = base.effective_rate
-        if rate is None and isinstance(rule, DecayRule):
-            rate = getattr(optimizer, "last_effective_rate", None)
-        fractions, note = _fractions(rule, course, peak, rate)
-    return GroupDecay(
-        label, number, index, optimizer, group, course, rule, native, base, fractions, note
-    )
+    reading = read_group(optimizer, group, float(course.lrs.max()))
+    fractions, note = _fractions(reading, course)
+    return GroupDecay(label, number, index, optimizer, group, course, reading, fractions, note)
 
 
-def _known(optimizer: Optimizer, group: dict[str, Any], lr: float) -> Base:
-    try:
-        return base_of(type(optimizer), group, lr)
-    except (KeyError, TypeError, ValueError):  # a subclass with settings of its own
-        return Base(type(optimizer).__name__, lr)
-
-
-def _fractions(
-    rule: DecayRule, course: Course, peak: float, rate: float | None
-) -> tuple[Tensor | None, str]:
+def _fractions(reading: Reading, course: Course) -> tuple[Tensor | None, str]:
     # One step says whether it can be known; then all steps at once, as tensors.
-    lr, decay = float(course.lrs.max()), float(course.weight_decays.max())
-    known = math.nan if rate is None else rate
-    value, note = fraction_of(rule, Step(min(lr, peak), peak, decay, lambda: known), rate)
-    if value is None:
-        return None, note
-    if isinstance(rule, L2Regularization):
-        return course.lrs * course.weight_decays * known, note
-    highest = torch.tensor(peak, dtype=torch.float64)
-    whole = Step(course.lrs, highest, course.weight_decays, lambda: known)
-    return torch.as_tensor(rule.fraction(whole), dtype=torch.float64).expand_as(course.lrs), note
+    highest, decay = float(course.lrs.max()), float(course.weight_decays.abs().max())
+    note = reading.note_at(min(highest, reading.peak_lr), decay)
+    return reading.fraction_at(course.lrs, course.weight_decays), note
 
 
 def is_adaptive(decay: GroupDecay) -> bool:

@@ -10,18 +10,16 @@ from typing import Any, NamedTuple
 
 from torch.optim import Optimizer
 
-from ...describe import read_group
-from ...maps import DecayMap
-from ...native import group_decay
+from ...reading import read_group
 from .expected import Expected, expected, joined
 from .quantities import PREDICTED, Sums, measured
 from .sample import Sample
 from .sinks import Record
 
-__all__ = ["Reading", "Recorder", "read"]
+__all__ = ["GroupSample", "Recorder", "read"]
 
 
-class Reading(NamedTuple):
+class GroupSample(NamedTuple):
     """A group at one step."""
 
     lr: float
@@ -31,23 +29,23 @@ class Reading(NamedTuple):
     note: str = ""
 
 
-def read(optimizer: Optimizer, group: dict[str, Any]) -> Reading:
+def read(optimizer: Optimizer, group: dict[str, Any]) -> GroupSample:
     """What is known of a group's decay; a monitor reports, and never stops a run."""
     lr = float(group["lr"]) if "lr" in group else math.nan
-    if not float(group.get("weight_decay") or 0.0) or math.isnan(lr):
+    decay = float(group.get("weight_decay") or 0.0)
+    if not decay or math.isnan(lr):
         outside = "weight_decay" not in group and hasattr(optimizer, "weight_decay")
-        return Reading(lr, None if outside else 0.0)
+        return GroupSample(lr, None if outside else 0.0)
     try:
-        rule, _, base, fraction, note = read_group(optimizer, group, lr)
+        reading = read_group(optimizer, group)
+        fraction, note = reading.fraction_at(lr, decay), reading.note_at(lr, decay)
     except (TypeError, ValueError) as error:
-        if group_decay(optimizer, group).kind == "absent":
-            return Reading(lr, 0.0)
-        return Reading(lr, None, note=str(error))
-    if isinstance(rule, DecayMap):
-        fraction, note = None, f"{rule!r} decays each weight by its own amount: not told apart"
-    if fraction is None or math.isnan(fraction):
-        return Reading(lr, None, note=note)
-    return Reading(lr, fraction, base.momentum, base.update_rms, note)
+        return GroupSample(lr, None, note=str(error))
+    if fraction is not None and fraction > 0.0 and not reading.uniform:
+        fraction, note = None, f"{reading.rule!r}: {note} Not told apart."
+    if fraction is None:
+        return GroupSample(lr, None, note=note)
+    return GroupSample(lr, fraction, reading.base.momentum, reading.base.update_rms, note)
 
 
 class Recorder:
@@ -64,7 +62,7 @@ class Recorder:
         self.last: int | None = None  # step of the last sample, or at which watching began
         self._warned = False
 
-    def records(self, step: int, sample: Sample, readings: list[Reading]) -> list[Record]:
+    def records(self, step: int, sample: Sample, readings: list[GroupSample]) -> list[Record]:
         """Of a finished sample: "global", "decayed" if something decays, then each tensor.
 
         Args:
@@ -100,7 +98,7 @@ class Recorder:
         records = []
         for name, members in sets:
             of = [readings[sample.watched[i].group] for i in members]
-            same = of[0] if all(r[:2] == of[0][:2] for r in of) else Reading(math.nan, None)
+            same = of[0] if all(r[:2] == of[0][:2] for r in of) else GroupSample(math.nan, None)
             sums = reduce(add, (sample.sums[i] for i in members))
             known = [v for i in members if (v := settled[i]) is not None]
             least = min(known) if name == "decayed" and len(known) == len(members) else None
@@ -124,7 +122,7 @@ class Recorder:
         self,
         step: int,
         name: str,
-        reading: Reading,
+        reading: GroupSample,
         sums: Sums,
         forecast: Expected,
         settled: float | None,

@@ -14,9 +14,10 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from halflife.decay import DecayRule, Step
 from halflife.native import Evidence, NativeDecay, fraction_law, judge
 from halflife.probe import Bench, Make, take_step, unnoticed
+from halflife.rule import DecayRule
+from halflife.step import Step
 
 __all__ = [
     "FIRST_LR",

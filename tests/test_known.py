@@ -1,0 +1,212 @@
+"""What is known of a group is found after it was accepted, and anew when its grounds change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+import halflife
+from halflife import Anchored, Cautious, HalfLife, Independent
+
+BF16 = torch.bfloat16
+
+
+def stepped(optimizer: Any, params: list[torch.Tensor], steps: int) -> None:
+    for _ in range(steps):
+        for p in params:
+            p.grad = torch.zeros_like(p)
+        optimizer.step()
+
+
+@pytest.mark.parametrize("cls", [halflife.SGD, halflife.Adam, halflife.AdamW, halflife.RMSprop])
+@pytest.mark.parametrize("flags", [{}, {"foreach": True}, {"foreach": False}], ids=str)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("before", [0, 1])
+def test_weights_converted_later_keep_their_decay(
+    cls: Any, flags: dict[str, bool], dtype: torch.dtype, before: int
+) -> None:
+    """200 steps of 1e-3 leave 82 %; rounded to the nearest they would leave everything."""
+    torch.manual_seed(0)
+    model = torch.nn.Linear(16, 16, bias=False)
+    torch.nn.init.ones_(model.weight)
+    eps = {} if cls is halflife.SGD else {"eps": 1e-3}  # the default is 0 in float16
+    optimizer = cls(
+        model.parameters(), lr=1e-2, weight_decay=0.1, decay="decoupled", **eps, **flags
+    )
+    stepped(optimizer, [model.weight], before)
+    model.to(dtype)
+    for state in optimizer.state.values():  # torch's steps want the moments in the same precision
+        state.update({k: v.to(dtype) for k, v in state.items() if k != "step"})
+    stepped(optimizer, [model.weight], 200)
+    kept = float(model.weight.detach().double().mean())
+    assert kept == pytest.approx((1.0 - 1e-3) ** (200 + before), rel=0.02)
+
+
+def test_only_some_weights_converted() -> None:
+    a, b = (torch.nn.Parameter(torch.ones(32, 32)) for _ in range(2))
+    optimizer = halflife.AdamW([a, b], lr=1e-2, weight_decay=0.1, foreach=True)
+    stepped(optimizer, [a, b], 1)
+    b.data = b.data.bfloat16()
+    optimizer.state.pop(b)  # torch keeps moments in the old dtype; a new state has the new one
+    stepped(optimizer, [a, b], 200)
+    for p in (a, b):
+        assert float(p.detach().double().mean()) == pytest.approx((1.0 - 1e-3) ** 201, rel=0.02)
+
+
+def test_another_layout_is_noticed() -> None:
+    p = torch.nn.Parameter(torch.randn(2, 3, 4, 4))
+    optimizer = halflife.AdamW([p])
+    assert optimizer._known_at(0).layout == "contiguous"
+    p.data = p.data.to(memory_format=torch.channels_last)
+    assert optimizer._known_at(0).layout == "dense"
+    p.data = torch.randn(2, 3, 4, 8)[..., ::2]
+    assert optimizer._known_at(0).layout is None
+
+
+def test_nothing_is_looked_for_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    params = [torch.nn.Parameter(torch.randn(3)) for _ in range(2)]
+    optimizer = halflife.AdamW([{"params": [p]} for p in params], weight_decay=0.1)
+    records = list(optimizer._known)
+    stepped(optimizer, params, 3)
+    assert all(a is b for a, b in zip(records, optimizer._known, strict=True))
+
+
+def test_a_group_taken_out_leaves_the_others_their_own() -> None:
+    a, b = torch.nn.Parameter(torch.ones(8)), torch.nn.Parameter(torch.ones(8, dtype=BF16))
+    optimizer = halflife.AdamW([{"params": [a]}, {"params": [b]}], lr=1e-2, weight_decay=0.1)
+    del optimizer.param_groups[0]
+    stepped(optimizer, [b], 1)
+    assert optimizer._known_at(0).halves
+
+
+# --- a refused group ------------------------------------------------------------------------------
+
+REFUSED = {
+    "SGD, fused, half precision": (
+        lambda: halflife.SGD([torch.nn.Parameter(torch.ones(4))], lr=0.1, momentum=0.9),
+        lambda: {"params": [torch.nn.Parameter(torch.ones(4, dtype=BF16))], "fused": True},
+    ),
+    "anchors of another shape": (
+        lambda: halflife.AdamW([torch.nn.Parameter(torch.ones(4))], lr=0.1),
+        lambda: {
+            "params": [torch.nn.Parameter(torch.ones(4))],
+            "decay": Anchored(to=[torch.ones(3)]),
+        },
+    ),
+    "compiled and a norm": (
+        lambda: halflife.AdamW([torch.nn.Parameter(torch.ones(4))], lr=0.1),
+        lambda: {
+            "params": [torch.nn.Parameter(torch.ones(4))],
+            "decay": "norm_control",
+            "implementation": "compiled",
+        },
+    ),
+    "torch's own check": (
+        lambda: halflife.AdamW([torch.nn.Parameter(torch.ones(4))], lr=0.1),
+        lambda: {"params": [torch.nn.Parameter(torch.ones(4)) * 2], "decay": Anchored()},
+    ),
+    "a rule that the base cannot have": (
+        lambda: halflife.Lion([torch.nn.Parameter(torch.ones(4))], lr=0.1),
+        lambda: {"params": [torch.nn.Parameter(torch.ones(4))], "decay": "stable"},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_refused_group_leaves_nothing_behind(case: str) -> None:
+    optimizer, group = (make() for make in REFUSED[case])
+    if "fused" in group:
+        group["decay"] = Anchored()
+    before = {
+        k: (len(v) if isinstance(v, (list, dict)) else v)
+        for k, v in vars(optimizer).items()
+        if k != "_measured"
+    }
+    with pytest.raises(ValueError, match=r"."):
+        optimizer.add_param_group(group)
+    after = {
+        k: (len(v) if isinstance(v, (list, dict)) else v)
+        for k, v in vars(optimizer).items()
+        if k != "_measured"
+    }
+    assert after == before
+    p = optimizer.param_groups[0]["params"][0]
+    stepped(optimizer, [p], 1)
+    assert not optimizer.__dict__.get("_pending_anchors")
+
+
+# --- written into a group -------------------------------------------------------------------------
+
+
+def two(rule: Any) -> list[tuple[Any, torch.Tensor]]:
+    """The same optimizer with a rule from the start, and with it written later."""
+    made = []
+    for given in (rule, "decoupled"):
+        w = torch.nn.Parameter(torch.linspace(0.5, 2.0, 6, dtype=torch.float64))
+        made.append((halflife.AdamW([w], lr=0.02, weight_decay=0.9, decay=given), w))
+    made[1][0].param_groups[0]["decay"] = rule
+    return made
+
+
+@pytest.mark.parametrize(
+    "rule",
+    ["independent", "l2", "corrected", "cautious", Anchored(), Cautious(Independent())],
+    ids=repr,
+)
+def test_a_rule_written_into_a_group_is_taken(rule: Any) -> None:
+    (ours, w), (later, q) = two(rule)
+    for lr in (0.02, 0.013, 0.004):
+        for optimizer, p in ((ours, w), (later, q)):
+            p.grad = torch.linspace(-1.0, 1.0, 6, dtype=torch.float64)
+            optimizer.param_groups[0]["lr"] = lr
+            optimizer.step()
+    assert torch.equal(w, q)
+    assert later.param_groups[0]["decay"] == ours.param_groups[0]["decay"]
+    assert later.state_dict()["param_groups"] == ours.state_dict()["param_groups"]
+    assert halflife.describe(later) == halflife.describe(ours)
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        (halflife.Independent, TypeError, "write Independent()"),
+        (HalfLife(steps=10), TypeError, "must be a DecayRule, one of the names"),
+        (None, TypeError, "decay=None of parameter group 0: must be a DecayRule or its name"),
+        (3, TypeError, "must be a DecayRule, one of the names"),
+        ("independant", ValueError, "did you mean 'independent'"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+@pytest.mark.parametrize("implementation", [None, "compiled"])
+def test_what_is_no_rule_is_refused_by_name(
+    value: Any, error: type[Exception], message: str, implementation: str | None
+) -> None:
+    w = torch.nn.Parameter(torch.ones(3))
+    optimizer = halflife.AdamW([w], weight_decay=0.1, implementation=implementation)
+    optimizer.param_groups[0]["decay"] = value
+    w.grad = torch.ones(3)
+    with pytest.raises(error) as raised:
+        optimizer.step()
+    assert message in str(raised.value)
+    assert torch.equal(w, torch.ones(3))
+    assert not optimizer.state
+
+
+def test_none_stays_the_native_optimizer_where_it_was_so() -> None:
+    w, q = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
+    ours = halflife.decayed(torch.optim.AdamW)([w], weight_decay=0.1)
+    native = torch.optim.AdamW([q], weight_decay=0.1)
+    stepped(ours, [w], 2)
+    stepped(native, [q], 2)
+    assert torch.equal(w, q)
+
+
+def test_a_strength_written_into_a_group_is_resolved() -> None:
+    w = torch.nn.Parameter(torch.ones(3, dtype=torch.float64))
+    optimizer = halflife.SGD([w], lr=0.1, weight_decay=0.0, decay="decoupled")
+    optimizer.param_groups[0]["weight_decay"] = HalfLife(steps=2)
+    stepped(optimizer, [w], 2)
+    assert torch.allclose(w, torch.full_like(w, 0.5), rtol=1e-12)
+    assert isinstance(optimizer.param_groups[0]["weight_decay"], float)
