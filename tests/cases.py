@@ -16,6 +16,7 @@ from torch import Tensor
 import halflife
 import reference
 from halflife import (
+    Adaptive,
     Constant,
     Corrected,
     DecayRule,
@@ -28,6 +29,11 @@ from halflife import (
 
 PEAK = 0.02
 STEPS = 24
+
+
+def measured(rate: Any) -> dict[str, Any]:
+    """Every number that a rule may ask of a step, such that each makes the rate this one."""
+    return {"effective_rate": rate, "gradient_norm": rate, "weight_norm": 1.0}
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,7 @@ RULES = [
     RuleCase(Constant(), "constant", 0.04),
     RuleCase(Corrected(), "corrected", 2.0),
     RuleCase(Stable(), "stable", 0.9),
+    RuleCase(Adaptive(), "adaptive", 0.9),
     RuleCase(Proximal(), "proximal", 2.0),
     RuleCase(Proximal(Independent()), "proximal_independent", 0.04),
 ]

@@ -46,6 +46,7 @@ def adam(run: Run, groups: list[Group], gradients: list[list[list[Array | None]]
     """Adam, AMSGrad and every decay rule on them; gradients[t][group][parameter]."""
     b1, b2 = run.betas
     for t, all_gradients in enumerate(gradients):
+        ratio = ratio_of_norms(groups, all_gradients)
         moments = {}
         for i, group in enumerate(groups):
             for j, w in enumerate(group.weights):
@@ -70,13 +71,14 @@ def adam(run: Run, groups: list[Group], gradients: list[list[list[Array | None]]
             group = groups[i]
             direction = first / (np.sqrt(second) + run.eps)
             scale = 1 / math.sqrt(mean_second) if mean_second > 0 else 0.0
-            update(run.rule, group, j, t, direction, scale)
+            update(run.rule, group, j, t, direction, ratio if run.rule == "adaptive" else scale)
 
 
 def sgd(run: Run, groups: list[Group], gradients: list[list[list[Array | None]]]) -> None:
     """SGD with torch's momentum buffer, and every decay rule on it."""
     mu, damp = run.momentum, run.dampening
     for t, all_gradients in enumerate(gradients):
+        ratio = ratio_of_norms(groups, all_gradients)
         for i, group in enumerate(groups):
             for j, w in enumerate(group.weights):
                 g = all_gradients[i][j]
@@ -91,7 +93,20 @@ def sgd(run: Run, groups: list[Group], gradients: list[list[list[Array | None]]]
                     s["buf"] = mu * s["buf"] + (1 - damp) * g if "buf" in s else g
                     direction = g + mu * s["buf"] if run.nesterov else s["buf"]
                 scale = (1 - damp) / (1 - mu) if mu else 1.0
-                update(run.rule, group, j, t, direction, scale)
+                update(run.rule, group, j, t, direction, ratio if run.rule == "adaptive" else scale)
+
+
+def ratio_of_norms(groups: list[Group], gradients: list[list[Array | None]]) -> float:
+    """AWD: ||g|| / ||w||, every element of the model that has a gradient."""
+    pairs = [
+        (w, g)
+        for group, row in zip(groups, gradients, strict=True)
+        for w, g in zip(group.weights, row, strict=True)
+        if g is not None
+    ]
+    weight = sum(float((w * w).sum()) for w, _ in pairs)
+    gradient = sum(float((g * g).sum()) for _, g in pairs)
+    return math.sqrt(gradient / weight) if weight else 0.0
 
 
 def update(rule: str, group: Group, j: int, t: int, direction: Array, scale: float) -> None:
@@ -111,6 +126,8 @@ def update(rule: str, group: Group, j: int, t: int, direction: Array, scale: flo
         new = w - lr * (lam * eta) * w - lr * direction
     elif rule == "stable":  # 000: AdamS, SGDS
         new = (1 - lr * lam * scale) * w - lr * direction
+    elif rule == "adaptive":  # AWD, decoupled: the decay is as long as lr lam times the gradient
+        new = w - lr * lam * scale * w - lr * direction
     elif rule == "proximal":  # 002 (P1), with torch's unit of lambda
         new = (w - lr * direction) / (1 + lr * lam)
     elif rule == "proximal_independent":  # 004: AdamProx

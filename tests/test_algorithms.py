@@ -101,6 +101,7 @@ CASES = {
     "rmsprop": Case(step(papers.rmsprop), L2),
     "adagrad": Case(step(papers.adagrad), L2),
     "adamc": Case(on_adam("corrected"), DECOUPLED),
+    "awd": Case(on_sgd("adaptive", momentum=0.9), 0.5),
     "cautious_adamw": Case(step(papers.cautious_adamw), DECOUPLED),
     "lion": Case(on("lion", "decoupled", betas=(0.9, 0.99)), DECOUPLED),
     "muon": Case(step(papers.muon), DECOUPLED, shapes=MATRICES),

@@ -27,6 +27,7 @@ PUBLIC_NAMES = [
     "AdamDelta",
     "AdamW",
     "Adamax",
+    "Adaptive",
     "Anchored",
     "Cautious",
     "Constant",

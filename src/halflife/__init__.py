@@ -16,6 +16,7 @@ from .attach import decayed as decayed
 from .averaging import averaging_of as averaging_of
 from .clip import clip_grad_norm_ as clip_grad_norm_
 from .convert import convert as convert
+from .decay import Adaptive as Adaptive
 from .decay import Constant as Constant
 from .decay import Corrected as Corrected
 from .decay import Decoupled as Decoupled
@@ -79,6 +80,7 @@ __all__ = [
     "AdamDelta",
     "AdamW",
     "Adamax",
+    "Adaptive",
     "Anchored",
     "Cautious",
     "Constant",

@@ -148,9 +148,9 @@ class Adaptive(DecayRule):
 
     Both norms are over the whole model: the gradients of this step, as one vector, and the weights
     that have one. Removes a vector of length ``lr * weight_decay * ||g||`` per step whatever the
-    weights' size, so the coefficient is dimensionless and scale-free, and the half-life is known in
-    training only. A fraction above 1 is clamped there with one warning. Source: adaptive weight
-    decay (AWD; Ghiasi, Shafahi & Ardekani, NeurIPS 2023), decoupled and without the smoothing there.
+    weights' size, so the coefficient is dimensionless, and the half-life is known in training only.
+    A fraction above 1 is clamped there with one warning. Source: adaptive weight decay (AWD;
+    Ghiasi, Shafahi & Ardekani, NeurIPS 2023), decoupled and without the smoothing there.
 
     Example:
         >>> norms = {"gradient_norm": 0.5, "weight_norm": 50.0}

@@ -125,7 +125,7 @@ class Measures:
                 if handed is not None and handed.still_describes(tensors):
                     known[name, index] = handed.squares
                 elif tensors:
-                    lists[name, index] = tensors
+                    lists[name, index] = [t.detach() for t in tensors]
         if lists:
             computed = self._reduction.squares_of(list(lists.values()))
             known.update(zip(lists, computed, strict=True))
@@ -147,6 +147,8 @@ class Measures:
 
     def _root(self, total: Any) -> Scalar:
         # Gradients that are no numbers must not spread to weights that they do not belong to.
-        if isinstance(total, Tensor):
+        on_host = not isinstance(total, Tensor) or (total.is_cpu and total.dim() == 0)
+        if not on_host or torch.compiler.is_compiling():
             return torch.where(total.isfinite(), total.sqrt(), 0.0)
+        total = float(total)
         return math.sqrt(total) if math.isfinite(total) else 0.0

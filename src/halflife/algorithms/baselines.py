@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..decay import Corrected, Decoupled, L2Regularization
+from ..decay import Adaptive, Corrected, Decoupled, L2Regularization
 from ..maps import Cautious
 from ..optim.adabound import AdaBound
 from ..optim.adagrad import Adagrad
@@ -14,6 +14,7 @@ from ..optim.nadam import NAdam
 from ..optim.padam import Padam
 from ..optim.radam import RAdam
 from ..optim.rmsprop import RMSprop
+from ..optim.sgd import SGD
 from ..optim.yogi import Yogi
 from .entry import Algorithm
 
@@ -135,6 +136,18 @@ BASELINES = [
         {"lr": 1e-3, "weight_decay": 1e-2},
         note="there for layers before a normalisation, with 'adamw' for the others: give each its "
         "own decay; other optimizers are called AdamC too",
+    ),
+    Algorithm(
+        "awd",
+        SGD,
+        Adaptive(),
+        "m = b1 m + g;  w = (1 - lr lambda ||g|| / ||w||) w - lr m",
+        "Ghiasi et al. 2023, Improving robustness with adaptive weight decay",
+        "section 3, decoupled",
+        {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.02},
+        aliases=("adaptive_weight_decay",),
+        note="there the term joins the gradient and the ratio is smoothed over steps; lr and "
+        "coefficient are the size of the paper's, which are tuned for each data set",
     ),
     Algorithm(
         "cautious_adamw",
