@@ -36,7 +36,7 @@ LR, PEAK = 0.5e-4, 1e-4  # mid-schedule, where no rule has a short cut
 # Small, so that thousands of steps leave the weights ordinary numbers.
 WEIGHT_DECAY = 1e-5
 
-AFFINE, STABLE, HANDED, EAGER = 1.03, 1.30, 1.05, 2.0
+AFFINE, MEASURED, HANDED, EAGER = 1.03, 1.30, 1.05, 2.0
 COMPILED, COMPILED_SMALL = 1.25, 1.60  # the second: below SETTLED elements
 
 FUSED, AGAIN, LOOP = "torch AdamW, fused", "the same again: noise", "torch AdamW, default for-loop"
@@ -47,7 +47,7 @@ MEMORY = "memory"
 # Bytes per float32 parameter that a step must move: each tensor read, and written, once.
 TRAFFIC = {"AdamW": 28, "SGD": 20, "Lion": 20}
 # What a rule adds to that: a number that is known only after a pass over a tensor, or an anchor.
-ADDED = {"Stable": 4, "Anchored": 4, "NormControl": 4, "ProximalNorm": 8}
+ADDED = {"Stable": 4, "Adaptive": 8, "Anchored": 4, "NormControl": 4, "ProximalNorm": 8}
 
 SCALAR_RULES = {
     "Decoupled": halflife.Decoupled(),
@@ -55,8 +55,9 @@ SCALAR_RULES = {
     "Constant": halflife.Constant(),
     "Corrected": halflife.Corrected(),
     "Proximal": halflife.Proximal(),
-    "L2Regularization": halflife.decay.L2Regularization(),
+    "L2Regularization": halflife.L2Regularization(),
     "Stable": halflife.Stable(),
+    "Adaptive": halflife.Adaptive(),
 }
 ELEMENTWISE = {
     "Cautious": maps.Cautious(),
@@ -154,7 +155,7 @@ def _candidates(bench: Workbench) -> Iterator[tuple[Row, Make]]:
     loop = lambda: bench.sharing(fused, torch.optim.AdamW(params, **ADAM))  # noqa: E731
     yield Row(LOOP, "torch"), stepping(loop)
     for name, rule in SCALAR_RULES.items():
-        yield rule_row("AdamW", name, rule, STABLE if name == "Stable" else AFFINE)
+        yield rule_row("AdamW", name, rule, MEASURED if rule.follows_gradients else AFFINE)
     handed = TRAFFIC["AdamW"] + ADDED["Stable"]
     yield Row(CLIPPED, "clip", CLIPPED, traffic=handed), clipped_torch
     yield Row(CLIPPED_STABLE, "clip", CLIPPED, HANDED, handed), clipped_stable

@@ -56,6 +56,7 @@ add to it what they cannot know in one pass:
 | rule | bytes more | for |
 |---|---|---|
 | `Stable` | {stable} | the gradients' norm, before a weight changes; a clip has it |
+| `Adaptive` | {adaptive} | the norms of the gradients and of the weights |
 | `Anchored` to tensors | {anchored} | the anchor |
 | `NormControl` | {control} | the norm of the weights, before they change |
 | `ProximalNorm` | {norm} | the norm of the result, which is read and written once more |
@@ -179,6 +180,7 @@ def figures(models: list[dict[str, Any]]) -> dict[str, Any]:
         "adamw": adamw,
         "sgd": TRAFFIC["SGD"],
         "stable": ADDED["Stable"],
+        "adaptive": ADDED["Adaptive"],
         "anchored": ADDED["Anchored"],
         "control": ADDED["NormControl"],
         "norm": ADDED["ProximalNorm"],

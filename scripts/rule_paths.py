@@ -25,6 +25,7 @@ RULES: dict[str, tuple[halflife.DecayRule | None, float]] = {
     "Constant": (halflife.Constant(), FRACTION),
     "Corrected": (halflife.Corrected(), FRACTION / LR),
     "Stable": (halflife.Stable(), FRACTION / LR),
+    "Adaptive": (halflife.Adaptive(), 0.5),
     "Proximal": (halflife.Proximal(), FRACTION / LR),
     "L2Regularization": (halflife.L2Regularization(), 1.0),
     "Cautious": (maps.Cautious(), FRACTION / LR),

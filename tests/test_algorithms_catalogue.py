@@ -44,6 +44,7 @@ SETTINGS = {
     "nadam": (2e-3, 5e-4),
     "rmsprop": (1e-2, 5e-4),
     "adagrad": (1e-2, 5e-4),
+    "awd": (0.1, 0.02),
     "adamc": (1e-3, 1e-2),
     "cautious_adamw": (1e-3, 1e-2),
     "lion": (1e-4, 1.0),

@@ -304,6 +304,7 @@ def test_no_optimizer_state_grows() -> None:
     plain, _ = run(None)
     assert [s.keys() for s in clipped.state.values()] == [s.keys() for s in plain.state.values()]
     assert clipped.state_dict().keys() == plain.state_dict().keys()
-    rate = clipped._rates()
-    assert isinstance(rate, AdamRate)
-    assert rate.handed == {}
+    measures = clipped._measures()
+    assert isinstance(measures.rate, AdamRate)
+    assert measures.rate.handed is measures.handed
+    assert measures.handed == {}

@@ -12,6 +12,7 @@ import io
 import pickle
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -515,3 +516,30 @@ def test_inside_a_compiled_step_it_is_that_one() -> None:
         results.append(params)
     for p, q in zip(*results, strict=True):
         torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
+
+
+@dataclass(frozen=True)
+class WhereTheGradientAgrees(halflife.maps.DecayMap):
+    """A user's map that reads gradients."""
+
+    name = "where_the_gradient_agrees_compiled"
+    elementwise = True
+
+    def apply(self, view: Any) -> None:
+        view.elementwise(lambda w, d, g: w.sub_((w * g > 0).to(w) * w * d), view.gradients())
+
+
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize("maximize", [False, True])
+@pytest.mark.parametrize("cls", [halflife.SGD, halflife.AdamW])
+def test_a_map_may_read_the_gradient(cls: Any, maximize: bool) -> None:
+    runs = []
+    for flags in ({}, {"foreach": True}, {"implementation": "compiled"}):
+        params = cases.make_params()
+        settings = {"lr": PEAK, "weight_decay": 2.0, "decay": WhereTheGradientAgrees()}
+        optimizer = cls(params, maximize=maximize, **settings, **flags)
+        cases.train(optimizer, params, cases.make_gradients(6), [SCHEDULES["cosine"]])
+        runs.append(params)
+    for others in runs[1:]:
+        for p, q in zip(runs[0], others, strict=True):
+            torch.testing.assert_close(p, q, rtol=1e-12, atol=1e-14)

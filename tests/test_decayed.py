@@ -16,6 +16,7 @@ import cases
 import halflife
 from cases import IMPLEMENTATIONS, OPTIMIZERS, PEAK, RULES, STEPS, OptimizerCase, RuleCase
 from halflife import AdamW, Decayed, Independent, attach, decayed
+from halflife.step import Step
 
 by_id: Any = {"ids": lambda case: getattr(case, "id", None)}
 ADAMW = next(o for o in OPTIMIZERS if o.name == "AdamW")
@@ -425,8 +426,10 @@ def test_decayed_puts_every_rule_on_any_base(base: Any, rule: RuleCase) -> None:
     native = base(twins, lr=PEAK, **own)
     row = cases.make_gradients(1)[0]
     lr = PEAK / 2
-    step = halflife.decay.Step(lr, PEAK, rule.weight_decay)
     start = weights(params).clone()
+    gradient = torch.cat([g.flatten() for g in row if g is not None])
+    norms = {"gradient_norm": float(gradient.norm()), "weight_norm": float(start.norm())}
+    step = Step(lr, PEAK, rule.weight_decay, norms)
     for optimizer, tensors in ((ours, params), (native, twins)):
         optimizer.param_groups[0]["lr"] = lr
         cases.set_gradients(tensors, row)

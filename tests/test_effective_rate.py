@@ -130,7 +130,7 @@ def test_the_state_holds_one_current_number_per_parameter() -> None:
 def test_a_step_that_raises_keeps_the_sums() -> None:
     params = cases.make_params()
     optimizer = stable(params)
-    rate = optimizer._rates()
+    rate = optimizer._measures().rate
     cases.set_gradients(params, cases.make_gradients(1)[0])
     optimizer.step()
     before = copy.deepcopy([optimizer.state[p][SUM_KEY] for p in params])

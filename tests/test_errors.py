@@ -161,12 +161,12 @@ CASES: dict[str, Case] = {
     "unknown rule": (
         lambda: AdamW(weight(), decay="indpendent"),
         ValueError,
-        "decay='indpendent': unknown rule, did you mean 'independent'; the known ones are anchored, ",
+        "decay='indpendent': unknown rule, did you mean 'independent'; the known ones are adaptive, anchored, ",
     ),
     "unknown rule in a group": (
         lambda: AdamW(group(decay="x7")),
         ValueError,
-        "decay='x7': unknown rule; the known ones are anchored",
+        "decay='x7': unknown rule; the known ones are adaptive, anchored",
     ),
     "rule class": (
         lambda: AdamW(weight(), decay=L2Regularization),
@@ -181,7 +181,7 @@ CASES: dict[str, Case] = {
     "proximal L2": (
         lambda: Proximal(L2Regularization()),
         ValueError,
-        "rule=L2Regularization(): Proximal shrinks by the inner rule's fraction and L2 has none; use Proximal(Decoupled()), or Proximal(Independent()) for AdamProx.",
+        "rule=L2Regularization(): Proximal shrinks by the inner rule's fraction, and this rule is not one of a fraction alone; use Proximal(Decoupled()), or Proximal(Independent()) for AdamProx.",
     ),
     "no effective rate": (
         lambda: decayed_step(torch.optim.Rprop, "stable"),
@@ -238,7 +238,7 @@ CASES: dict[str, Case] = {
     "strength with stable Adam": (
         lambda: AdamW(weight(), decay="stable", weight_decay=HalfLife(steps=9)),
         ValueError,
-        "weight_decay for the stable rule on AdamW: its fraction follows the gradients, which are not known when a strength is resolved; pass a number",
+        "weight_decay of this rule on AdamW: its fraction follows the effective rate, which is known in a training step only, not when a strength is resolved; pass a number (SWD's is 5e-4), or put the rule on SGD.",
     ),
     "TargetRMS on SGD": (
         lambda: SGD(weight(), decay="decoupled", weight_decay=TargetRMS(0.1)),

@@ -15,7 +15,16 @@ import pytest
 import cases
 import test_rules
 from cases import OPTIMIZERS, RULES
-from halflife import Constant, Corrected, Decoupled, Independent, L2Regularization, Proximal, Stable
+from halflife import (
+    Adaptive,
+    Constant,
+    Corrected,
+    Decoupled,
+    Independent,
+    L2Regularization,
+    Proximal,
+    Stable,
+)
 from halflife.effective_rate import AdamRate, SGDRate
 
 ADAM = next(o for o in OPTIMIZERS if o.name == "AdamW")
@@ -37,6 +46,22 @@ MUTATIONS: list[tuple[type, str, Callable[..., Any], str, Any]] = [
     (Stable, "rate", lambda self, step: step.effective_rate, "stable", ADAM),
     (Stable, "rate", lambda self, step: step.lr * step.effective_rate**2, "stable", ADAM),
     (Stable, "rate", lambda self, step: step.lr, "stable", MOMENTUM),
+    (Adaptive, "rate", lambda self, step: step.lr, "adaptive", ADAM),
+    (
+        Adaptive,
+        "rate",
+        lambda self, step: step.lr * step.measured("gradient_norm") / 9.0,
+        "adaptive",
+        ADAM,
+    ),
+    (Adaptive, "rate", lambda self, step: step.lr / step.measured("weight_norm"), "adaptive", ADAM),
+    (
+        Adaptive,
+        "rate",
+        lambda self, step: 1e-3 * step.measured("gradient_norm"),
+        "adaptive",
+        MOMENTUM,
+    ),
     (L2Regularization, "gradient_coefficient", lambda self, step: 0.0, "l2", ADAM),
     (L2Regularization, "gradient_coefficient", lambda self, step: step.lr, "l2", ADAM),
     (Proximal, "direction_scale", lambda self, step: 1.0, "proximal", ADAM),

@@ -221,7 +221,7 @@ def test_a_refused_group_leaves_no_trace() -> None:
         with pytest.raises(ValueError, match="fused=True of parameter group 1"):
             optimizer.add_param_group({"params": [half], "fused": True, "decay": None})
     optimizer.add_param_group({"params": weights[1:]})
-    assert optimizer._kinds() == ["l2", "l2"]
+    assert [known.way for known in optimizer._known] == ["l2", "l2"]
 
 
 @pytest.mark.parametrize("own", [{"foreach": False, "fused": False}, {"foreach": True}], ids=str)

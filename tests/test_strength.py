@@ -25,7 +25,7 @@ from halflife import (
 )
 
 by_id: Any = {"ids": lambda case: case.id}
-FRACTIONAL = [r for r in RULES if r.id not in ("l2", "stable")]
+FRACTIONAL = [r for r in RULES if not (r.rule.joins_gradient or r.rule.follows_gradients)]
 
 
 def decayed_weight(steps: int, lrs: list[float] | None = None, **arguments: Any) -> float:

@@ -255,8 +255,8 @@ class DecaysAnyway(DecayRule):
     def rate(self, step: Any) -> Any:
         return step.lr
 
-    def fraction(self, step: Any) -> Any:
-        return (step.weight_decay + 1e-4) * step.lr
+    def gradient_coefficient(self, step: Any) -> Any:
+        return step.weight_decay * 0.0 + 1e-4
 
 
 @dataclass(frozen=True)

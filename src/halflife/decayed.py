@@ -181,10 +181,12 @@ class Decayed(Optimizer):
             if views:
                 self._apply_maps("before", views)
             for group, (swap, factor, gradient, *_) in zip(groups, calls, strict=True):
+                if gradient is not None:  # of the weights as they are
+                    gradients += add_to_gradients(
+                        group, gradient, getattr(self, "grad_scale", None)
+                    )
                 if factor is not None:
                     multiply_weights(group, factor, getattr(self, "found_inf", None))
-                if gradient is not None:
-                    gradients += add_to_gradients(group, gradient)
                 originals.append({key: group[key] for key in tuple(swap)})
                 group.update(swap)
             result = self._native_step()

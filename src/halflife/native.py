@@ -219,7 +219,7 @@ def _of_class(cls: type[Optimizer]) -> NativeDecay:
     names = arguments(cls)
     if missing := [n for n, p in names.items() if p.default is p.empty and n != "lr"]:
         return NativeDecay("unknown", f"it needs {', '.join(missing)}; pass an instance")
-    return _attempt(functools.partial(build, cls), _LR)
+    return _attempt(functools.partial(build, _without_rule(cls)), _LR)
 
 
 def group_decay(optimizer: Optimizer, group: dict[str, Any]) -> NativeDecay:
@@ -246,10 +246,10 @@ def _settings(values: dict[str, Any]) -> frozenset[tuple[str, Any]]:
 def _setting(name: str, value: Any) -> Any:
     # Flags decide, and an lr that is remembered; of the numbers, which schedules may write at every
     # step (OneCycleLR moves the momentum), only whether they are 0.
+    if name in ("lr", "initial_lr", "weight_decay", "_opt_called"):  # the last: a scheduler's note
+        return None
     if isinstance(value, (bool, str)) or value is None:
         return repr(value)
-    if name in ("lr", "initial_lr", "weight_decay"):
-        return None
     if is_number(value):
         return float(value) if re.search(r"(max|peak|base)_?lr", name) else value != 0
     if isinstance(value, (tuple, list)) and all(map(is_number, value)):

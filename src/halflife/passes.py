@@ -40,10 +40,17 @@ def multiply_weights(group: dict[str, Any], factor: Scalar, skipped: Any) -> Non
 
 
 def add_to_gradients(
-    group: dict[str, Any], coefficient: Scalar
+    group: dict[str, Any], coefficient: Scalar, scale: Tensor | None = None
 ) -> list[tuple[Tensor, Tensor | None]]:
-    """Add a multiple of the weights to the gradients; returns what to put back."""
+    """What to put back, after a multiple of the weights has been added to the gradients.
+
+    Args:
+        group: the parameter group.
+        coefficient: the multiple.
+        scale: what the native step will divide the gradients by, under a gradient scaler.
+    """
     amount = -coefficient if group.get("maximize") else coefficient
+    amount = amount if scale is None else amount * scale
     saved: list[tuple[Tensor, Tensor | None]] = []
     step = next_step(group)
     with torch.no_grad():

@@ -62,7 +62,7 @@ def copied(
     settings = {k: v for k, v in vars(optimizer).items() if k not in left_out and "_hook" not in k}
     settings = copy.deepcopy(settings, memo)
     own = {k: copy.deepcopy(v, memo) for k, v in group.items() if k != "params"}
-    if "decay" in own:
+    if hasattr(cls, "default_rule"):
         own["decay"] = None  # of a class of ours: native, and it shall not ask in its turn
     settings |= {"defaults": dict(own), "state": defaultdict(dict)}
     settings["param_groups"] = [{**own, "params": params}]
@@ -108,7 +108,6 @@ class Bench:
         tensors: number of parameters, 1 or 2.
         dtype: theirs.
         warm: steps before those two, at the first lr and without decay.
-        keep_rule: leave a decay rule of ours in place, and run it instead of the native decay.
         entries: of every group that has them, instead of its own.
     """
 
@@ -120,11 +119,10 @@ class Bench:
         dtype: torch.dtype,
         *,
         warm: int = 0,
-        keep_rule: bool = False,
         entries: Mapping[str, Any] | None = None,
     ) -> None:
         self.make, self.lrs = make, (lr, lr / 2)
-        self.warm, self.keep_rule, self.entries = warm, keep_rule, dict(entries or {})
+        self.warm, self.entries = warm, dict(entries or {})
         # At any lr the weights, the update and the decay are then of comparable size.
         self.weight_decay = 1 / (32 * lr)
         self.parameters = functools.partial(parameters, 8 * lr, tensors, dtype)
@@ -191,8 +189,6 @@ class Bench:
         group.update(dict.fromkeys(_IMPLEMENTATIONS & group.keys(), False))
         if group.get("momentum") == 0:
             group["momentum"] = 0.5  # without it L2 and decoupled decay are the same on SGD
-        if "decay" in group and not self.keep_rule:
-            group["decay"] = None
         group.update({k: v for k, v in self.entries.items() if k in group})
 
 

@@ -102,7 +102,7 @@ class Reading:
             return None, "" if native is None else native.reason
         if isinstance(rule, DecayMap) and not rule.removes_fraction:
             return None, rule.caveat
-        peak = torch.tensor(self.peak_lr).double() if isinstance(lr, Tensor) else self.peak_lr
+        peak = torch.tensor(self.peak_lr, dtype=torch.float64) if isinstance(lr, Tensor) else self.peak_lr
         step = Step(lr, peak, weight_decay, lambda name: self.measured.get(name, math.nan))
         fraction: Any = rule.fraction(step)
         gradient: Any = rule.gradient_coefficient(step)

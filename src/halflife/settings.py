@@ -71,8 +71,8 @@ def group_settings(cls: type[Optimizer], group: Mapping[str, Any], label: str) -
         check_base(cls)  # type: ignore[arg-type]
         _check_needs(cls, rule, label)
     if rule is not None and not isinstance(decay, Tensor):
-        # Only what is known before the first step can be refused; the rest is bounded there.
-        wish_of(rule, Step(peak, peak, decay, lambda _: 0.0, label))
+        if not rule.follows_gradients:  # else known, and bounded, in a step only
+            wish_of(rule, Step(peak, peak, decay, label=label))
         if not isinstance(lr, Tensor) and lr > peak * (1 + 1e-9):
             raise ValueError(
                 f"peak_lr={peak} of {label} is below its lr={lr}: the peak is the schedule's "

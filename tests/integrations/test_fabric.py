@@ -104,7 +104,7 @@ def test_our_clipping_hands_its_norms_through_the_wrapper() -> None:
         fabric.backward(model(**batch)["loss"])
         norm = halflife.clip_grad_norm_(optimizer, 0.5)
         assert norm > 0.5
-        assert optimizer.optimizer._rates().handed
+        assert optimizer.optimizer._measures().handed
         optimizer.step()
         scheduler.step()
         optimizer.zero_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from halflife.lab.trial import Single, train
 from halflife.maps import (
     Anchored,
     Cautious,
+    DecayMap,
     HuberDecay,
     NormControl,
     PowerDecay,
@@ -34,6 +36,7 @@ COEFFICIENTS = {
     "constant": 1e-2,
     "corrected": 1.0,
     "stable": 3e-2,
+    "adaptive": 1.0,
     "proximal": 1.0,
 }
 MAPS = {
@@ -94,6 +97,31 @@ def test_equals_one_by_one(optimizer, schedule, batch_norm):
         assert together[index].curve["step"] == alone.curve["step"]
         for name in ("train_loss", "test_error"):
             assert together[index].curve[name] == pytest.approx(alone.curve[name], rel=1e-9)
+
+
+@dataclass(frozen=True)
+class WhereTheGradientAgrees(DecayMap):
+    """A user's map: decay only where the gradient pulls toward zero too."""
+
+    name = "where_the_gradient_agrees"
+    elementwise = True
+
+    def apply(self, view):
+        view.elementwise(lambda w, d, g: w.sub_((w * g > 0).to(w) * w * d), view.gradients())
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_map_that_reads_gradients_equals_one_by_one(optimizer):
+    rule = WhereTheGradientAgrees()
+    chosen = [Member(rule, 3e-3 * f, 3.0, 1) for f in (1.0, 2.0)]
+    chosen.insert(0, Member(Decoupled(), 3e-3, 3.0, 1))
+    run = training(optimizer)
+    ensemble = Ensemble(run, chosen)
+    train(run, ensemble)
+    for index, member in enumerate(chosen):
+        single = Single(run, member)
+        train(run, single)
+        assert worst_difference(ensemble, index, single.model) < 1e-9, member
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])

@@ -37,6 +37,10 @@ class Piece(View):
         """The anchor's piece."""
         return [self._known["anchor"]]  # type: ignore[list-item]
 
+    def gradients(self) -> list[Tensor]:
+        """This step's gradient."""
+        return [self._known["gradient"]]  # type: ignore[list-item]
+
     def directions(self) -> list[Tensor]:
         """This step's direction, up to a positive factor."""
         return [self._known["direction"]]  # type: ignore[list-item]
@@ -95,7 +99,7 @@ def adam(rule: DecayMap | None, amsgrad: bool, maximize: bool) -> Kernel:
         if amsgrad:
             moments.append(torch.maximum(_wide(state[2]), second))
         metric = correction * moments[-1].sqrt() + eps
-        w = _decay(rule, w, size * (first / metric), amount, kept, first, metric, *anchor)
+        w = _decay(rule, w, size * (first / metric), amount, kept, g, first, metric, *anchor)
         _write(weight, w, seed)
         for old, moment in zip(state, moments, strict=True):
             old.copy_(moment)
@@ -117,7 +121,7 @@ def sgd(rule: DecayMap | None, nesterov: bool | None, maximize: bool) -> Kernel:
             moment = old * _wide(buffer) + new * g
             direction = g + momentum * moment if nesterov else moment
             buffer.copy_(moment)
-        w = _decay(rule, w, size * direction, amount, kept, direction, None, *anchor)
+        w = _decay(rule, w, size * direction, amount, kept, g, direction, None, *anchor)
         _write(weight, w, seed)
 
     return kernel
@@ -129,6 +133,7 @@ def _decay(
     update: Tensor,
     amount: Tensor,
     kept: Tensor,
+    gradient: Tensor,
     direction: Tensor,
     metric: Tensor | None,
     anchor: Tensor | None = None,
@@ -137,7 +142,8 @@ def _decay(
     if rule is None:
         return kept * w - update
     w = w.clone() if rule.acts == "before" else w - update  # a map writes in place
-    piece = Piece(w, amount, direction=direction, preconditioner=metric, anchor=anchor)
+    known = {"gradient": gradient, "direction": direction, "preconditioner": metric}
+    piece = Piece(w, amount, **known, anchor=anchor)
     rule.apply(piece)
     return w - update if rule.acts == "before" else w
 

@@ -216,6 +216,10 @@ class _MemberView(View):
         super().__init__(rule, native, group, moved, amount, weights, PerMember())
         self._of_rows, self._initial = rows, initial
 
+    def gradients(self) -> Column:
+        """Those of these members."""
+        return [g[self._of_rows] for g in super().gradients()]
+
     def directions(self) -> Column:
         """Those of these members."""
         return [u[self._of_rows] for u in super().directions()]

@@ -59,6 +59,10 @@ class View:
         """What `Anchored` remembered of each parameter."""
         return [anchor_of(self.optimizer, p) for p in self.params]
 
+    def gradients(self) -> Column:
+        """The gradients to descend along, unscaled, for `elementwise`."""
+        return facts.gradients(self.optimizer, self.group, self.params)
+
     def directions(self) -> Column:
         """The coming update directions, for `elementwise`; their signs are exact."""
         return facts.ask("direction", self.optimizer, self.group, self.params)

@@ -55,7 +55,7 @@ def check_optimizer(
     Example:
         >>> report = check_optimizer(torch.optim.RAdam, rules=["independent"])
         >>> len(report.of("passed")), len(report.of("failed"))
-        (14, 0)
+        (15, 0)
     """
     checks: list[Check] = []
     for rule in map(as_rule, rules):
@@ -99,5 +99,6 @@ def check_rule(
 
 def _judged(subject: str, checks: list[Check]) -> Report:
     report = Report(subject, tuple(checks))
-    assert not report.of("failed"), str(Report(subject, tuple(report.of("failed"))))
+    failed = report.of("failed")
+    assert not failed, report.text(failed)
     return report

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ..decayed import Decayed
+from ..describe import describe
 from ..maps import DecayMap
 from ..probe import arguments as arguments_of
 from ..rule import DecayRule
@@ -309,8 +310,10 @@ def _follows(case: Case, zero: bool) -> None:
 
 
 def _keeps_small_decay(case: Case) -> None:
-    if isinstance(case.rule, DecayMap) or case.rule.needs:
+    if isinstance(case.rule, DecayMap) or case.rule.follows_gradients:
         raise Skip("its fraction depends on the data")
+    if case.rule.joins_gradient:
+        raise Skip("what joins the gradient depends on the optimizer")
     fraction, steps = 1e-3, 60  # rounded to the nearest bfloat16, each step would change nothing
     try:
         weight_decay = float(case.rule.coefficient(fraction, Step(PEAK, PEAK)))
@@ -331,6 +334,21 @@ def _keeps_small_decay(case: Case) -> None:
     )
 
 
+def _described_as_it_decays(case: Case) -> None:
+    row = describe(case.make(case.params())).groups[0]
+    params = case.params()
+    before, ours = _values(params), case.make(params)
+    _set(ours, PEAK, params, [torch.zeros_like(p) for p in params])
+    ours.step()
+    moved = not _equal(params, before)
+    said = row.fraction is None or row.fraction > 0.0
+    assert said or not moved, (
+        f"a step without gradient of the loss has changed the weights, and {row.rule} is described "
+        "as a rule that never removes anything: what joins the gradient is to be seen by "
+        "gradient_coefficient, what is removed by rate"
+    )
+
+
 OPTIMIZER_CHECKS: dict[str, Callable[[Case], None]] = {
     "group entries are restored": _entries_are_restored,
     "group entries are restored after an error": _entries_are_restored_after_an_error,
@@ -344,6 +362,7 @@ OPTIMIZER_CHECKS: dict[str, Callable[[Case], None]] = {
     "hooks fire once": _hooks_fire_once,
     "closure runs once": _closure_runs_once,
     "small decay in bfloat16": _keeps_small_decay,
+    "described as it decays": _described_as_it_decays,
     "closed form without gradients": functools.partial(_follows, zero=True),
     "closed form with gradients": functools.partial(_follows, zero=False),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,10 +40,14 @@ class Report:
         return [check for check in self.checks if check.outcome == outcome]
 
     def __str__(self) -> str:
+        return self.text(self.checks)
+
+    def text(self, shown: Iterable[Check]) -> str:
+        """The counts of all checks, and a line for each that is to be shown."""
         lines = [
             f"{self.subject}: {len(self.of('passed'))} passed, {len(self.of('failed'))} failed"
         ]
-        for c in self.checks:
+        for c in shown:
             lines.append(f"  {c.outcome:8}{c.name} [{c.rule}]" + (c.message and f": {c.message}"))
         return "\n".join(lines)
 

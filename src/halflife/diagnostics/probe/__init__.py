@@ -239,7 +239,7 @@ def _probe(make: Make, name: str, cls: type[Optimizer] | None, default: float | 
         return Probe(name, "averaged", "train() and eval() exchange the parameters", default)
     absent = cls is not None and not _takes_decay(cls)
     try:
-        bench = runs.first_bench(make, FIRST_LR, keep_rule=True)
+        bench = runs.first_bench(make, FIRST_LR)
     except Exception as error:
         if absent:
             return Probe(name, "absent", "its constructor has no weight_decay")

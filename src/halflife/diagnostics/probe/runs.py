@@ -62,11 +62,11 @@ class Found:
     evidence: Evidence | None = None
 
 
-def first_bench(make: Make, lr: float, keep_rule: bool) -> Bench:
+def first_bench(make: Make, lr: float) -> Bench:
     """The bench of the first dtype and number of tensors that the optimizer can be stepped on."""
     first: Exception | None = None
     for dtype, tensors in itertools.product((torch.float64, torch.float32), (2, 1)):
-        bench = Bench(make, lr, tensors, dtype, keep_rule=keep_rule)
+        bench = Bench(make, lr, tensors, dtype)
         try:
             bench.run(1.0)
         except Exception as error:  # it may take only the other dtype, or only matrices
@@ -79,11 +79,7 @@ def first_bench(make: Make, lr: float, keep_rule: bool) -> Bench:
 
 def again(bench: Bench, lr: float | None = None, **settings: Any) -> Bench:
     """The same bench with other settings."""
-    own: dict[str, Any] = {
-        "warm": bench.warm,
-        "keep_rule": bench.keep_rule,
-        "entries": bench.entries,
-    }
+    own: dict[str, Any] = {"warm": bench.warm, "entries": bench.entries}
     start = bench.parameters()
     tensors, dtype = settings.pop("tensors", len(start)), start[0].dtype
     return Bench(bench.make, bench.lrs[0] if lr is None else lr, tensors, dtype, **(own | settings))
