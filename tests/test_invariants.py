@@ -81,6 +81,11 @@ class Definition:
         prepare(s, self.twin, tensors, t, bare=True)
         sign = -1.0 if s.options.get("maximize") else 1.0
         live = [i for i, p in enumerate(tensors) if p.grad is not None]
+        lengths = [  # of the gradients and of the weights, before anything joins them
+            math.sqrt(sum(float(x.double().square().sum()) for x in vectors))
+            for vectors in ([tensors[i].grad for i in live], [before[i] for i in live])  # type: ignore[union-attr]
+        ]
+        self.ratio = lengths[0] / lengths[1] if lengths[1] else 0.0
         for i in live:
             if s.groups[s.group_of[i]].rule == "l2":
                 wd = s.groups[s.group_of[i]].weight_decay
@@ -103,7 +108,7 @@ class Definition:
             else:
                 new = self.scalar(case, i, t, w, m, live)
             loose = 64 * eps if s.dtype not in HALF else 4 * eps
-            if case.id == "stable":  # the mean of float32 squares, summed in another order
+            if case.id in ("stable", "adaptive"):  # float32 squares, summed in another order
                 loose += 1e-5 if s.dtype != torch.float64 else 1e-9
             if case.id == "l2":  # the sum in the gradient is rounded once more
                 loose += 1e-3 if s.dtype != torch.float64 else 1e-9
@@ -118,7 +123,9 @@ class Definition:
         u = -m / lr if lr > 0 else 0 * m
         wd = 0.0 if case.id == "l2" else spec.weight_decay  # the gradient has it already
         scale = self.scale(index, live) if case.id == "stable" else 1.0
-        if case.id == "stable" and lr * wd * scale > 1:
+        if case.id == "adaptive":
+            scale = self.ratio
+        if case.id in ("stable", "adaptive") and lr * wd * scale > 1:
             return m  # clamped
         group = reference.Group([w.numpy()], [lr], wd, spec.peak_lr)
         reference.update(case.reference, group, 0, 0, u.numpy(), scale)
@@ -297,7 +304,7 @@ def test_in_half_precision_fused_l2_is_torchs_own(s: Scenario) -> None:
 
 # --- 6: groups, scales, signs --------------------------------------------------------------------
 
-WHOLE_MODEL = ("stable", "norm")  # a sum over groups, whose order is another one
+WHOLE_MODEL = ("stable", "adaptive", "norm")  # a sum over groups, whose order is another one
 
 
 def agree(a: list[Tensor], b: list[Tensor], s: Scenario) -> None:
@@ -325,7 +332,8 @@ def test_the_order_of_groups_is_irrelevant(s: Scenario) -> None:
     agree(run(s), run(dataclasses.replace(s, groups=s.groups[::-1], group_of=turned)), s)
 
 
-SCALE_FREE = tuple(r for r in NAMES if r not in ("l2", "stable") and "preconditioned" not in r)
+NOT_SCALE_FREE = ("l2", "stable", "adaptive")
+SCALE_FREE = tuple(r for r in NAMES if r not in NOT_SCALE_FREE and "preconditioned" not in r)
 
 
 @examples(40)

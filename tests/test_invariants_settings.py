@@ -13,6 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import nn
 
+import cases
 import halflife
 from halflife import schedules
 from halflife.base import Base
@@ -224,7 +225,7 @@ def test_normalized_decay_is_one_over_the_root_of_its_cycle(
 
 # --- 8: strengths --------------------------------------------------------------------------------
 
-REMOVING = ["decoupled", "independent", "constant", "corrected", "stable", "proximal"]
+REMOVING = ["decoupled", "independent", "constant", "corrected", "stable", "adaptive", "proximal"]
 rules = st.sampled_from([*REMOVING, "cautious", "anchored", "huber", "norm_control"]).map(as_rule)
 positive = st.floats(1e-6, 10.0)
 
@@ -235,9 +236,9 @@ def test_coefficient_and_fraction_are_inverse(
     rule: Any, peak: float, multiplier: float, fraction: float, rate: float
 ) -> None:
     lr = peak * multiplier
-    step = Step(lr, peak, measured={"effective_rate": rate})
+    step = Step(lr, peak, measured=cases.measured(rate))
     coefficient = rule.coefficient(fraction, step)
-    again = Step(lr, peak, coefficient, measured={"effective_rate": rate})
+    again = Step(lr, peak, coefficient, measured=cases.measured(rate))
     assert rule.fraction(again) == pytest.approx(fraction, rel=1e-12)
     assert rule.coefficient(rule.fraction(again), again) == pytest.approx(coefficient, rel=1e-12)
 

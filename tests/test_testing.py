@@ -126,8 +126,8 @@ class MovesAtLrZero(AdamW):
 
 
 class RoundsToNearest(AdamW):
-    def _halves(self, index: int, group: dict[str, Any]) -> bool:
-        return False
+    def _known_at(self, index: int) -> Any:
+        return super()._known_at(index)._replace(halves=False)
 
 
 class ForgetsLateRules(AdamW):
@@ -199,6 +199,23 @@ class DecaysAfterTheStep(AdamW):
         return result
 
 
+class HidesItsDecay(AdamW):
+    """Keeps the coefficient where nobody looks."""
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        group["hidden"], group["weight_decay"] = group["weight_decay"], 0.0
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.mul_(1.0 - group["lr"] / group["peak_lr"] * group["hidden"])
+        return super().step(closure)
+
+
 PLANTED = {
     "group entries are restored": LeavesEntries,
     "group entries are restored after an error": LeavesEntriesAfterErrors,
@@ -212,6 +229,7 @@ PLANTED = {
     "hooks fire once": FiresHooksTwice,
     "closure runs once": RunsClosuresTwice,
     "small decay in bfloat16": RoundsToNearest,
+    "described as it decays": HidesItsDecay,
     "closed form without gradients": FollowsTheWrongLr,
     "closed form with gradients": DecaysAfterTheStep,
 }
@@ -298,6 +316,22 @@ def test_it_fails_on_planted_rules(name: str) -> None:
         check_rule(rule, optimizers=[])
 
 
-def test_a_rule_whose_fraction_is_not_its_rate_fails_on_an_optimizer() -> None:
-    with pytest.raises(AssertionError, match="the decay is not what DecaysAnyway"):
+def test_a_rule_that_decays_without_weight_decay_fails_on_an_optimizer_too() -> None:
+    with pytest.raises(AssertionError, match=r"failed  no decay means native \[planted_offset\]"):
         check_rule(DecaysAnyway())
+
+
+def test_a_failing_report_counts_what_passed_too() -> None:
+    with pytest.raises(AssertionError) as raised:
+        check_rule(WrongInverse(), optimizers=[])
+    first, *lines = str(raised.value).splitlines()
+    assert first == "WrongInverse(): 3 passed, 1 failed"
+    assert [line.split()[0] for line in lines] == ["failed"]
+
+
+def test_the_closed_form_is_bounded_as_the_step_is() -> None:
+    """A rule that follows the gradients asks for more than all: clamped in both."""
+    with pytest.warns(UserWarning, match="clamped to 1"):
+        report = check_rule("adaptive", weight_decay=1e4, optimizers=[torch.optim.SGD])
+    passed = {c.name for c in report.of("passed")}
+    assert {"closed form without gradients", "closed form with gradients"} <= passed

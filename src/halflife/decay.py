@@ -147,10 +147,10 @@ class Adaptive(DecayRule):
     r"""``d = lr * weight_decay * ||g|| / ||w||``: decay that keeps pace with the gradient.
 
     Both norms are over the whole model: the gradients of this step, as one vector, and the weights
-    that have one. Removes a vector of length ``lr * weight_decay * ||g||`` per step whatever the
-    weights' size, so the coefficient is dimensionless, and the half-life is known in training only.
-    A fraction above 1 is clamped there with one warning. Source: adaptive weight decay (AWD;
-    Ghiasi, Shafahi & Ardekani, NeurIPS 2023), decoupled and without the smoothing there.
+    that have one. Removes a vector of length ``lr * weight_decay * ||g||`` per step, whatever the
+    weights' size: on SGD the coefficient is that length over the step's own. The half-life is known
+    in training only; a fraction above 1 is clamped there, with one warning. Source: adaptive weight
+    decay (AWD; Ghiasi, Shafahi & Ardekani, NeurIPS 2023), decoupled and without its smoothing.
 
     Example:
         >>> norms = {"gradient_norm": 0.5, "weight_norm": 50.0}

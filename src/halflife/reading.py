@@ -32,6 +32,8 @@ from .theory import equilibrium
 
 __all__ = ["Reading", "read_group"]
 
+_DIVIDED = "L2 joins the gradient, which Adam divides by sqrt(v): no fraction of w."
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -102,7 +104,8 @@ class Reading:
             return None, "" if native is None else native.reason
         if isinstance(rule, DecayMap) and not rule.removes_fraction:
             return None, rule.caveat
-        peak = torch.tensor(self.peak_lr, dtype=torch.float64) if isinstance(lr, Tensor) else self.peak_lr
+        several = isinstance(lr, Tensor)
+        peak = torch.tensor(self.peak_lr, dtype=torch.float64) if several else self.peak_lr
         step = Step(lr, peak, weight_decay, lambda name: self.measured.get(name, math.nan))
         fraction: Any = rule.fraction(step)
         gradient: Any = rule.gradient_coefficient(step)
@@ -110,10 +113,7 @@ class Reading:
         if rule.joins_gradient:
             rate = self.measured.get("effective_rate")
             if rate is None or self.base.effective_rate is None:
-                return (
-                    None,
-                    "L2 joins the gradient, which Adam divides by sqrt(v): no fraction of w.",
-                )
+                return None, _DIVIDED
             fraction = fraction + gradient * lr * rate
             note = "L2 joins the gradient; the fraction is the long-run one with momentum."
         if isinstance(lr, Tensor):
