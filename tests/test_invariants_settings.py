@@ -225,7 +225,7 @@ def test_normalized_decay_is_one_over_the_root_of_its_cycle(
 
 # --- 8: strengths --------------------------------------------------------------------------------
 
-REMOVING = ["decoupled", "independent", "constant", "corrected", "stable", "adaptive", "proximal"]
+REMOVING = ["decoupled", "independent", "constant", "corrected", "stable", "proximal"]
 rules = st.sampled_from([*REMOVING, "cautious", "anchored", "huber", "norm_control"]).map(as_rule)
 positive = st.floats(1e-6, 10.0)
 

@@ -255,6 +255,8 @@ ONE_REDUCTION = {
     "stable-AdamW",
     "stable-AdamW-clipped",
     "stable-AMSGrad",
+    "adaptive-AdamW",
+    "adaptive-SGD-momentum",
     "norm-AdamW",
     *OTHERS,
 }
