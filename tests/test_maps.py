@@ -33,6 +33,10 @@ from halflife.maps import (
     ProximalNorm,
     View,
 )
+from halflife.optim.adabound import AdaBoundBase
+from halflife.optim.lion import LionBase
+from halflife.optim.padam import PadamBase
+from halflife.optim.yogi import YogiBase
 from halflife.reduction import PerMember
 
 SCHEDULES = cases.schedules()
@@ -410,10 +414,10 @@ MASKED: dict[str, tuple[Any, dict[str, Any]]] = {
     "RMSprop": (torch.optim.RMSprop, {}),
     "RMSprop-momentum": (torch.optim.RMSprop, {"momentum": 0.9}),
     "RMSprop-centered": (torch.optim.RMSprop, {"momentum": 0.9, "centered": True}),
-    "Yogi": (halflife.optim.native.Yogi, {}),
-    "Padam": (halflife.optim.native.Padam, {}),
-    "AdaBound": (halflife.optim.native.AdaBound, {}),
-    "Lion": (halflife.optim.native.Lion, {}),
+    "Yogi": (YogiBase, {}),
+    "Padam": (PadamBase, {}),
+    "AdaBound": (AdaBoundBase, {}),
+    "Lion": (LionBase, {}),
 }
 
 

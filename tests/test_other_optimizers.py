@@ -16,6 +16,7 @@ import cases
 from cases import PEAK, RULES, STEPS, RuleCase
 from halflife import Decoupled, L2Regularization, Proximal, decayed
 from halflife.effective_rate import effective_rate_of
+from halflife.mean_rate import MeanRate
 from halflife.optim.adabound import AdaBound
 from halflife.optim.adadelta import Adadelta
 from halflife.optim.adagrad import Adagrad
@@ -27,7 +28,6 @@ from halflife.optim.muon import Muon
 from halflife.optim.nadam import NAdam
 from halflife.optim.padam import Padam
 from halflife.optim.radam import RAdam
-from halflife.optim.rates import MeanRate
 from halflife.optim.rmsprop import RMSprop
 from halflife.optim.yogi import Yogi
 
