@@ -18,12 +18,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import halflife
+import own_optimizers
 from cases import RULES
 from halflife.optim.adabound import AdaBoundBase
-from halflife.optim.adai import AdaiBase
 from halflife.optim.adam_delta import AdamDeltaBase
 from halflife.optim.heavy_ball import HeavyBallBase
-from halflife.optim.lion import LionBase
 from halflife.optim.padam import PadamBase
 from halflife.optim.yogi import YogiBase
 from test_maps import CASES as MAPS
@@ -82,8 +81,6 @@ BASES: dict[str, tuple[Any, Any, Any]] = {
     "Yogi": (halflife.Yogi, YogiBase, adam()),
     "AdaBound": (halflife.AdaBound, AdaBoundBase, adam(amsbound=st.booleans())),
     "Padam": (halflife.Padam, PadamBase, adam(amsgrad=st.booleans())),
-    "Lion": (halflife.Lion, LionBase, st.fixed_dictionaries({"maximize": st.booleans()})),
-    "Adai": (halflife.Adai, AdaiBase, st.fixed_dictionaries({"maximize": st.booleans()})),
     "AdamDelta": (
         halflife.AdamDelta,
         AdamDeltaBase,
@@ -100,6 +97,10 @@ BASES: dict[str, tuple[Any, Any, Any]] = {
         st.fixed_dictionaries({"lambd": st.sampled_from([0.0, 1e-2])}),
     ),
 }
+for _cls, _base, _, _ in own_optimizers.OPTIMIZERS.values():
+    BASES.setdefault(
+        _cls.__name__, (_cls, _base, st.fixed_dictionaries({"maximize": st.booleans()}))
+    )
 FUSED = ("SGD", "Adam", "AdamW")  # in float64 as in the others
 ADAMS = ("Adam", "AdamW")  # whose preconditioner the oracle knows
 

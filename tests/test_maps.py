@@ -19,8 +19,9 @@ from torch import Tensor
 
 import cases
 import halflife
+import own_optimizers
 from cases import PEAK, STEPS
-from halflife import AdamW, Independent
+from halflife import AdamW, Independent, facts
 from halflife.maps import (
     Anchored,
     Cautious,
@@ -33,10 +34,6 @@ from halflife.maps import (
     ProximalNorm,
     View,
 )
-from halflife.optim.adabound import AdaBoundBase
-from halflife.optim.lion import LionBase
-from halflife.optim.padam import PadamBase
-from halflife.optim.yogi import YogiBase
 from halflife.reduction import PerMember
 
 SCHEDULES = cases.schedules()
@@ -414,10 +411,11 @@ MASKED: dict[str, tuple[Any, dict[str, Any]]] = {
     "RMSprop": (torch.optim.RMSprop, {}),
     "RMSprop-momentum": (torch.optim.RMSprop, {"momentum": 0.9}),
     "RMSprop-centered": (torch.optim.RMSprop, {"momentum": 0.9, "centered": True}),
-    "Yogi": (YogiBase, {}),
-    "Padam": (PadamBase, {}),
-    "AdaBound": (AdaBoundBase, {}),
-    "Lion": (LionBase, {}),
+    **{
+        base.__name__: (base, {})
+        for _, base, _, _ in own_optimizers.OPTIMIZERS.values()
+        if facts.fact("direction", base) is not None
+    },
 }
 
 
