@@ -18,8 +18,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import halflife
+import own_optimizers
 from cases import RULES
-from halflife.optim import native
+from halflife.optim.adabound import AdaBoundBase
+from halflife.optim.adam_delta import AdamDeltaBase
+from halflife.optim.heavy_ball import HeavyBallBase
+from halflife.optim.padam import PadamBase
+from halflife.optim.yogi import YogiBase
 from test_maps import CASES as MAPS
 
 BETAS = st.sampled_from([(0.9, 0.999), (0.5, 0.9), (0.0, 0.99)])
@@ -73,19 +78,17 @@ BASES: dict[str, tuple[Any, Any, Any]] = {
         torch.optim.Adadelta,
         st.fixed_dictionaries({"rho": st.sampled_from([0.9, 0.5])}),
     ),
-    "Yogi": (halflife.Yogi, native.Yogi, adam()),
-    "AdaBound": (halflife.AdaBound, native.AdaBound, adam(amsbound=st.booleans())),
-    "Padam": (halflife.Padam, native.Padam, adam(amsgrad=st.booleans())),
-    "Lion": (halflife.Lion, native.Lion, st.fixed_dictionaries({"maximize": st.booleans()})),
-    "Adai": (halflife.Adai, native.Adai, st.fixed_dictionaries({"maximize": st.booleans()})),
+    "Yogi": (halflife.Yogi, YogiBase, adam()),
+    "AdaBound": (halflife.AdaBound, AdaBoundBase, adam(amsbound=st.booleans())),
+    "Padam": (halflife.Padam, PadamBase, adam(amsgrad=st.booleans())),
     "AdamDelta": (
         halflife.AdamDelta,
-        native.adam_delta.AdamDelta,
+        AdamDeltaBase,
         st.fixed_dictionaries({"moments": st.sampled_from(["gradient", "zero"])}),
     ),
     "HeavyBall": (
         halflife.HeavyBall,
-        native.heavy_ball.HeavyBall,
+        HeavyBallBase,
         st.fixed_dictionaries({"momentum": st.sampled_from([0.0, 0.9])}),
     ),
     "ASGD": (
@@ -94,6 +97,10 @@ BASES: dict[str, tuple[Any, Any, Any]] = {
         st.fixed_dictionaries({"lambd": st.sampled_from([0.0, 1e-2])}),
     ),
 }
+for _cls, _base, _, _ in own_optimizers.OPTIMIZERS.values():
+    BASES.setdefault(
+        _cls.__name__, (_cls, _base, st.fixed_dictionaries({"maximize": st.booleans()}))
+    )
 FUSED = ("SGD", "Adam", "AdamW")  # in float64 as in the others
 ADAMS = ("Adam", "AdamW")  # whose preconditioner the oracle knows
 

@@ -45,10 +45,7 @@ def adamw() -> torch.optim.Optimizer:
 
 # --- optimizers ----------------------------------------------------------------------------------
 
-NAMES = [
-    "ASGD", "SGD", "AdaBound", "Adadelta", "Adagrad", "Adai", "Adam", "AdamDelta", "AdamW",
-    "Adamax", "HeavyBall", "Lion", "Muon", "NAdam", "Padam", "RAdam", "RMSprop", "Yogi",
-]  # fmt: skip
+NAMES = halflife.optim.__all__
 
 
 def argument(cls: str, key: str) -> Callable[[Any], Any]:

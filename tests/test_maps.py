@@ -19,8 +19,9 @@ from torch import Tensor
 
 import cases
 import halflife
+import own_optimizers
 from cases import PEAK, STEPS
-from halflife import AdamW, Independent
+from halflife import AdamW, Independent, facts
 from halflife.maps import (
     Anchored,
     Cautious,
@@ -410,10 +411,11 @@ MASKED: dict[str, tuple[Any, dict[str, Any]]] = {
     "RMSprop": (torch.optim.RMSprop, {}),
     "RMSprop-momentum": (torch.optim.RMSprop, {"momentum": 0.9}),
     "RMSprop-centered": (torch.optim.RMSprop, {"momentum": 0.9, "centered": True}),
-    "Yogi": (halflife.optim.native.Yogi, {}),
-    "Padam": (halflife.optim.native.Padam, {}),
-    "AdaBound": (halflife.optim.native.AdaBound, {}),
-    "Lion": (halflife.optim.native.Lion, {}),
+    **{
+        base.__name__: (base, {})
+        for _, base, _, _ in own_optimizers.OPTIMIZERS.values()
+        if facts.fact("direction", base) is not None
+    },
 }
 
 

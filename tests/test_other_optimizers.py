@@ -13,21 +13,18 @@ import torch
 from torch.testing._internal.common_optimizers import OptimizerErrorEnum, optim_db
 
 import cases
+import own_optimizers
 from cases import PEAK, RULES, STEPS, RuleCase
 from halflife import Decoupled, L2Regularization, Proximal, decayed
 from halflife.effective_rate import effective_rate_of
-from halflife.optim.adabound import AdaBound
+from halflife.mean_rate import MeanRate
 from halflife.optim.adadelta import Adadelta
 from halflife.optim.adagrad import Adagrad
-from halflife.optim.adai import Adai
 from halflife.optim.adamax import Adamax
 from halflife.optim.asgd import ASGD
-from halflife.optim.lion import Lion
 from halflife.optim.muon import Muon
 from halflife.optim.nadam import NAdam
-from halflife.optim.padam import Padam
 from halflife.optim.radam import RAdam
-from halflife.optim.rates import MeanRate
 from halflife.optim.rmsprop import RMSprop
 from halflife.optim.yogi import Yogi
 
@@ -189,12 +186,11 @@ OPTIMIZERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "RAdam": (RAdam, {"betas": (0.9, 0.99)}),
     "RMSprop": (RMSprop, {"momentum": 0.5}),
     "RMSprop-centered": (RMSprop, {"centered": True, "alpha": 0.9}),
-    "AdaBound": (AdaBound, {"final_lr": 0.03, "gamma": 0.2}),
-    "AMSBound": (AdaBound, {"final_lr": 0.03, "gamma": 0.2, "amsbound": True}),
-    "Adai": (Adai, {}),
-    "Lion": (Lion, {}),
-    "Padam": (Padam, {"betas": (0.9, 0.9)}),
-    "Yogi": (Yogi, {"betas": (0.9, 0.99)}),
+    **{
+        name: (cls, settings)
+        for name, (cls, _, _, settings) in own_optimizers.OPTIMIZERS.items()
+        if not settings.get("maximize")  # L2 is added by hand below
+    },
 }
 REFUSED = {
     ("ASGD", "proximal"),

@@ -16,19 +16,17 @@ import reference
 import reference_papers
 import test_native_optimizers
 from cases import PEAK, RULES, RuleCase
-from halflife.optim.adam_delta import AdamDelta
-from halflife.optim.heavy_ball import HeavyBall
-from halflife.optim.native.adam_delta import AdamDelta as NativeAdamDelta
-from halflife.optim.native.heavy_ball import HeavyBall as NativeHeavyBall
+from halflife.optim.adam_delta import AdamDelta, AdamDeltaBase
+from halflife.optim.heavy_ball import HeavyBall, HeavyBallBase
 
 LRS = cases.schedule("cosine")
 SETTINGS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
-    "AdamDelta": (AdamDelta, NativeAdamDelta, {"betas": (0.8, 0.95), "delta": 0.01}),
-    "AdamDelta-zero": (AdamDelta, NativeAdamDelta, {"delta": 0.1, "moments": "zero"}),
-    "AdamDelta-maximize": (AdamDelta, NativeAdamDelta, {"maximize": True}),
-    "HeavyBall": (HeavyBall, NativeHeavyBall, {"momentum": 0.8}),
-    "HeavyBall-plain": (HeavyBall, NativeHeavyBall, {"momentum": 0.0}),
-    "HeavyBall-maximize": (HeavyBall, NativeHeavyBall, {"maximize": True}),
+    "AdamDelta": (AdamDelta, AdamDeltaBase, {"betas": (0.8, 0.95), "delta": 0.01}),
+    "AdamDelta-zero": (AdamDelta, AdamDeltaBase, {"delta": 0.1, "moments": "zero"}),
+    "AdamDelta-maximize": (AdamDelta, AdamDeltaBase, {"maximize": True}),
+    "HeavyBall": (HeavyBall, HeavyBallBase, {"momentum": 0.8}),
+    "HeavyBall-plain": (HeavyBall, HeavyBallBase, {"momentum": 0.0}),
+    "HeavyBall-maximize": (HeavyBall, HeavyBallBase, {"maximize": True}),
 }
 IMPLEMENTATIONS = {"for-loop": {"foreach": False}, "foreach": {"foreach": True}}
 
@@ -187,7 +185,7 @@ def test_lr_as_a_tensor(name: str, implementation: str) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # torch's own, of inductor
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-@pytest.mark.parametrize("cls", [NativeAdamDelta, NativeHeavyBall])
+@pytest.mark.parametrize("cls", [AdamDeltaBase, HeavyBallBase])
 def test_compiled_step_is_the_same_and_compiles_once(cls: Any, implementation: str) -> None:
     test_native_optimizers.test_compiled_step_is_the_same_and_compiles_once(cls, implementation)
 
@@ -195,7 +193,7 @@ def test_compiled_step_is_the_same_and_compiles_once(cls: Any, implementation: s
 def test_heavy_ball_at_a_constant_lr_is_torchs_sgd() -> None:
     params, twins = cases.make_params(), cases.make_params()
     pairs = (
-        (NativeHeavyBall(params, PEAK, momentum=0.9), params),
+        (HeavyBallBase(params, PEAK, momentum=0.9), params),
         (torch.optim.SGD(twins, PEAK, momentum=0.9), twins),
     )
     for optimizer, ps in pairs:

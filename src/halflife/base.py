@@ -1,31 +1,22 @@
-"""What is known of a base optimizer before it has taken a step."""
+"""What is known of a base optimizer before it has taken a step: what it does to pure noise.
+
+A strength such as `TargetRMS` needs the RMS of the update direction and its memory. An optimizer
+declares them as its fact ``noise``, beside its class; those of Adam and SGD are here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch.optim import (
-    ASGD,
-    SGD,
-    Adadelta,
-    Adagrad,
-    Adam,
-    Adamax,
-    Muon,
-    NAdam,
-    Optimizer,
-    RAdam,
-    RMSprop,
-)
+from torch.optim import SGD, Adam, Optimizer
 
 from . import facts
 from .effective_rate import SGDRate
 from .step import Scalar, Step
 from .theory import equilibrium
 
-__all__ = ["Base", "base_of"]
+__all__ = ["Base", "adam_noise", "base_of", "first_moment_noise"]
 
 
 @dataclass(frozen=True)
@@ -84,45 +75,28 @@ def base_of(cls: type[Optimizer], group: dict[str, Any], lr: float) -> Base:
     return Base(cls.__name__, lr, **({} if known is None else known(group)))
 
 
-def _sgd(group: dict[str, Any]) -> dict[str, Any]:
+def adam_noise(group: dict[str, Any]) -> dict[str, Any]:
+    """Of Adam: an average of the gradients over their RMS.
+
+    Example:
+        >>> adam_noise({"betas": (0.0, 0.999)})
+        {'momentum': 0.0, 'update_rms': 1.0}
+    """
+    beta1 = float(group["betas"][0])
+    return {"momentum": beta1, "update_rms": equilibrium.adam_update_rms(beta1)}
+
+
+def first_moment_noise(group: dict[str, Any]) -> dict[str, Any]:
+    """Of an average of the gradients, at a size that depends on their scale."""
+    return {"momentum": float(group["betas"][0])}
+
+
+def _sgd_noise(group: dict[str, Any]) -> dict[str, Any]:
     momentum = float(group["momentum"])
     if group.get("nesterov"):
         momentum = equilibrium.effective_momentum(equilibrium.nesterov_update_rms(momentum) ** -2.0)
     return {"momentum": momentum, "effective_rate": float(SGDRate().of(group))}
 
 
-def _adam(group: dict[str, Any]) -> dict[str, Any]:
-    beta1 = float(group["betas"][0])
-    return {"momentum": beta1, "update_rms": equilibrium.adam_update_rms(beta1)}
-
-
-def _nadam(group: dict[str, Any]) -> dict[str, Any]:
-    size = equilibrium.nesterov_update_rms(float(group["betas"][0]))
-    return {"momentum": equilibrium.effective_momentum(size**-2.0), "update_rms": size}
-
-
-def _rmsprop(group: dict[str, Any]) -> dict[str, Any]:
-    momentum = float(group["momentum"])
-    return {"momentum": momentum, "update_rms": (1.0 - momentum**2) ** -0.5}
-
-
-def _adamax(group: dict[str, Any]) -> dict[str, Any]:
-    return {"momentum": float(group["betas"][0])}
-
-
-def _unknown(reason: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    return lambda group: {"reason": reason}
-
-
-facts.declare(SGD, noise=_sgd)
-facts.declare(Adam, noise=_adam)
-facts.declare(RAdam, noise=_adam)
-facts.declare(NAdam, noise=_nadam)
-facts.declare(RMSprop, noise=_rmsprop)
-facts.declare(Adamax, noise=_adamax)
-facts.declare(Adagrad, noise=_unknown("its steps shrink for ever, so there is no equilibrium"))
-facts.declare(ASGD, noise=_unknown("its steps shrink for ever, so there is no equilibrium"))
-facts.declare(Adadelta, noise=_unknown("its steps have a size of their own making"))
-facts.declare(
-    Muon, noise=_unknown("its updates are orthogonalized, and their correlation is not known")
-)
+facts.declare(Adam, noise=adam_noise)
+facts.declare(SGD, noise=_sgd_noise)

@@ -38,6 +38,7 @@ __all__ = [
     "declare",
     "direction",
     "fact",
+    "first_moment",
     "gradients",
     "preconditioner",
 ]
@@ -144,12 +145,32 @@ def _evaluated(column: Column) -> list[Tensor]:
 
 
 def gradients(optimizer: Optimizer, group: dict[str, Any], params: list[Tensor]) -> list[Tensor]:
-    """The gradients to descend along: unscaled, and negated where the base ascends."""
+    """The gradients to descend along: unscaled, and negated where the base ascends.
+
+    They are the direction of bases that only scale them: Adagrad, Adadelta, ASGD.
+    """
     factor: Any = -1.0 if group.get("maximize") else 1.0
     if (scale := getattr(optimizer, "grad_scale", None)) is not None:
         factor = factor / scale
     grads: list[Any] = [p.grad for p in params]
     return grads if isinstance(factor, float) and factor == 1.0 else [g * factor for g in grads]
+
+
+def first_moment(
+    optimizer: Optimizer, group: dict[str, Any], params: list[Tensor], start: float = 0.0
+) -> Column:
+    """``beta1 m + (1 - beta1) g``, the direction of Adam's relatives; ``m`` begins at ``start``."""
+    beta1 = float(group["betas"][0])
+
+    def mean(m: Tensor, g: Tensor) -> Tensor:
+        return torch.lerp(m, g, 1.0 - beta1)
+
+    grads = gradients(optimizer, group, params)
+    moments = [(optimizer.state.get(p) or {}).get("exp_avg") for p in params]
+    return [
+        Deferred(mean, (torch.full_like(g, start) if m is None else m, g))
+        for m, g in zip(moments, grads, strict=True)
+    ]
 
 
 def _adam_direction(optimizer: Optimizer, group: dict[str, Any], params: list[Tensor]) -> Column:

@@ -1,8 +1,5 @@
-"""Optimizers: thin declarations of a base optimizer and its default decay rule."""
+"""Optimizers, a file each: the base without decay, its default rule, and what it declares."""
 
-from . import directions as directions  # registers the update directions
-from . import noise as noise  # registers what strengths know of each
-from . import rates as rates  # registers the effective rates
 from .adabound import AdaBound as AdaBound
 from .adadelta import Adadelta as Adadelta
 from .adagrad import Adagrad as Adagrad

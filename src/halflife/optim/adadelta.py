@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .. import facts
 from ..decay import L2Regularization
 from ..decayed import Decayed
+from ..mean_rate import MeanRate, average
+from ..reduction import real
 from ..rule import DecayRule
 from ..strength import Strength
 
@@ -75,3 +79,18 @@ class Adadelta(Decayed, torch.optim.Adadelta):
             peak_lr=peak_lr,
             **unknown,
         )
+
+
+def _inverse_square(grad: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
+    """Mean square of the gradients over that of the updates, each with eps: it starts them."""
+    rho, eps = group["rho"], group["eps"]
+    updates = real(state["acc_delta"]) if "acc_delta" in state else 0.0
+    return (average(grad.square(), state, "square_avg", rho) + eps) / (updates + eps)
+
+
+facts.declare(
+    torch.optim.Adadelta,
+    direction=facts.gradients,
+    effective_rate=functools.partial(MeanRate, inverse_square=_inverse_square),
+    noise=lambda group: {"reason": "its steps have a size of their own making"},
+)

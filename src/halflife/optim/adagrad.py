@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .. import facts
 from ..decay import L2Regularization
 from ..decayed import Decayed
+from ..mean_rate import MeanRate, coming_step
+from ..reduction import real
 from ..rule import DecayRule
 from ..strength import Strength
 
@@ -77,3 +81,17 @@ class Adagrad(Decayed, torch.optim.Adagrad):
             peak_lr=peak_lr,
             **unknown,
         )
+
+
+def _inverse_square(grad: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
+    """The sum of squares, times the square of what ``lr_decay`` divides the lr by."""
+    divisor = 1 + (coming_step(state) - 1) * group["lr_decay"]
+    return (real(state["sum"]) + grad.square()) * divisor**2
+
+
+facts.declare(
+    torch.optim.Adagrad,
+    direction=facts.gradients,
+    effective_rate=functools.partial(MeanRate, inverse_square=_inverse_square),
+    noise=lambda group: {"reason": "its steps shrink for ever, so there is no equilibrium"},
+)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .. import facts
+from ..base import first_moment_noise
 from ..decay import L2Regularization
 from ..decayed import Decayed
+from ..mean_rate import MeanRate
+from ..reduction import real
 from ..rule import DecayRule
 from ..strength import Strength
 
@@ -73,3 +78,19 @@ class Adamax(Decayed, torch.optim.Adamax):
             peak_lr=peak_lr,
             **unknown,
         )
+
+
+def _inverse_square(grad: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
+    """The square of the decaying maximum."""
+    largest = grad.abs() + group["eps"]
+    if "exp_inf" in state:
+        largest = torch.maximum(group["betas"][1] * real(state["exp_inf"]), largest)
+    return largest.square()
+
+
+facts.declare(
+    torch.optim.Adamax,
+    direction=facts.first_moment,
+    effective_rate=functools.partial(MeanRate, inverse_square=_inverse_square),
+    noise=first_moment_noise,
+)

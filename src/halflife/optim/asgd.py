@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import facts
 from ..decay import L2Regularization
 from ..decayed import Decayed
 from ..rule import DecayRule
@@ -83,3 +84,10 @@ class ASGD(Decayed, torch.optim.ASGD):
             peak_lr=peak_lr,
             **unknown,
         )
+
+
+facts.declare(  # no effective rate: a step has the size that the step before has left
+    torch.optim.ASGD,
+    direction=facts.gradients,
+    noise=lambda group: {"reason": "its steps shrink for ever, so there is no equilibrium"},
+)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from .. import facts
 from ..decay import Decoupled
 from ..decayed import Decayed
 from ..rule import DecayRule
@@ -75,3 +76,11 @@ class Muon(Decayed, torch.optim.Muon):
             peak_lr=peak_lr,
             **unknown,
         )
+
+
+facts.declare(  # no direction: it mixes a matrix's elements; no effective rate: steps of one size
+    torch.optim.Muon,
+    noise=lambda group: {
+        "reason": "its updates are orthogonalized, and their correlation is not known"
+    },
+)

@@ -6,11 +6,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
+from .. import facts
 from ..decay import Decoupled, L2Regularization
 from ..decayed import Decayed
+from ..effective_rate import AdamRate
 from ..rule import DecayRule
 from ..strength import Strength
+from ..theory import equilibrium
 
 __all__ = ["NAdam"]
 
@@ -81,3 +85,34 @@ class NAdam(Decayed, torch.optim.NAdam):
             peak_lr=peak_lr,
             **unknown,
         )
+
+
+def _direction(optimizer: Optimizer, group: dict[str, Any], params: list[Tensor]) -> list[Tensor]:
+    """``(1 - mu_t)/(1 - prod mu) g + mu_next/(1 - prod mu mu_next) m_t``."""
+    beta1, decay = float(group["betas"][0]), group["momentum_decay"]
+    moments = facts.first_moment(optimizer, group, params)
+    grads = facts.gradients(optimizer, group, params)
+    directions = []
+    for p, moment, g in zip(params, moments, grads, strict=True):
+        m = moment.value() if isinstance(moment, facts.Deferred) else moment
+        state = optimizer.state.get(p) or {}
+        t = state.get("step", torch.zeros(())) + 1.0
+        mu = beta1 * (1.0 - 0.5 * 0.96 ** (t * decay))
+        following = beta1 * (1.0 - 0.5 * 0.96 ** ((t + 1.0) * decay))
+        product = state.get("mu_product", torch.ones(())) * mu
+        ahead = g * ((1.0 - mu) / (1.0 - product)).to(g.device)
+        directions.append(ahead + m * (following / (1.0 - product * following)).to(g.device))
+    return directions
+
+
+def _noise(group: dict[str, Any]) -> dict[str, Any]:
+    size = equilibrium.nesterov_update_rms(float(group["betas"][0]))
+    return {"momentum": equilibrium.effective_momentum(size**-2.0), "update_rms": size}
+
+
+facts.declare(
+    torch.optim.NAdam,
+    direction=_direction,
+    effective_rate=AdamRate,  # the same second moment; its look-ahead is in the momentum
+    noise=_noise,
+)

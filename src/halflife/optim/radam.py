@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .. import facts
+from ..base import adam_noise
 from ..decay import Decoupled, L2Regularization
 from ..decayed import Decayed
+from ..mean_rate import MeanRate, average, coming_step
 from ..rule import DecayRule
 from ..strength import Strength
 
@@ -80,3 +84,23 @@ class RAdam(Decayed, torch.optim.RAdam):
             peak_lr=peak_lr,
             **unknown,
         )
+
+
+def _inverse_square(grad: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
+    """``v_hat / r_t^2`` with RAdam's rectification ``r_t``; 1 before torch rectifies."""
+    beta2, t = group["betas"][1], coming_step(state)
+    final = 2 / (1 - beta2) - 1
+    length = final - 2 * t * beta2**t / (1 - beta2**t)
+    rectification = (length - 4) * (length - 2) * final / ((final - 4) * (final - 2) * length)
+    second = average(grad.square(), state, "exp_avg_sq", beta2) / (1 - beta2**t)
+    if isinstance(length, Tensor):
+        return torch.where(length > 5, second / rectification, 1.0)
+    return second / rectification if length > 5 else torch.ones_like(second)
+
+
+facts.declare(
+    torch.optim.RAdam,
+    direction=facts.first_moment,
+    effective_rate=functools.partial(MeanRate, inverse_square=_inverse_square),
+    noise=adam_noise,
+)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
+from .. import facts
 from ..decay import L2Regularization
 from ..decayed import Decayed
+from ..mean_rate import MeanRate, average
 from ..rule import DecayRule
 from ..strength import Strength
 
@@ -79,3 +83,48 @@ class RMSprop(Decayed, torch.optim.RMSprop):
             peak_lr=peak_lr,
             **unknown,
         )
+
+
+def _direction(optimizer: Optimizer, group: dict[str, Any], params: list[Tensor]) -> list[Tensor]:
+    """The gradient; with momentum, the buffer of gradients over their root mean square."""
+    grads = facts.gradients(optimizer, group, params)
+    if not group["momentum"]:
+        return grads
+    alpha, directions = group["alpha"], []
+    for p, g in zip(params, grads, strict=True):
+        state = optimizer.state.get(p) or {}
+        second = (1.0 - alpha) * g * g
+        if state:
+            second = second + alpha * state["square_avg"]
+        if group["centered"]:
+            mean = (1.0 - alpha) * g
+            if state:
+                mean = mean + alpha * state["grad_avg"]
+            second = second - mean * mean
+        scaled = g / (second.sqrt() + group["eps"])
+        if state:
+            scaled = scaled + group["momentum"] * state["momentum_buffer"]
+        directions.append(scaled)
+    return directions
+
+
+def _inverse_square(grad: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
+    """``v (1 - momentum)^2``, without bias correction; ``v`` is the variance if centered."""
+    alpha = group["alpha"]
+    second = average(grad.square(), state, "square_avg", alpha)
+    if group["centered"]:
+        second = second - average(grad, state, "grad_avg", alpha).square()
+    return second * (1 - group["momentum"]) ** 2  # its momentum is a sum, as SGD's is
+
+
+def _noise(group: dict[str, Any]) -> dict[str, Any]:
+    momentum = float(group["momentum"])
+    return {"momentum": momentum, "update_rms": (1.0 - momentum**2) ** -0.5}
+
+
+facts.declare(
+    torch.optim.RMSprop,
+    direction=_direction,
+    effective_rate=functools.partial(MeanRate, inverse_square=_inverse_square),
+    noise=_noise,
+)

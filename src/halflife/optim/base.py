@@ -1,4 +1,4 @@
-"""What our own base optimizers share: torch's conventions around one update.
+"""What the base optimizers that torch has not share: torch's conventions around one update.
 
 An optimizer here is its hyper-parameters, its state, and its update, which is written twice:
 
@@ -25,10 +25,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils._foreach_utils import _get_foreach_kernels_supported_devices
 
-from ...reduction import real
-from ...step import Scalar
+from ..reduction import real
+from ..step import Scalar
 
-__all__ = ["Group", "Lists", "NativeOptimizer", "State", "check_betas", "check_eps", "scalar"]
+__all__ = ["BaseOptimizer", "Group", "Lists", "State", "check_betas", "check_eps", "scalar"]
 
 Group: TypeAlias = "dict[str, Any]"  # a parameter group
 State: TypeAlias = "dict[str, Any]"  # what is kept of one parameter, by torch's keys
@@ -59,8 +59,8 @@ class Lists(NamedTuple):
             )
 
 
-class NativeOptimizer(Optimizer):
-    """Base of our own optimizers.
+class BaseOptimizer(Optimizer):
+    """An optimizer without weight decay, which is put on it by `halflife.Decayed`.
 
     Args:
         params: parameters, named parameters, or groups.
