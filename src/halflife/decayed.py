@@ -65,10 +65,10 @@ class Decayed(Optimizer):
         params: parameters, named parameters, or groups, as torch takes them. A group may have its
             own ``decay``, ``peak_lr`` and ``weight_decay``.
         *args: the native optimizer's arguments, ``weight_decay`` as a number or a strength.
-        decay: the rule, or its name. Default: the class's ``default_rule``; without one the
-            optimizer is the native one.
-        peak_lr: the schedule's highest lr. Default: each group's lr at construction.
-        **kwargs: the native optimizer's keyword arguments.
+        **kwargs: the native optimizer's keyword arguments, and those of `own`: ``decay``, the rule
+            or its name (default: the class's ``default_rule``; without one the optimizer is the
+            native one), and ``peak_lr``, the schedule's highest lr (default: each group's lr at
+            construction).
 
     Raises:
         TypeError: for an unknown keyword, naming the nearest known one.
