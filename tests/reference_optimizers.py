@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from reference import Array, Group, update
+from reference import Array, Group, ratio_of_norms, update
 
 Settings = dict[str, Any]
 State = dict[str, Any]
@@ -106,6 +106,8 @@ def run(
                 taken[i, j] = STEPS[name](settings, s, g, s["k"], group.lrs[t], group.peak_lr)
         inverse = np.concatenate([inverse.ravel() for _, inverse in taken.values()])
         scale = float(np.mean(inverse)) ** -0.5
+        if rule == "adaptive":
+            scale = ratio_of_norms(groups, row)
         for (i, j), (direction, _) in taken.items():
             update(rule, groups[i], j, t, direction, scale)
     return state

@@ -210,6 +210,7 @@ def decay_and_scale(rule: str, lam: float, lr: float, peak: float, e: float) -> 
         "constant": lam if lr > 0 else 0.0,
         "corrected": lr * lr / peak * lam,
         "stable": lr * lam * e,
+        "adaptive": lr * lam * e,
         "proximal": 1 - 1 / (1 + lr * lam),
         "proximal_independent": 1 - 1 / (1 + lr / peak * lam),
     }[rule]
@@ -245,6 +246,11 @@ def test_a_rule_is_its_two_scalars_around_the_native_step(
             group["lr"] = SCHEDULES[schedule][t] / (i + 1)
         ours.step()
         e = ours.last_effective_rate if rule.id == "stable" else 1.0
+        if rule.id == "adaptive":
+            gradients = [g for g in row if g is not None]
+            weights = [w for w, g in zip(before, row, strict=True) if g is not None]
+            e = float(torch.cat([g.flatten() for g in gradients]).norm())
+            e /= float(torch.cat([w.flatten() for w in weights]).norm())
         cases.set_gradients(twins, row)
         expected: dict[int, float] = {}
         for i, group in enumerate(native.param_groups):

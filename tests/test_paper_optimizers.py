@@ -69,6 +69,9 @@ def expected(name: str, rule: str, weight_decay: float) -> list[np.ndarray]:
             scale = 1 / (1 - settings["momentum"])
         else:
             scale = 1 / math.sqrt(np.concatenate(squares).mean())
+        if rule == "adaptive":
+            arrays = [None if g is None else g.numpy() for g in row]
+            scale = reference.ratio_of_norms(groups, [arrays[:2], arrays[2:]])
         for (i, j), direction in directions.items():
             reference.update(rule, groups[i], j, t, direction, scale)
     return [w for group in groups for w in group.weights]
