@@ -42,6 +42,7 @@ check: $(DEV) ## lint, format, types, import direction, documentation, public na
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/python scripts/check_source.py
 	$(BIN)/mkdocs build --strict
 	$(ONE_THREAD) $(BIN)/python -m pytest -q -k "not import_cost" tests/test_public_api.py
 

@@ -26,7 +26,7 @@ from halflife.lab.landscape import CHUNK
 from halflife.lab.tasks import find_task
 from halflife.lab.training import Member, Training
 from halflife.lab.workers import Workers
-from halflife.rule import as_rule
+from halflife.rules.contract import as_rule
 
 RULES = ("l2", "decoupled", "independent", "stable")
 REQUIRED = 4.0

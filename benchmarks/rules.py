@@ -21,7 +21,7 @@ from torch.nn.utils import clip_grad_norm_ as torch_clip_grad_norm_
 from torch.optim import Optimizer
 
 import halflife
-from halflife import maps
+from halflife import rules
 
 from .peers import PEERS
 from .timing import Measured, Parts, paired
@@ -60,18 +60,18 @@ SCALAR_RULES = {
     "Adaptive": halflife.Adaptive(),
 }
 ELEMENTWISE = {
-    "Cautious": maps.Cautious(),
-    "Anchored": maps.Anchored(),
-    "Anchored to 1": maps.Anchored(to=1.0),
-    "HuberDecay": maps.HuberDecay(delta=0.02),
-    "ProximalL1": maps.ProximalL1(),
-    "ProximalL1 preconditioned": maps.ProximalL1(metric="preconditioned"),
-    "Preconditioned": maps.Preconditioned(),
-    "PowerDecay 0.8": maps.PowerDecay(power=0.8),
+    "Cautious": rules.Cautious(),
+    "Anchored": rules.Anchored(),
+    "Anchored to 1": rules.Anchored(to=1.0),
+    "HuberDecay": rules.HuberDecay(delta=0.02),
+    "ProximalL1": rules.ProximalL1(),
+    "ProximalL1 preconditioned": rules.ProximalL1(metric="preconditioned"),
+    "Preconditioned": rules.Preconditioned(),
+    "PowerDecay 0.8": rules.PowerDecay(power=0.8),
 }
 NORMS = {
-    "NormControl": maps.NormControl(target=0.02),
-    "ProximalNorm": maps.ProximalNorm(),
+    "NormControl": rules.NormControl(target=0.02),
+    "ProximalNorm": rules.ProximalNorm(),
 }
 
 

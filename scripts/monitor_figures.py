@@ -18,7 +18,7 @@ import halflife
 from halflife.diagnostics import histograms
 from halflife.diagnostics.gradient_norms import gradient_norms
 from halflife.diagnostics.monitor import Monitor
-from halflife.diagnostics.monitor.figure import figure
+from halflife.diagnostics.monitor.figure import plot_records
 from halflife.diagnostics.monitor.table import table
 
 IMAGES = Path("docs/images")
@@ -88,7 +88,7 @@ def watched() -> None:
             f"{rule:10} {g.full:8.3g} {g.minibatch:8.3g} {g.weight_norm:8.3g} {g.product:9.3g}"
         )
     quantities = ("weight_rms", "rotation", "gradient_norm", "weight_gradient_product")
-    save(figure(together, ["decoupled", "corrected"], quantities), "monitor_rules")
+    save(plot_records(together, ["decoupled", "corrected"], quantities), "monitor_rules")
     (IMAGES / "monitor_gradients.txt").write_text("\n".join(lines) + "\n", "utf-8")
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from halflife.diagnostics.probe import BEHAVIOURS, COLUMNS, Probe, probe
+from halflife.diagnostics.probing import BEHAVIOURS, COLUMNS, Probe, probe
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "probe.md"
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from halflife.cli import app
-from halflife.convert import CONVENTIONS, NAMES, REFUSED, convert
+from halflife.units.convert import CONVENTIONS, NAMES, REFUSED, convert
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGES = (DOCS / "units.md", DOCS / "moving_a_recipe.md")

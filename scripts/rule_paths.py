@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 import halflife
-from halflife import maps
+from halflife import rules
 
 STEPS, LR, FRACTION = 300, 0.01, 0.01
 STARTS = (1.0, 0.4, -0.25)
@@ -28,14 +28,14 @@ RULES: dict[str, tuple[halflife.DecayRule | None, float]] = {
     "Adaptive": (halflife.Adaptive(), 0.5),
     "Proximal": (halflife.Proximal(), FRACTION / LR),
     "L2Regularization": (halflife.L2Regularization(), 1.0),
-    "Cautious": (maps.Cautious(), FRACTION / LR),
-    "Anchored, to 0.5": (maps.Anchored(to=0.5), FRACTION / LR),
-    "HuberDecay, delta 0.2": (maps.HuberDecay(delta=0.2), FRACTION / LR),
-    "NormControl, RMS 0.6": (maps.NormControl(target=0.6), FRACTION / LR),
-    "ProximalL1": (maps.ProximalL1(), 0.3),
-    "ProximalNorm": (maps.ProximalNorm(), 0.5),
-    "Preconditioned": (maps.Preconditioned(), FRACTION / LR),
-    "PowerDecay, p 0.8": (maps.PowerDecay(power=0.8), 0.5),
+    "Cautious": (rules.Cautious(), FRACTION / LR),
+    "Anchored, to 0.5": (rules.Anchored(to=0.5), FRACTION / LR),
+    "HuberDecay, delta 0.2": (rules.HuberDecay(delta=0.2), FRACTION / LR),
+    "NormControl, RMS 0.6": (rules.NormControl(target=0.6), FRACTION / LR),
+    "ProximalL1": (rules.ProximalL1(), 0.3),
+    "ProximalNorm": (rules.ProximalNorm(), 0.5),
+    "Preconditioned": (rules.Preconditioned(), FRACTION / LR),
+    "PowerDecay, p 0.8": (rules.PowerDecay(power=0.8), 0.5),
 }
 
 

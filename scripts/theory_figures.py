@@ -53,7 +53,7 @@ def averaging_table() -> list[str]:
     for schedule in SCHEDULES:
         for rule in RULES[: 1 if schedule == "constant" else 3]:
             r = averaged(schedule, rule)
-            name = "any" if schedule == "constant" else halflife.decay.as_rule(rule)
+            name = "any" if schedule == "constant" else halflife.rules.contract.as_rule(rule)
             name = name if name == "any" else f"`{type(name).__name__}`"
             lines.append(
                 f"| {schedule} | {name} | {r.total_decay:.2f} | {100 * r.survival:.2g} % "
@@ -86,7 +86,7 @@ def noise_run(
         optimizer.step()
         squares.append(w.detach().square().mean().item())
         rate = optimizer.last_effective_rate if rule == "stable" else None
-        step = halflife.decay.Step(lr, 0.05, weight_decay, lambda rate=rate: rate)
+        step = halflife.rules.step.Step(lr, 0.05, weight_decay, lambda rate=rate: rate)
         fractions.append(float(optimizer.param_groups[0]["decay"].fraction(step)))
         sizes.append(lr)
     columns = [torch.tensor(c, dtype=torch.float64) for c in (fractions, sizes)]

@@ -12,7 +12,7 @@ import torch
 
 import halflife
 from halflife.algorithms import AMBIGUOUS, Algorithms, algorithm, algorithms, create
-from halflife.rule import DecayRule
+from halflife.rules.contract import DecayRule
 
 ENTRIES = {entry.name: entry for entry in algorithms()}
 ROOT = Path(__file__).resolve().parent.parent

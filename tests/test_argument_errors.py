@@ -15,7 +15,7 @@ import torch
 import halflife
 from bad_arguments import INF, NAN, Row, cases, check
 from halflife import schedules, testing
-from halflife.decay import Decoupled
+from halflife.rules.scalar import Decoupled
 from halflife.theory import (
     adagrad,
     constraint,

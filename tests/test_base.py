@@ -10,7 +10,7 @@ import torch
 
 import halflife
 from halflife import Rotation, TargetRMS
-from halflife.base import base_of
+from halflife.bases.noise import base_of
 from halflife.theory import equilibrium
 
 LR = 1e-3

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 import halflife
-from halflife.compiled import kernels
 from halflife.diagnostics import curvature as halflife_curvature
-from halflife.rule import DecayRule
+from halflife.mechanism.compiled import kernels
+from halflife.rules.contract import DecayRule
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 

@@ -16,7 +16,7 @@ from torch.nn.utils import clip_grad_norm_ as torch_clip
 import cases
 import halflife
 from halflife import AdamW, clip_grad_norm_
-from halflife.effective_rate import AdamRate, HandedSquares
+from halflife.bases.effective_rate import AdamRate, HandedSquares
 
 INF, NAN = float("inf"), float("nan")
 

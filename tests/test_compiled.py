@@ -38,7 +38,7 @@ from halflife import (
     ProximalNorm,
     Stable,
 )
-from halflife.compiled import calls, kernels
+from halflife.mechanism.compiled import calls, kernels
 from test_maps import BASES, MapCase
 
 SCHEDULES = cases.schedules()
@@ -519,7 +519,7 @@ def test_inside_a_compiled_step_it_is_that_one() -> None:
 
 
 @dataclass(frozen=True)
-class WhereTheGradientAgrees(halflife.maps.DecayMap):
+class WhereTheGradientAgrees(halflife.rules.DecayMap):
     """A user's map that reads gradients."""
 
     name = "where_the_gradient_agrees_compiled"

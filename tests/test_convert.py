@@ -12,9 +12,9 @@ import torch
 from typer.testing import CliRunner
 
 import halflife
+from halflife.bases.native_decay import native_decay
 from halflife.cli import app
-from halflife.convert import CONVENTIONS, NAMES, REFUSED, conversions, convert, multipliers_of
-from halflife.native import native_decay
+from halflife.units.convert import CONVENTIONS, NAMES, REFUSED, conversions, convert, multipliers_of
 
 LR = 0.02
 BUDGET = {"batch_size": 16, "dataset_size": 100, "epochs": 4}  # 7 steps an epoch, 28 in all

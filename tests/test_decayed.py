@@ -16,7 +16,7 @@ import cases
 import halflife
 from cases import IMPLEMENTATIONS, OPTIMIZERS, PEAK, RULES, STEPS, OptimizerCase, RuleCase
 from halflife import AdamW, Decayed, Independent, attach, decayed
-from halflife.step import Step
+from halflife.rules.step import Step
 
 by_id: Any = {"ids": lambda case: getattr(case, "id", None)}
 ADAMW = next(o for o in OPTIMIZERS if o.name == "AdamW")

@@ -11,8 +11,8 @@ from torch import Tensor
 
 import cases
 import halflife
-from halflife.effective_rate import SUM_KEY, AdamRate, SGDRate, effective_rate_of
-from halflife.reduction import PerMember
+from halflife.bases.effective_rate import SUM_KEY, AdamRate, SGDRate, effective_rate_of
+from halflife.tensors.reduction import PerMember
 
 LR = 0.01
 BETAS = [(0.9, 0.999), (0.8, 0.95), (0.5, 0.7)]

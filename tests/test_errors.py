@@ -26,8 +26,8 @@ from halflife import (
     attach,
     decayed,
 )
-from halflife.rule import as_rule
-from halflife.step import Step
+from halflife.rules.contract import as_rule
+from halflife.rules.step import Step
 
 NAN = math.nan
 
@@ -186,7 +186,7 @@ CASES: dict[str, Case] = {
     "no effective rate": (
         lambda: decayed_step(torch.optim.Rprop, "stable"),
         ValueError,
-        "decay=Stable() of parameter group 0: needs the optimizer's effective rate, and Rprop declares none; choose another rule or optimizer, or see halflife.facts.",
+        "decay=Stable() of parameter group 0: needs the optimizer's effective rate, and Rprop declares none; choose another rule or optimizer, or see halflife.rules.facts.",
     ),
     # --- keywords
     "keyword typo": (

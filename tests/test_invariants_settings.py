@@ -16,10 +16,10 @@ from torch import nn
 import cases
 import halflife
 from halflife import schedules
-from halflife.base import Base
-from halflife.param_groups.policies import POLICIES
-from halflife.rule import as_rule
-from halflife.step import Step
+from halflife.bases.noise import Base
+from halflife.groups.policies import POLICIES
+from halflife.rules.contract import as_rule
+from halflife.rules.step import Step
 from halflife.theory import equilibrium
 from strategies import examples
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 import strategies
 from halflife import decayed
-from halflife.step import Step
+from halflife.rules.step import Step
 from strategies import BASES, Scenario, advance, examples, prepare, scenarios, take
 from test_invariants import EVERY, HALF, same, values
 

@@ -21,8 +21,8 @@ import cases
 import halflife
 import own_optimizers
 from cases import PEAK, STEPS
-from halflife import AdamW, Independent, facts
-from halflife.maps import (
+from halflife import AdamW, Independent
+from halflife.rules import (
     Anchored,
     Cautious,
     DecayMap,
@@ -33,8 +33,9 @@ from halflife.maps import (
     ProximalL1,
     ProximalNorm,
     View,
+    facts,
 )
-from halflife.reduction import PerMember
+from halflife.tensors.reduction import PerMember
 
 SCHEDULES = cases.schedules()
 LRS = SCHEDULES["cosine"]

@@ -25,7 +25,7 @@ from halflife import (
     Proximal,
     Stable,
 )
-from halflife.effective_rate import AdamRate, SGDRate
+from halflife.bases.effective_rate import AdamRate, SGDRate
 
 ADAM = next(o for o in OPTIMIZERS if o.name == "AdamW")
 AMSGRAD = next(o for o in OPTIMIZERS if o.name == "AMSGrad")

@@ -12,7 +12,7 @@ import torch
 from torch.optim import Optimizer
 
 import halflife
-from halflife.native import check_base, native_decay, native_kind, scales_with_lr
+from halflife.bases.native_decay import check_base, native_decay, native_kind, scales_with_lr
 
 TORCH = {
     "ASGD": "l2",
@@ -349,7 +349,7 @@ def test_rules_ride_on_a_decoupled_native_step(rule: str, monkeypatch: pytest.Mo
     def refused(*_: object) -> None:
         raise AssertionError("a pass over the weights")
 
-    module = sys.modules["halflife.decayed"]  # the package has a function of that name
+    module = sys.modules["halflife.mechanism.decayed"]  # the package has a function of that name
     monkeypatch.setattr(module, "multiply_weights", refused)
     a, b = start(), start()
     peak, amount = 0.1, 0.2

@@ -15,7 +15,7 @@ import cases
 import reference
 import reference_optimizers
 from cases import PEAK, RULES, RuleCase
-from halflife.mean_rate import UnitRate
+from halflife.bases.mean_rate import UnitRate
 from halflife.optim.adabound import AdaBound, AdaBoundBase
 from halflife.optim.adai import Adai, AdaiBase
 from halflife.optim.lion import Lion, LionBase

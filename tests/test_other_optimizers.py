@@ -16,8 +16,8 @@ import cases
 import own_optimizers
 from cases import PEAK, RULES, STEPS, RuleCase
 from halflife import Decoupled, L2Regularization, Proximal, decayed
-from halflife.effective_rate import effective_rate_of
-from halflife.mean_rate import MeanRate
+from halflife.bases.effective_rate import effective_rate_of
+from halflife.bases.mean_rate import MeanRate
 from halflife.optim.adadelta import Adadelta
 from halflife.optim.adagrad import Adagrad
 from halflife.optim.adamax import Adamax

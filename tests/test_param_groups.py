@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
-from halflife.param_groups import ParamGroups, param_groups
+from halflife.groups import ParamGroups, param_groups
 
 
 class LlamaRMSNorm(nn.Module):

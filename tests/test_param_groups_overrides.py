@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from halflife.param_groups import ParamGroups, param_groups
+from halflife.groups import ParamGroups, param_groups
 
 
 class Net(nn.Module):

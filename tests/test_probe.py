@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import halflife
 from halflife.cli import app
-from halflife.diagnostics.probe import BEHAVIOURS, COLUMNS, Probe, find, parse, probe
+from halflife.diagnostics.probing import BEHAVIOURS, COLUMNS, Probe, find, parse, probe
 
 WD = "weight_decay"
 

@@ -10,23 +10,24 @@ import pytest
 import torch
 
 import halflife
-from halflife import maps
+from halflife import rules
+from halflife.checks import Scalar
 from halflife.diagnostics import Monitor, audit
-from halflife.reading import read_group
-from halflife.rule import DecayRule
-from halflife.step import Scalar, Step
+from halflife.rules.contract import DecayRule
+from halflife.rules.step import Step
 from halflife.testing import check_rule
+from halflife.units.reading import read_group
 
 THRESHOLDS = [
-    maps.ProximalL1(),
-    maps.ProximalL1(metric="preconditioned"),
-    maps.ProximalNorm(),
-    maps.ProximalNorm(per_tensor=True),
-    maps.Preconditioned(),
-    maps.PowerDecay(),
-    maps.PowerDecay(power=0.5),
+    rules.ProximalL1(),
+    rules.ProximalL1(metric="preconditioned"),
+    rules.ProximalNorm(),
+    rules.ProximalNorm(per_tensor=True),
+    rules.Preconditioned(),
+    rules.PowerDecay(),
+    rules.PowerDecay(power=0.5),
 ]
-BOUNDS = [maps.Cautious(), maps.HuberDecay(delta=0.1), maps.NormControl(target=0.5)]
+BOUNDS = [rules.Cautious(), rules.HuberDecay(delta=0.1), rules.NormControl(target=0.5)]
 
 
 def made(rule: Any, cls: Any = halflife.AdamW, **settings: Any) -> tuple[Any, Any]:
@@ -92,11 +93,11 @@ def test_it_is_a_bound() -> None:
         optimizer.step()
         removed = (before - model.weight.detach()) / before
         assert float(removed.max()) <= 0.001 * (1 + 1e-5)
-        assert float(removed.min()) < 0.001 * (1 - 1e-3) or isinstance(rule, maps.Cautious)
+        assert float(removed.min()) < 0.001 * (1 - 1e-3) or isinstance(rule, rules.Cautious)
 
 
 def test_an_anchored_fraction_is_of_the_distance() -> None:
-    _, optimizer = made(maps.Anchored())
+    _, optimizer = made(rules.Anchored())
     row = halflife.describe(optimizer).groups[0]
     assert row.fraction == pytest.approx(0.001)
     assert (row.rms, row.rotation) == (None, None)
@@ -191,7 +192,7 @@ def test_on_adam_its_fraction_is_not_known(rule: DecayRule) -> None:
 
 @pytest.mark.parametrize("rule", [HalfOfL2(), Both()], ids=repr)
 @pytest.mark.parametrize(
-    "wrapper", [halflife.Proximal, maps.Cautious, maps.ProximalL1, maps.Anchored]
+    "wrapper", [halflife.Proximal, rules.Cautious, rules.ProximalL1, rules.Anchored]
 )
 def test_no_rule_is_built_on_one_that_it_would_ignore(wrapper: Any, rule: DecayRule) -> None:
     with pytest.raises(ValueError, match=type(rule).__name__):

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import halflife
 from halflife.cli import app
-from halflife.recommend import recommend
+from halflife.units.recommend import recommend
 
 RUN = {"lr": 1e-3, "batch": 128, "data": 50_000, "epochs": 100}  # 391 steps an epoch
 LANGUAGE = {"lr": 6e-4, "batch": 5e5, "data": 2.5e9, "unit": "tokens"}  # 5000 steps

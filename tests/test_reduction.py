@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from halflife.reduction import PerMember, WholeModel, like, plus, real
+from halflife.tensors.reduction import PerMember, WholeModel, like, plus, real
 
 LAYOUTS: dict[str, Callable[[], Tensor]] = {
     "contiguous": lambda: torch.randn(5, 7),

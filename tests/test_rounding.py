@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 import halflife
-from halflife import optim, rounding
-from halflife.maps import Anchored, Cautious, HuberDecay, NormControl, PowerDecay
-from halflife.rounding import seed_at, stochastic
+from halflife import optim
+from halflife.rules import Anchored, Cautious, HuberDecay, NormControl, PowerDecay
+from halflife.tensors import rounding
+from halflife.tensors.rounding import seed_at, stochastic
 
 HALVES = [torch.bfloat16, torch.float16]
 IMPLEMENTATIONS = {

@@ -14,8 +14,8 @@ import cases
 import reference
 from cases import IMPLEMENTATIONS, OPTIMIZERS, PEAK, RULES, STEPS, OptimizerCase, RuleCase
 from halflife import DecayRule, Proximal
-from halflife.rule import as_rule, rule_names
-from halflife.step import Step
+from halflife.rules.contract import as_rule, rule_names
+from halflife.rules.step import Step
 
 SCHEDULES = cases.schedules()
 by_id = {"ids": lambda case: getattr(case, "id", None)}

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 import halflife
 from halflife import Anchored, Cautious, Independent, Proximal
-from halflife.rule import as_rule, rule_names
+from halflife.rules.contract import as_rule, rule_names
 
 RULES = [as_rule(name) for name in rule_names() if not name.startswith("planted")]
 

@@ -13,7 +13,7 @@ import torch
 import cases
 import halflife
 from halflife import AdamW, DecayRule, Decoupled
-from halflife.rule import as_rule, rule_names
+from halflife.rules.contract import as_rule, rule_names
 from halflife.testing import check_optimizer, check_rule
 from halflife.testing.optimizers import OPTIMIZER_CHECKS
 from halflife.testing.rules import RULE_CHECKS

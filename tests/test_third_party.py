@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from halflife import attach, decayed
-from halflife.native import check_base, native_decay
+from halflife.bases.native_decay import check_base, native_decay
 from halflife.testing import check_optimizer
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs, not ours

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from halflife.cli import app
 from halflife.theory import equilibrium
-from halflife.transfer import RULES, transfer
+from halflife.units.transfer import RULES, transfer
 
 WD, LR = 0.1, 1e-3
 EPOCHS, TOKENS = "fixed timescale in epochs", "tokens per parameter"

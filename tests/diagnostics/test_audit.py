@@ -22,9 +22,9 @@ from torch.optim.lr_scheduler import (
 )
 
 import halflife
-from halflife.diagnostics.audit import CODES, audit
-from halflife.diagnostics.audit.schedules import plan_of
-from halflife.param_groups import param_groups
+from halflife.diagnostics.auditing import CODES, audit
+from halflife.diagnostics.auditing.schedules import plan_of
+from halflife.groups import param_groups
 from halflife.schedules import JointScheduler, WeightDecayScheduler, exponential, linear
 
 STEPS = 40

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from halflife.cli import app
-from halflife.diagnostics.audit import CODES
+from halflife.diagnostics.auditing import CODES
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

@@ -15,8 +15,8 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, OneCycleLR
 
 import halflife
-from halflife.diagnostics.audit import CODES, audit
-from halflife.param_groups import param_groups
+from halflife.diagnostics.auditing import CODES, audit
+from halflife.groups import param_groups
 
 STEPS = 400
 FAULTS = {}

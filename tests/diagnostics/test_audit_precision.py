@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from halflife.diagnostics.audit import audit
+from halflife.diagnostics.auditing import audit
 
 
 @pytest.mark.parametrize("lr", [1e-3, 3e-4, 1e-4, 1e-5])

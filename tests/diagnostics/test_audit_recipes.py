@@ -18,8 +18,8 @@ from torch.optim.lr_scheduler import (
 )
 
 import halflife
-from halflife.diagnostics.audit import audit
-from halflife.param_groups import param_groups
+from halflife.diagnostics.auditing import audit
+from halflife.groups import param_groups
 from halflife.schedules import CurveLR, linear
 
 RECIPES = {}

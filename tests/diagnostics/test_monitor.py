@@ -232,7 +232,7 @@ def test_a_random_walk_is_where_it_is_predicted(rule):
     closed = {
         "weight_rms": equilibrium.rms(d, lr, 0.9, math.sqrt(0.1 / 1.9)),
         "rotation": equilibrium.rotation(d, 0.9),
-        "update_cosine": equilibrium.cosine(d, 0.9),
+        "update_cosine": equilibrium.update_cosine(d, 0.9),
     }
     for quantity in ("weight_rms", "rotation", "decay_share", "update_ratio", "update_tangential"):
         mean = sum(record[quantity] for record in records) / len(records)

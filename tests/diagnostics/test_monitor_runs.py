@@ -324,16 +324,16 @@ def test_a_choice_of_quantities_copies_only_what_it_needs():
 
 def test_a_schedule_that_moves_the_momentum_probes_once(monkeypatch):
     """OneCycleLR writes betas (or momentum) at every step: the same optimizer all the same."""
-    from halflife import native
+    from halflife.bases import native_decay
 
     probed = []
-    attempt = native._attempt
-    monkeypatch.setattr(native, "_attempt", lambda *a: probed.append(1) or attempt(*a))
+    attempt = native_decay._attempt
+    monkeypatch.setattr(native_decay, "_attempt", lambda *a: probed.append(1) or attempt(*a))
     for cls, settings in ((torch.optim.AdamW, {}), (torch.optim.SGD, {"momentum": 0.9})):
         w = torch.nn.Parameter(torch.ones(3))
         optimizer = cls([w], lr=1e-3, weight_decay=0.123, **settings)
         scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1e-3, total_steps=30)
-        native._INSTANCES.clear()
+        native_decay._INSTANCES.clear()
         probed.clear()
         with Monitor(optimizer, every=1):
             for _ in range(29):
@@ -341,16 +341,16 @@ def test_a_schedule_that_moves_the_momentum_probes_once(monkeypatch):
                 optimizer.step()
                 scheduler.step()
         assert len(probed) == 1
-        assert len(native._INSTANCES) == 1
+        assert len(native_decay._INSTANCES) == 1
 
 
 def test_what_is_remembered_of_optimizers_does_not_grow_for_ever(monkeypatch):
-    from halflife import native
+    from halflife.bases import native_decay
 
-    monkeypatch.setattr(native, "_REMEMBERED", 3)
-    native._INSTANCES.clear()
+    monkeypatch.setattr(native_decay, "_REMEMBERED", 3)
+    native_decay._INSTANCES.clear()
     for i in range(6):
         optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(2))])
         optimizer.param_groups[0]["a_flag"] = str(i)
-        assert native.native_decay(optimizer).kind == "decoupled"
-    assert len(native._INSTANCES) == 3
+        assert native_decay.native_decay(optimizer).kind == "decoupled"
+    assert len(native_decay._INSTANCES) == 3

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 import training
 
-from halflife.compiled import kernels
+from halflife.mechanism.compiled import kernels
 
 pytestmark = [
     pytest.mark.skipif(not dist.is_available(), reason="torch was built without distributed"),

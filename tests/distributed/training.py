@@ -33,10 +33,10 @@ import cases
 import halflife
 import test_maps
 from cases import PEAK
-from halflife import rounding
-from halflife.compiled import kernels
 from halflife.diagnostics import Monitor
-from halflife.reduction import WholeModel
+from halflife.mechanism.compiled import kernels
+from halflife.tensors import pieces
+from halflife.tensors.reduction import WholeModel
 
 WORLD = 2
 STEPS = 4
@@ -335,7 +335,7 @@ def run(rank: int, folder: Path) -> None:
     """All checks in one process group; what went wrong is left in a file, by name."""
     torch.set_num_threads(1)
     kernels.BACKEND = "eager"
-    rounding.PIECE = 4  # so that small tensors, too, are worked on in pieces
+    pieces.PIECE = 4  # so that small tensors, too, are worked on in pieces
     meeting = f"file://{folder / 'meeting'}"
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=WORLD)
     checks: dict[str, Callable[[], None]] = {

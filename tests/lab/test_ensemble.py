@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from halflife.decay import Decoupled, L2Regularization, Proximal, Stable
 from halflife.lab.ensemble import Ensemble, train_ensemble, train_one
 from halflife.lab.tasks import Digits
 from halflife.lab.training import Member, Training
 from halflife.lab.trial import Single, train
-from halflife.maps import (
+from halflife.rules import (
     Anchored,
     Cautious,
     DecayMap,
@@ -24,7 +23,8 @@ from halflife.maps import (
     ProximalL1,
     ProximalNorm,
 )
-from halflife.rule import as_rule, rule_names
+from halflife.rules.contract import as_rule, rule_names
+from halflife.rules.scalar import Decoupled, L2Regularization, Proximal, Stable
 from halflife.theory import equilibrium
 from halflife.theory.transient import mean_square
 
@@ -76,7 +76,11 @@ def worst_difference(ensemble, index, model):
 
 
 def test_every_scalar_rule_is_covered():
-    own = {name for name in rule_names() if as_rule(name).__class__.__module__ == "halflife.decay"}
+    own = {
+        name
+        for name in rule_names()
+        if as_rule(name).__class__.__module__ == "halflife.rules.scalar"
+    }
     assert set(COEFFICIENTS) == own
 
 

@@ -10,11 +10,11 @@ from typer.testing import CliRunner
 
 from bad_arguments import INF, NAN, Row, cases, check
 from halflife.cli import app
-from halflife.decay import Decoupled
 from halflife.lab.axes import Currency, parse_axis
 from halflife.lab.landscape import Landscape
 from halflife.lab.tasks import find_task
 from halflife.lab.training import Training
+from halflife.rules.scalar import Decoupled
 
 V = ValueError
 SETTINGS: dict[str, Any] = {

@@ -20,7 +20,7 @@ from halflife.lab.ledger import Ledger, cell_of
 from halflife.lab.tasks import Digits, find_task
 from halflife.lab.training import Training
 from halflife.lab.trial import Outcome
-from halflife.rule import as_rule
+from halflife.rules.contract import as_rule
 
 TRAINING = Training(Digits("digits", images=60), "adam", 1, 20, "cosine")
 RULES = ("l2", "decoupled", "independent", "stable")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from halflife.decay import Decoupled
 from halflife.lab.ensemble import Ensemble
 from halflife.lab.tasks import Digits, find_task, generator, task_names
 from halflife.lab.training import Member, Training
 from halflife.lab.trial import train
+from halflife.rules.scalar import Decoupled
 
 
 @pytest.mark.parametrize("name", task_names())

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from halflife.schedules import exponential
 from halflife.theory.convergence import (
-    Constant,
     Decaying,
     Problem,
+    Steady,
     decay_shrinkage,
     slowest_decay_factor,
 )
-from halflife.theory.stagewise import Step, adamw
+from halflife.theory.stagewise import AdamWStep, adamw
 
 DOUBLE = torch.float64
 
@@ -58,7 +58,7 @@ def norms(x: Tensor) -> float:
     return x.square().sum(-1).mean().item()
 
 
-def means(steps: Iterator[Step]) -> tuple[float, float, float]:
+def means(steps: Iterator[AdamWStep]) -> tuple[float, float, float]:
     """Means over a run: |grad F_k|^2, |v (x_k - x_{k+1})|^2 / lr^2, |m_k - grad F|^2."""
     gradient = movement = momentum = 0.0
     count = 0
@@ -77,7 +77,7 @@ def means(steps: Iterator[Step]) -> tuple[float, float, float]:
 def test_theorem_2(size: float, accuracy: float, weight_decay: float) -> None:
     task, delta = LogCosh(size), 1.0
     problem = task.problem(delta, weight_decay)
-    constants = Constant(problem, accuracy)
+    constants = Steady(problem, accuracy)
     beta2 = 0.1
     mu = decay_shrinkage(beta2=beta2, gradient_bound=problem.gradient_bound, delta=delta)
     gradient, movement, momentum = means(
@@ -102,7 +102,7 @@ def test_theorem_2_constants_are_the_published_ones_at_small_accuracy(
     gap: float, dominant: int
 ) -> None:
     p, accuracy = Problem(2.0, 1.5, 3.0, gap, 0.25, batch=4), 0.01
-    constants = Constant(p, accuracy)
+    constants = Steady(p, accuracy)
     c, delta, b = 1.5**2 + 0.25, 0.25, 4
     lr = delta**1.25 * b * accuracy**2 / (6 * c**0.75 * 9.0 * 2.0)
     beta1 = delta**0.5 * b * accuracy**2 / (3 * c**0.5 * 9.0)
@@ -119,7 +119,7 @@ def test_without_the_supplements_limit_on_lr_theorem_2_diverges() -> None:
     task, accuracy = LogCosh(0.01), 0.5
     problem = task.problem(1.0)
     published = accuracy**2 / (6 * problem.c2**1.5 * problem.noise**2)
-    constants = Constant(problem, accuracy)
+    constants = Steady(problem, accuracy)
     assert published > 200 * constants.lr
     lrs = (published, constants.lr)
     found = [
@@ -135,7 +135,7 @@ def test_the_main_texts_bound_on_the_movement_is_false() -> None:
     accuracy, delta, gap = 0.1, 0.01, 0.1
     slope = accuracy / math.sqrt(6)
     problem = Problem(1.0, slope, 0.0, gap, delta)
-    constants = Constant(problem, accuracy)
+    constants = Steady(problem, accuracy)
     x0 = torch.tensor([gap / slope + 0.5 * slope], dtype=DOUBLE)  # where F - min F is the gap
     total = supplement = 0.0
     for s in adamw(
@@ -159,12 +159,12 @@ def test_constants_respect_the_limits_of_the_proof() -> None:
     noisy, calm = LogCosh(1.0).problem(0.1, 0.5), LogCosh(0.0).problem(0.1, 0.5)
     for problem in (noisy, calm):
         for accuracy in (0.1, 1.0, 100.0):
-            constants = Constant(problem, accuracy)
+            constants = Steady(problem, accuracy)
             assert 0 < constants.beta1 <= 1
             assert constants.lr <= problem.ratio * constants.beta1
             assert constants.lr <= problem.c1**2 / (2 * problem.c2 * (1 + 0.5 * problem.c1))
             assert constants.lr * problem.weight_decay <= 0.5
-    assert Constant(calm, 0.1).beta1 == 1.0
+    assert Steady(calm, 0.1).beta1 == 1.0
 
 
 def test_batches_and_the_decays_share_of_the_gap() -> None:
@@ -173,7 +173,7 @@ def test_batches_and_the_decays_share_of_the_gap() -> None:
     assert problem.variance == 4.0
     four = replace(problem, batch=4)
     assert four.variance == 1.0
-    assert Constant(four, 0.1).beta1 == pytest.approx(4 * Constant(problem, 0.1).beta1)
+    assert Steady(four, 0.1).beta1 == pytest.approx(4 * Steady(problem, 0.1).beta1)
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.3])
@@ -291,8 +291,8 @@ BAD: list[tuple[Callable[[], object], str]] = [
     (lambda: replace(OK, weight_decay=-0.1), "weight_decay must be a finite number >= 0, got -0.1"),
     (lambda: replace(OK, initial_norm=-1.0), "initial_norm must be a finite number >= 0, got -1.0"),
     (lambda: replace(OK, batch=0), "batch must be an integer >= 1, got 0; pass samples per grad"),
-    (lambda: Constant(OK, 0.0), "accuracy must be a finite number > 0, got 0.0; pass a gradient"),
-    (lambda: Decaying(OK), "problem.noise must be a finite number > 0, got 0.0; use Constant"),
+    (lambda: Steady(OK, 0.0), "accuracy must be a finite number > 0, got 0.0; pass a gradient"),
+    (lambda: Decaying(OK), "problem.noise must be a finite number > 0, got 0.0; use Steady"),
     (
         lambda: Decaying(replace(OK, noise=1.0)).steps(-1.0),
         "accuracy must be a finite number > 0, got -1.0; pass a gradient norm",

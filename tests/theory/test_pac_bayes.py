@@ -237,8 +237,8 @@ ERRORS = [
         lambda: error_term(ONE, 0.1, **SETTING, floor=1.0, weights=-ONE, dimension=3),
         "weights must be of shape",
     ),
-    (lambda: posterior.preconditioner(torch.ones(2, 3)), "must be a symmetric matrix"),
-    (lambda: posterior.preconditioner(-torch.eye(2)), "smallest eigenvalue must be > 0"),
+    (lambda: posterior.diagonal_preconditioner(torch.ones(2, 3)), "must be a symmetric matrix"),
+    (lambda: posterior.diagonal_preconditioner(-torch.eye(2)), "smallest eigenvalue must be > 0"),
     (lambda: posterior.covariance_error_term(-torch.eye(1), 1.0), "must be positive definite"),
     (lambda: posterior.mean_weights(torch.eye(1), ONE, -1.0), "weight_decay must be"),
     (

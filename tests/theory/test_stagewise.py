@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from halflife.theory.convergence import Constant, Decaying, Problem
+from halflife.theory.convergence import Decaying, Problem, Steady
 from halflife.theory.stagewise import (
     Stage,
     adamw,
@@ -123,7 +123,7 @@ def test_theorem_4_constants_are_the_published_ones() -> None:
         beta1_k = delta**0.5 * pl * b * error / (6 * c**0.5 * 9.0)
         assert stage.lr == pytest.approx(lr_k, rel=1e-12)
         assert stage.beta1 == pytest.approx(beta1_k, rel=1e-12)
-        again = Constant(Problem(2.0, 1.5, 3.0, 2 * error, 0.25, batch=4), (pl * error / 2) ** 0.5)
+        again = Steady(Problem(2.0, 1.5, 3.0, 2 * error, 0.25, batch=4), (pl * error / 2) ** 0.5)
         assert stage.steps == pytest.approx(again.steps, abs=1)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from ..decay import Adaptive, Corrected, Decoupled, L2Regularization
-from ..maps import Cautious
 from ..optim.adabound import AdaBound
 from ..optim.adagrad import Adagrad
 from ..optim.adai import Adai
@@ -16,6 +14,8 @@ from ..optim.radam import RAdam
 from ..optim.rmsprop import RMSprop
 from ..optim.sgd import SGD
 from ..optim.yogi import Yogi
+from ..rules import Cautious
+from ..rules.scalar import Adaptive, Corrected, Decoupled, L2Regularization
 from .entry import Algorithm
 
 __all__ = ["BASELINES"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from ..rule import DecayRule
+from ..rules.contract import DecayRule
 
 __all__ = ["Algorithm", "Algorithms"]
 

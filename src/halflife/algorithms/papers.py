@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ..decay import Constant, Decoupled, Independent, L2Regularization, Proximal, Stable
-from ..maps import Preconditioned, ProximalL1, ProximalNorm
 from ..optim.adai import Adai
 from ..optim.adam import Adam, AdamW
 from ..optim.adam_delta import AdamDelta
 from ..optim.heavy_ball import HeavyBall
 from ..optim.sgd import SGD
+from ..rules import Preconditioned, ProximalL1, ProximalNorm
+from ..rules.scalar import Constant, Decoupled, Independent, L2Regularization, Proximal, Stable
 from ..theory.adagrad import AdaGrad
 from . import schedule
 from .entry import Algorithm

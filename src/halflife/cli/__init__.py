@@ -14,13 +14,7 @@ except ImportError as error:
         f"the halflife command needs the extra 'lab' ({error}): pip install torch-halflife[lab]"
     ) from error
 
-from .audit import audit
-from .convert import convert
-from .describe import describe
-from .landscape import landscape, report
-from .probe import probe
-from .recommend import recommend
-from .transfer import transfer
+from . import audit, convert, describe, landscape, probe, recommend, transfer
 
 __all__ = ["app", "main"]
 
@@ -30,7 +24,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Weight decay, measured: which learning rate and which decay, under which decay rule.",
 )
-for command in (landscape, report, describe, convert, transfer, recommend, audit, probe):
+for command in (
+    landscape.landscape,
+    landscape.report,
+    describe.describe,
+    convert.convert,
+    transfer.transfer,
+    recommend.recommend,
+    audit.audit,
+    probe.probe,
+):
     app.command()(command)
 
 

@@ -17,7 +17,7 @@ from rich.table import Table
 from .terminal import console, errors, escaped, explained
 
 if TYPE_CHECKING:
-    from halflife.diagnostics.audit import Audit
+    from ..diagnostics.auditing import Audit
 
 __all__ = ["audit"]
 
@@ -64,7 +64,7 @@ def audit(
     """  # noqa: DOC501 - this text is the command's help
     given = {"steps": steps, "steps_per_epoch": steps_per_epoch, "interval": interval}
     with explained():
-        from halflife.diagnostics.audit import audit as run
+        from ..diagnostics.auditing import audit as run
 
         arguments = {**_built(target), **{k: v for k, v in given.items() if v is not None}}
         arguments["ignore"] = [*arguments.get("ignore", ()), *(ignore or ())]

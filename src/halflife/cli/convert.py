@@ -12,7 +12,7 @@ from rich.table import Table
 from .terminal import console, escaped, explained
 
 if TYPE_CHECKING:
-    from halflife.convert import Conversion
+    from ..units.convert import Conversion
 
 __all__ = ["convert"]
 
@@ -70,8 +70,8 @@ def convert(
         "epochs": epochs,
     }
     with explained():
-        from halflife.convert import conversions
-        from halflife.convert import convert as convert_one
+        from ..units.convert import conversions
+        from ..units.convert import convert as convert_one
 
         found: dict[str, Conversion | str] = (
             conversions(value, source, lr=lr, **options)

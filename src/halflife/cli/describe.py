@@ -11,7 +11,7 @@ from rich.table import Table
 from .terminal import console, explained
 
 if TYPE_CHECKING:
-    from halflife.describe import GroupDescription
+    from ..units.describe import GroupDescription
 
 __all__ = ["describe"]
 
@@ -63,21 +63,22 @@ def _described(
 ) -> tuple[GroupDescription, dict[str, float]]:
     import torch
 
-    import halflife
-    from halflife.maps import DecayMap
-    from halflife.rule import as_rule, rule_names
-    from halflife.step import Step
+    from .. import SGD, AdamW
+    from .. import describe as described
+    from ..rules import DecayMap
+    from ..rules.contract import as_rule, rule_names
+    from ..rules.step import Step
 
     if optimizer not in ("adam", "sgd"):
         raise ValueError(f"optimizer={optimizer!r}: must be 'adam' or 'sgd'.")
     b = 0.9 if momentum is None else momentum
     weight = [torch.nn.Parameter(torch.zeros(1))]
     made: Any = (
-        halflife.AdamW(weight, lr, (b, 0.999), weight_decay=wd, decay=rule)
+        AdamW(weight, lr, (b, 0.999), weight_decay=wd, decay=rule)
         if optimizer == "adam"
-        else halflife.SGD(weight, lr, b, weight_decay=wd, decay=rule)
+        else SGD(weight, lr, b, weight_decay=wd, decay=rule)
     )
-    row = halflife.describe(made, steps_per_epoch=per_epoch).groups[0]
+    row = described(made, steps_per_epoch=per_epoch).groups[0]
     if row.fraction is None:
         raise ValueError(
             f"rule={rule!r} on {optimizer}: {row.note} Use a rule with a fraction, such as "

@@ -16,9 +16,9 @@ from rich.table import Table
 from .terminal import console, errors, escaped, explained, progress
 
 if TYPE_CHECKING:
-    from halflife.lab.analysis import RuleAnalysis
-    from halflife.lab.landscape import Landscape
-    from halflife.lab.ledger import Ledger
+    from ..lab.analysis import RuleAnalysis
+    from ..lab.landscape import Landscape
+    from ..lab.ledger import Ledger
 
 __all__ = ["landscape", "report"]
 
@@ -150,9 +150,9 @@ def landscape(
         halflife landscape --task digits-bn --optimizer sgd --rules l2,decoupled
             --lr 1e-3:1:9 --strength 1e-5:1e-2:9 --seeds 5 --out out/sgd
     """
-    from halflife.lab.landscape import run_landscape
-    from halflife.lab.ledger import Ledger
-    from halflife.lab.report import write
+    from ..lab.landscape import run_landscape
+    from ..lab.ledger import Ledger
+    from ..lab.report import write
 
     command = _command(context)
     with explained():
@@ -175,7 +175,7 @@ def report(
     directory: Annotated[Path, typer.Argument(help="The --out of a landscape, finished or not.")],
 ) -> None:
     """Write the report of a landscape again, from its ledger alone."""
-    from halflife.lab.report import write
+    from ..lab.report import write
 
     with explained():
         console.print(f"Report: {write(directory)}", soft_wrap=True, highlight=False)
@@ -184,10 +184,10 @@ def report(
 def _plan(
     *, task: str, optimizer: str, rules: str, lr: str, strength: str, seeds: int, **options: Any
 ) -> Landscape:
-    from halflife.lab.axes import parse_axis
-    from halflife.lab.landscape import Landscape
-    from halflife.lab.tasks import find_task
-    from halflife.lab.training import Training
+    from ..lab.axes import parse_axis
+    from ..lab.landscape import Landscape
+    from ..lab.tasks import find_task
+    from ..lab.training import Training
 
     found = find_task(task)
     training = Training(
@@ -240,7 +240,7 @@ def _resumable(ledger: Ledger, command: str) -> Iterator[None]:
 
 
 def _summary(records: list[dict[str, Any]], meta: dict[str, Any]) -> None:
-    from halflife.lab.analysis import analyse
+    from ..lab.analysis import analyse
 
     analysis = analyse(records, meta)
     title = f"{meta['task']}, {meta['optimizer']}, {meta['steps']} steps"

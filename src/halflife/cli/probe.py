@@ -11,7 +11,7 @@ from rich.table import Table
 from .terminal import console, escaped, explained
 
 if TYPE_CHECKING:
-    from halflife.diagnostics.probe import Probe
+    from ..diagnostics.probing import Probe
 
 __all__ = ["probe"]
 
@@ -37,8 +37,8 @@ def probe(
 
         halflife probe lion_pytorch.Lion --arg decoupled_weight_decay=True --json
     """
-    from halflife.diagnostics.probe import parse
-    from halflife.diagnostics.probe import probe as run
+    from ..diagnostics.probing import parse
+    from ..diagnostics.probing import probe as run
 
     with explained():
         others = parse(arg or [])
@@ -52,7 +52,7 @@ def probe(
 
 
 def _table(found: list[Probe]) -> Table:
-    from halflife.diagnostics.probe import COLUMNS
+    from ..diagnostics.probing import COLUMNS
 
     table = Table(title="What weight_decay does")
     for column in ("optimizer", *COLUMNS):

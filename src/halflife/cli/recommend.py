@@ -39,7 +39,7 @@ def recommend(
         halflife recommend --parameters 1e8 --lr 2e-5 --batch 32 --data 32000 --epochs 3 --finetune
     """
     with explained():
-        from halflife.recommend import recommend as recommended
+        from ..units.recommend import recommend as recommended
 
         plan = recommended(
             parameters,

@@ -26,7 +26,7 @@ errors = Console(stderr=True, emoji=False)
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
     """Say in one line what was wrong with the input; a traceback would not help there."""
-    from halflife.lab.ledger import LedgerError
+    from ..lab.ledger import LedgerError
 
     try:
         yield

@@ -50,7 +50,7 @@ def transfer(
         halflife transfer 0.1 --lr 3e-4 --new-lr 6e-5 --optimizer adam lion
     """
     with explained():
-        from halflife.transfer import transfer as answers_of
+        from ..units.transfer import transfer as answers_of
 
         answers = answers_of(
             weight_decay,

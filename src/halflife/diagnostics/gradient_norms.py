@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..reduction import WholeModel
+from ..tensors.reduction import WholeModel
 from .curvature.batches import Batches, rows_of
 
 __all__ = ["GradientNorms", "gradient_norms"]

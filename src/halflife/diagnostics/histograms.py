@@ -26,9 +26,9 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Optimizer
 
-from .. import facts
-from ..reading import read_group
-from ..reduction import real, shards
+from ..rules import facts
+from ..tensors.reduction import real, shards
+from ..units.reading import read_group
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -196,7 +196,7 @@ def update_histogram(optimizer: Optimizer, params: Iterable[Tensor] | None = Non
 
 
 def figure(histograms: Mapping[str, Log2Histogram]) -> Figure:
-    """Draw histograms below each other, on one axis.
+    """Histograms below each other, on one axis.
 
     Args:
         histograms: by title.
@@ -233,7 +233,7 @@ def _directions(optimizer: Optimizer, group: dict[str, Any], params: list[Tensor
     states = [optimizer.state.get(p, {}) for p in params]
     cls = type(optimizer)
     if facts.fact("preconditioner", cls) and all("exp_avg" in state for state in states):
-        metric = facts.preconditioner(optimizer, group, params)
+        metric = facts.preconditioner_column(optimizer, group, params)
         beta1 = float(group["betas"][0])
         return [
             state["exp_avg"] / (1.0 - beta1 ** float(state["step"])) / d

@@ -12,10 +12,9 @@ import math
 from collections.abc import Callable, Collection
 from typing import Any
 
-from halflife.diagnostics import Monitor, audit
-from halflife.diagnostics.audit import Audit
-from halflife.diagnostics.monitor.sinks import Record
-
+from ..diagnostics import Monitor, audit
+from ..diagnostics.auditing import Audit
+from ..diagnostics.monitor.sinks import Record
 from .records import log_audit, tags
 
 try:
@@ -32,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 class WeightDecayMonitor(Callback):
-    """Audits the decay when training starts and measures it while it runs; changes nothing.
+    """An audit of the decay when training starts, its measures while it runs; changes nothing.
 
     The audit's findings go to Python's ``logging``, the measurements to the Trainer's loggers, with
     tags such as ``weight_rms/decayed`` and, beside it, ``weight_rms/decayed/predicted``. With

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
-from halflife.diagnostics.audit import Audit
-from halflife.diagnostics.monitor.sinks import Record, numbers
+from ..diagnostics.auditing import Audit
+from ..diagnostics.monitor.sinks import Record, numbers
 
 __all__ = ["log_audit", "tags"]
 

@@ -22,11 +22,10 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from halflife.diagnostics import Monitor, audit
-from halflife.diagnostics.audit import Audit
-from halflife.diagnostics.monitor.sinks import Record
-from halflife.optim import AdamW
-
+from ..diagnostics import Monitor, audit
+from ..diagnostics.auditing import Audit
+from ..diagnostics.monitor.sinks import Record
+from ..optim import AdamW
 from .records import log_audit, tags
 
 try:
@@ -115,7 +114,7 @@ def optimizer_cls_and_kwargs(
 
 
 class WeightDecayMonitor(TrainerCallback):
-    """Audits the decay when training starts and measures it while it runs; changes nothing.
+    """An audit of the decay when training starts, its measures while it runs; changes nothing.
 
     The audit's findings go to Python's ``logging``, the measurements to the Trainer's own log and
     from there to its trackers, with tags such as ``weight_rms/decayed`` and, beside it,

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from halflife.lab.comparison import Comparison, compare
-from halflife.lab.ridge import BoolArray, FloatArray, Ridge, fit_ridge
-from halflife.lab.surface import BASELINE, Cell, Record, Surface, surface
+from .comparison import Comparison, compare
+from .ridge import BoolArray, FloatArray, Ridge, fit_ridge
+from .surface import BASELINE, Cell, Record, Surface, surface
 
 __all__ = ["Analysis", "RuleAnalysis", "analyse"]
 

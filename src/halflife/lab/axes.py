@@ -21,9 +21,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from halflife.lab.training import Training
-from halflife.rule import DecayRule
-from halflife.step import Step
+from ..rules.contract import DecayRule
+from ..rules.step import Step
+from .training import Training
 
 __all__ = ["Axis", "Currency", "parse_axis"]
 

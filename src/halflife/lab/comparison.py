@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from halflife.lab.ridge import CONFIDENCE, BoolArray, FloatArray
-from halflife.lab.surface import Surface, lowest_index, mean_over_seeds, standard_error
+from .ridge import CONFIDENCE, BoolArray, FloatArray
+from .surface import Surface, lowest_index, mean_over_seeds, standard_error
 
 __all__ = ["Comparison", "compare"]
 

@@ -1,4 +1,4 @@
-r"""Train many small models at once, each with its own rule, learning rate and decay.
+r"""Many small models trained at once, each with its own rule, learning rate and decay.
 
 Every parameter is stacked to ``[E, ...]`` and ``torch.vmap`` runs the model over the stack: a few
 large operations instead of E times as many small ones, whose overhead would take most of the time.
@@ -24,16 +24,17 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.optim import Optimizer
 
-from halflife.facts import Column
-from halflife.lab.tasks import Data
-from halflife.lab.training import Member, Training
-from halflife.lab.trial import Outcome, Single, train
-from halflife.maps import Anchored, DecayMap, View, apply_maps
-from halflife.measures import Measures
-from halflife.reduction import PerMember
-from halflife.rule import DecayRule
-from halflife.step import Scalar, Step
-from halflife.wish import check_fraction, wish_of
+from ..bases.measures import Measures
+from ..checks import Scalar
+from ..rules import Anchored, DecayMap, View, apply_maps
+from ..rules.contract import DecayRule
+from ..rules.facts import Column
+from ..rules.step import Step
+from ..rules.wish import check_fraction, wish_of
+from ..tensors.reduction import PerMember
+from .tasks import Data
+from .training import Member, Training
+from .trial import Outcome, Single, train
 
 __all__ = ["Ensemble", "train_ensemble", "train_one"]
 

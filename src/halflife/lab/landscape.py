@@ -19,14 +19,14 @@ from typing import Any
 import optuna
 import torch
 
-from halflife.decay import Decoupled
-from halflife.lab.axes import L2_ON_ADAM, Axis, Currency
-from halflife.lab.ensemble import train_ensemble
-from halflife.lab.ledger import Cell, Ledger, cell_of
-from halflife.lab.surface import BASELINE, surface
-from halflife.lab.training import Member, Training
-from halflife.lab.workers import Workers
-from halflife.rule import DecayRule, as_rule
+from ..rules.contract import DecayRule, as_rule
+from ..rules.scalar import Decoupled
+from .axes import L2_ON_ADAM, Axis, Currency
+from .ensemble import train_ensemble
+from .ledger import CellKey, Ledger, cell_of
+from .surface import BASELINE, surface
+from .training import Member, Training
+from .workers import Workers
 
 __all__ = ["CHUNK", "Landscape", "run_landscape"]
 
@@ -193,7 +193,7 @@ class _Grid:
             done += len(outcomes)
             self.progress(done, total, "training")
 
-    def cells(self) -> Iterator[tuple[Cell, Member]]:
+    def cells(self) -> Iterator[tuple[CellKey, Member]]:
         """All cells that can be built, seed by seed, the baseline first."""
         for seed in self.landscape.seeds:
             for lr in self.lrs.values:
@@ -284,7 +284,7 @@ class _Grid:
         }
 
 
-def _chunks(missing: list[tuple[Cell, Member]]) -> Iterator[list[tuple[Cell, Member]]]:
+def _chunks(missing: list[tuple[CellKey, Member]]) -> Iterator[list[tuple[CellKey, Member]]]:
     """Chunks of one seed, whose members share their batches."""
     for _, same in groupby(missing, key=lambda cell: cell[1].seed):
         cells = list(same)

@@ -32,10 +32,10 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
 from optuna.trial import TrialState, create_trial
 
-__all__ = ["Cell", "FileLock", "Ledger", "LedgerError", "cell_of"]
+__all__ = ["CellKey", "FileLock", "Ledger", "LedgerError", "cell_of"]
 
 # Rule ("none" for the baseline), lr, strength, seed.
-Cell = tuple[str, float, float, int]
+CellKey = tuple[str, float, float, int]
 
 _STUDY = "landscape"
 _DISTRIBUTIONS = {
@@ -187,7 +187,7 @@ class Ledger:
         """All finished cells, in the order in which they were recorded."""
         return list(self._records.values())
 
-    def __contains__(self, cell: Cell) -> bool:
+    def __contains__(self, cell: CellKey) -> bool:
         """Whether the cell is finished."""
         return cell in self._records
 
@@ -282,7 +282,7 @@ def _is_operation(line: bytes) -> bool:
         return False
 
 
-def cell_of(record: Mapping[str, Any]) -> Cell:
+def cell_of(record: Mapping[str, Any]) -> CellKey:
     """The cell that a record is of."""
     return record["rule"], record["lr"], record["strength"], record["seed"]
 

@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from halflife.lab.ridge import BoolArray, FloatArray
-from halflife.theory.equilibrium import half_life, timescale
+from ..theory.equilibrium import half_life, timescale
+from .ridge import BoolArray, FloatArray
 
 __all__ = ["BASELINE", "Cell", "Record", "Surface", "surface"]
 

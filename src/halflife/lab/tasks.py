@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from halflife.lab.models import mlp
+from .models import mlp
 
 __all__ = ["Data", "Digits", "Task", "find_task", "generator", "task_names"]
 

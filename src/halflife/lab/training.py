@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from halflife.base import Base, base_of
-from halflife.lab.tasks import Data, Task, generator
-from halflife.optim import SGD, Adam
-from halflife.rule import DecayRule
-from halflife.schedules import Curve, constant, cosine, linear, warmup
+from ..bases.noise import Base, base_of
+from ..optim import SGD, Adam
+from ..rules.contract import DecayRule
+from ..schedules import Curve, constant, cosine, linear, warmup
+from .tasks import Data, Task, generator
 
 __all__ = ["OPTIMIZERS", "SCHEDULES", "Member", "Training"]
 

@@ -17,11 +17,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from halflife.lab.tasks import Data
-from halflife.lab.training import Member, Training
-from halflife.maps import DecayMap
-from halflife.step import Step
-from halflife.theory.transient import mean_square
+from ..rules import DecayMap
+from ..rules.step import Step
+from ..theory.transient import mean_square
+from .tasks import Data
+from .training import Member, Training
 
 __all__ = ["Outcome", "Single", "Trainee", "train"]
 
@@ -172,7 +172,7 @@ class Single:
         )
 
     def step(self, inputs: Tensor, targets: Tensor, multiplier: float) -> None:
-        """One step of the optimizer."""
+        """Take one step of the optimizer."""
         for group in self._optimizer.param_groups:
             group["lr"] = group["peak_lr"] * multiplier
         self._training.task.loss(self.model(inputs), targets).backward()

@@ -71,7 +71,7 @@ def _start() -> None:
 
 
 def _end_with_parent() -> None:
-    """A killed parent cannot end its workers, and they would wait for it for ever."""
+    """End with the parent: killed, it cannot end its workers, which would wait for ever."""
     if (parent := multiprocessing.parent_process()) is not None:
         parent.join()
         os._exit(1)

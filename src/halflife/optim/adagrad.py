@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import facts
-from ..decay import L2Regularization
-from ..decayed import Decayed
-from ..mean_rate import MeanRate, coming_step
-from ..reduction import real
-from ..rule import DecayRule
-from ..strength import Strength
+from ..bases.mean_rate import MeanRate, coming_step
+from ..mechanism.decayed import Decayed
+from ..rules import facts
+from ..rules.contract import DecayRule
+from ..rules.scalar import L2Regularization
+from ..tensors.reduction import real
+from ..units.strength import Strength
 
 __all__ = ["Adagrad"]
 

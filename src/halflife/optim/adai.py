@@ -7,14 +7,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from .. import facts
-from ..decay import L2Regularization
-from ..decayed import Decayed
-from ..mean_rate import UnitRate
-from ..reduction import WholeModel
-from ..rule import DecayRule
-from ..step import Scalar
-from ..strength import Strength
+from ..bases.mean_rate import UnitRate
+from ..checks import Scalar
+from ..mechanism.decayed import Decayed
+from ..rules import facts
+from ..rules.contract import DecayRule
+from ..rules.scalar import L2Regularization
+from ..tensors.reduction import WholeModel
+from ..units.strength import Strength
 from .base import BaseOptimizer, Group, Lists, State, check_betas, scalar
 
 __all__ = ["Adai", "AdaiBase"]
@@ -45,7 +45,7 @@ class AdaiBase(BaseOptimizer):
         0.75
     """
 
-    # What "the whole model" is; see halflife.reduction.
+    # What "the whole model" is; see halflife.tensors.reduction.
     reduction: ClassVar[WholeModel] = WholeModel()
 
     def __init__(

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..compiled import Compilable
-from ..decay import Decoupled, L2Regularization
-from ..rule import DecayRule
-from ..strength import Strength
+from ..mechanism.compiled import Compilable
+from ..rules.contract import DecayRule
+from ..rules.scalar import Decoupled, L2Regularization
+from ..units.strength import Strength
 
 __all__ = ["Adam", "AdamW"]
 
@@ -22,7 +22,7 @@ class Adam(Compilable, torch.optim.Adam):
     fused kernel is used wherever torch has one for the parameters (dense real floating point, on
     CPU or an accelerator): it is the fastest, 4 to 7 times torch's default on the CPU. Pass
     ``foreach=False, fused=False`` for the for-loop. In bfloat16 and float16, where torch's decay is
-    lost in rounding, ours is kept (see `halflife.rounding`).
+    lost in rounding, ours is kept (see `halflife.tensors.rounding`).
 
     Args:
         params: parameters, named parameters, or groups.
@@ -105,7 +105,7 @@ class AdamW(Compilable, torch.optim.AdamW):
     fused kernel is used wherever torch has one for the parameters (dense real floating point, on
     CPU or an accelerator): it is the fastest, 4 to 7 times torch's default on the CPU. Pass
     ``foreach=False, fused=False`` for the for-loop. In bfloat16 and float16, where torch's decay is
-    lost in rounding, ours is kept (see `halflife.rounding`).
+    lost in rounding, ours is kept (see `halflife.tensors.rounding`).
 
     Args:
         params: parameters, named parameters, or groups.

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from .. import facts
-from ..base import first_moment_noise
-from ..decay import Decoupled
-from ..decayed import Decayed
-from ..mean_rate import MeanRate
-from ..reduction import real
-from ..rule import DecayRule
-from ..strength import Strength
+from ..bases.mean_rate import MeanRate
+from ..bases.noise import first_moment_noise
+from ..mechanism.decayed import Decayed
+from ..rules import facts
+from ..rules.contract import DecayRule
+from ..rules.scalar import Decoupled
+from ..tensors.reduction import real
+from ..units.strength import Strength
 from .base import BaseOptimizer, Group, Lists, State, check_betas, scalar
 
 __all__ = ["AdamDelta", "AdamDeltaBase"]

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import facts
-from ..decay import L2Regularization
-from ..decayed import Decayed
-from ..rule import DecayRule
-from ..strength import Strength
+from ..mechanism.decayed import Decayed
+from ..rules import facts
+from ..rules.contract import DecayRule
+from ..rules.scalar import L2Regularization
+from ..units.strength import Strength
 
 __all__ = ["ASGD"]
 

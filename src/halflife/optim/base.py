@@ -25,8 +25,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils._foreach_utils import _get_foreach_kernels_supported_devices
 
-from ..reduction import real
-from ..step import Scalar
+from ..checks import Scalar
+from ..tensors.reduction import real
 
 __all__ = ["BaseOptimizer", "Group", "Lists", "State", "check_betas", "check_eps", "scalar"]
 
@@ -87,11 +87,11 @@ class BaseOptimizer(Optimizer):
 
     @abstractmethod
     def _single(self, group: Group, p: Tensor, grad: Tensor, state: State) -> None:
-        """The update of one parameter, in plain tensor operations."""
+        """Update one parameter, in plain tensor operations."""
 
     @abstractmethod
     def _multi(self, group: Group, lists: Lists) -> None:
-        """The same update of many, in foreach operations."""
+        """Update many in the same way, in foreach operations."""
 
     def _prepare(self, work: list[tuple[Group, Lists]]) -> None:
         """Look at the whole model first; what is found joins the lists' state for this step."""

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from .. import facts
-from ..decay import Independent
-from ..decayed import Decayed
-from ..effective_rate import SGDRate
-from ..reduction import real
-from ..rule import DecayRule
-from ..step import Scalar
-from ..strength import Strength
+from ..bases.effective_rate import SGDRate
+from ..checks import Scalar
+from ..mechanism.decayed import Decayed
+from ..rules import facts
+from ..rules.contract import DecayRule
+from ..rules.scalar import Independent
+from ..tensors.reduction import real
+from ..units.strength import Strength
 from .base import BaseOptimizer, Group, Lists, State, scalar
 
 __all__ = ["HeavyBall", "HeavyBallBase"]

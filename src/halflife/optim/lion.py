@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import facts
-from ..decay import Decoupled
-from ..decayed import Decayed
-from ..rounding import pieces
-from ..rule import DecayRule
-from ..strength import Strength
+from ..mechanism.decayed import Decayed
+from ..rules import facts
+from ..rules.contract import DecayRule
+from ..rules.scalar import Decoupled
+from ..tensors.pieces import pieces
 from ..theory import equilibrium
+from ..units.strength import Strength
 from .base import BaseOptimizer, Group, Lists, State, check_betas, scalar
 
 __all__ = ["Lion", "LionBase"]

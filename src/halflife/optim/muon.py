@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from .. import facts
-from ..decay import Decoupled
-from ..decayed import Decayed
-from ..rule import DecayRule
-from ..strength import Strength
+from ..mechanism.decayed import Decayed
+from ..rules import facts
+from ..rules.contract import DecayRule
+from ..rules.scalar import Decoupled
+from ..units.strength import Strength
 
 __all__ = ["Muon"]
 

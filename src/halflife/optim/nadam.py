@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from .. import facts
-from ..decay import Decoupled, L2Regularization
-from ..decayed import Decayed
-from ..effective_rate import AdamRate
-from ..rule import DecayRule
-from ..strength import Strength
+from ..bases.effective_rate import AdamRate
+from ..mechanism.decayed import Decayed
+from ..rules import facts
+from ..rules.contract import DecayRule
+from ..rules.scalar import Decoupled, L2Regularization
 from ..theory import equilibrium
+from ..units.strength import Strength
 
 __all__ = ["NAdam"]
 

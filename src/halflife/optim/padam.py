@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import facts
-from ..base import first_moment_noise
-from ..decay import L2Regularization
-from ..decayed import Decayed
-from ..mean_rate import MeanRate, average, coming_step, maximum
-from ..rule import DecayRule
-from ..strength import Strength
+from ..bases.mean_rate import MeanRate, average, coming_step, maximum
+from ..bases.noise import first_moment_noise
+from ..mechanism.decayed import Decayed
+from ..rules import facts
+from ..rules.contract import DecayRule
+from ..rules.scalar import L2Regularization
+from ..units.strength import Strength
 from .base import BaseOptimizer, Group, Lists, State, check_betas, check_eps, scalar
 
 __all__ = ["Padam", "PadamBase"]

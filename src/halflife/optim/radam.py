@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import facts
-from ..base import adam_noise
-from ..decay import Decoupled, L2Regularization
-from ..decayed import Decayed
-from ..mean_rate import MeanRate, average, coming_step
-from ..rule import DecayRule
-from ..strength import Strength
+from ..bases.mean_rate import MeanRate, average, coming_step
+from ..bases.noise import adam_noise
+from ..mechanism.decayed import Decayed
+from ..rules import facts
+from ..rules.contract import DecayRule
+from ..rules.scalar import Decoupled, L2Regularization
+from ..units.strength import Strength
 
 __all__ = ["RAdam"]
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from .. import facts
-from ..decay import L2Regularization
-from ..decayed import Decayed
-from ..mean_rate import MeanRate, average
-from ..rule import DecayRule
-from ..strength import Strength
+from ..bases.mean_rate import MeanRate, average
+from ..mechanism.decayed import Decayed
+from ..rules import facts
+from ..rules.contract import DecayRule
+from ..rules.scalar import L2Regularization
+from ..units.strength import Strength
 
 __all__ = ["RMSprop"]
 

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import rounding
-from ..compiled import Compilable
-from ..decay import L2Regularization
-from ..known import Known
-from ..rule import DecayRule
-from ..settings import tensors_of
-from ..strength import Strength
+from ..mechanism.compiled import Compilable
+from ..mechanism.known import Known
+from ..mechanism.settings import tensors_of
+from ..rules.contract import DecayRule
+from ..rules.scalar import L2Regularization
+from ..tensors import rounding
+from ..units.strength import Strength
 
 __all__ = ["SGD"]
 

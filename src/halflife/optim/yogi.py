@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from .. import facts
-from ..decay import L2Regularization
-from ..decayed import Decayed
-from ..mean_rate import MeanRate, coming_step
-from ..reduction import real
-from ..rule import DecayRule
-from ..strength import Strength
+from ..bases.mean_rate import MeanRate, coming_step
+from ..mechanism.decayed import Decayed
+from ..rules import facts
+from ..rules.contract import DecayRule
+from ..rules.scalar import L2Regularization
+from ..tensors.reduction import real
 from ..theory import equilibrium
+from ..units.strength import Strength
 from .base import BaseOptimizer, Group, Lists, State, check_betas, check_eps, scalar
 
 __all__ = ["Yogi", "YogiBase"]

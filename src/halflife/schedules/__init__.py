@@ -13,18 +13,9 @@ decay is the business of the decay rule: torch's AdamW removes ``lr * weight_dec
 a scheduled weight decay acts there on top of a scheduled lr.
 """
 
-from halflife.schedules.curves import (
-    Curve,
-    constant,
-    cosine,
-    exponential,
-    linear,
-    log_time,
-    multistep,
-    warmup,
-)
-from halflife.schedules.restarts import Cycle, cosine_warm_restarts, normalized_decay
-from halflife.schedules.schedulers import CurveLR, JointScheduler, WeightDecayScheduler
+from .curves import Curve, constant, cosine, exponential, linear, log_time, multistep, warmup
+from .restarts import Cycle, cosine_warm_restarts, normalized_decay
+from .schedulers import CurveLR, JointScheduler, WeightDecayScheduler
 
 __all__ = [
     "Curve",

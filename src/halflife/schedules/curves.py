@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 
-from halflife.schedules._checks import (
+from ..checks import (
     require,
     require_count,
     require_curve,
@@ -47,7 +47,7 @@ class Curve(ABC):
     """
 
     def __call__(self, step: int) -> float:
-        """Return the multiplier at `step`, the number of optimizer steps already done.
+        """The multiplier at `step`, the number of optimizer steps already done.
 
         Raises:
             ValueError: If `step` is not an integer >= 0.
@@ -58,7 +58,7 @@ class Curve(ABC):
 
     @abstractmethod
     def at(self, step: int) -> float:
-        """Return the multiplier at a step known to be valid."""
+        """The multiplier at a step known to be valid."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class constant(Curve):
     """
 
     def at(self, step: int) -> float:
-        """Return 1."""
+        """1."""
         return 1.0
 
 
@@ -109,7 +109,7 @@ class multistep(Curve):
         object.__setattr__(self, "milestones", milestones)
 
     def at(self, step: int) -> float:
-        """Return `gamma` to the power of the milestones passed."""
+        """`gamma` to the power of the milestones passed."""
         return float(self.gamma ** bisect_right(self.milestones, step))
 
 
@@ -129,7 +129,7 @@ class _Transition(Curve):
         require_nonnegative(f"{name}: start", self.start, _MULTIPLE)
 
     def at(self, step: int) -> float:
-        """Return the blend of `start` and `final`, constant from `total` on."""
+        """The blend of `start` and `final`, constant from `total` on."""
         return blend(self.start, self.final, self._weight(min(step / self.total, 1.0)))
 
     @abstractmethod
@@ -206,12 +206,12 @@ class exponential(Curve):
         require_in_unit_interval("exponential: rate", self.rate, remedy)
 
     def at(self, step: int) -> float:
-        """Return ``rate ** step``."""
+        """``rate ** step``."""
         return float(self.rate**step)
 
     @classmethod
     def reaching(cls, final: float, total: int) -> exponential:
-        """Return the curve that is `final` at step `total`: ``rate = final ** (1 / total)``.
+        """The curve that is `final` at step `total`: ``rate = final ** (1 / total)``.
 
         Args:
             final: Multiplier at `total`, in (0, 1]. AdamW-D's ImageNet runs ended at exp(-1.25) =
@@ -232,7 +232,7 @@ class exponential(Curve):
 
     @classmethod
     def theorem(cls, *, b2: float, c_inf: float, delta: float) -> exponential:
-        """Return ``(1 - mu) ** t`` with ``mu = b2 * c_inf**2 / delta``.
+        """``(1 - mu) ** t`` with ``mu = b2 * c_inf**2 / delta``.
 
         The decay for which AdamW was proved to converge (Zhou et al., TPAMI 2024, Theorem 2).
 
@@ -285,7 +285,7 @@ class log_time(Curve):
         require_positive("log_time: t0", self.t0, "pass steps, such as a tenth of the run")
 
     def at(self, step: int) -> float:
-        """Return ``1 / (1 + step / t0)``."""
+        """``1 / (1 + step / t0)``."""
         return 1.0 / (1.0 + step / self.t0)
 
 
@@ -324,7 +324,7 @@ class warmup(Curve):
         require(self.start <= 1, "warmup: start", "a number >= 0 and <= 1", self.start, remedy)
 
     def at(self, step: int) -> float:
-        """Return the rise before `steps`, the following curve from there."""
+        """The rise before `steps`, the following curve from there."""
         if step >= self.steps:
             return self.then(step - self.steps)
         return blend(self.start, 1.0, 1.0 - step / self.steps) * self.then(0)

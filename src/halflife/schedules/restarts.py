@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Literal, NamedTuple
 
-from halflife.schedules._checks import require, require_count, require_nonnegative
-from halflife.schedules.curves import Curve, blend, half_cosine
+from ..checks import require, require_count, require_nonnegative
+from .curves import Curve, blend, half_cosine
 
 __all__ = ["Cycle", "cosine_warm_restarts", "normalized_decay"]
 
@@ -79,13 +79,13 @@ class cosine_warm_restarts(Curve):
                 object.__setattr__(self, key, values)
 
     def at(self, step: int) -> float:
-        """Return the multiplier at `step`."""
+        """The multiplier at `step`."""
         cycle = self.cycle(step)
         eta_max, eta_min = (_of_cycle(v, cycle.number) for v in (self.eta_max, self.eta_min))
         return blend(eta_max, eta_min, half_cosine(cycle.position / cycle.steps))
 
     def cycle(self, step: int) -> Cycle:
-        """Return the cycle in which `step` lies and the position there.
+        """The cycle in which `step` lies and the position there.
 
         Example:
             >>> cosine_warm_restarts(10, 2, steps_per_epoch=5).cycle(52)
@@ -102,7 +102,7 @@ class cosine_warm_restarts(Curve):
         return Cycle(number, step, steps)
 
     def snapshot_epochs(self, epochs: int) -> list[int]:
-        """Return the epochs, up to `epochs`, at whose end a cycle ends.
+        """The epochs, up to `epochs`, at whose end a cycle ends.
 
         There the lr is lowest: evaluate or save the model when ``epoch * steps_per_epoch`` steps
         are done. Later snapshots are better (Loshchilov & Hutter 2019, section 4.5).
@@ -171,7 +171,7 @@ class normalized_decay(Curve):
         require(known, "normalized_decay: base", allowed, self.base, remedy)
 
     def at(self, step: int) -> float:
-        """Return the multiplier of the cycle in which `step` lies."""
+        """The multiplier of the cycle in which `step` lies."""
         reference = 1 if self.base == "lambda_norm" else self.restarts.cycle(0).steps
         return math.sqrt(reference / self.restarts.cycle(step).steps)
 

@@ -15,13 +15,13 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from halflife.schedules._checks import require_curve, require_nonnegative
+from ..checks import require_curve, require_nonnegative
 
 __all__ = ["CurveLR", "JointScheduler", "WeightDecayScheduler"]
 
 
 class CurveLR(LRScheduler):
-    """Drive ``lr`` by a curve: ``lr = initial_lr * curve(step)`` in every group.
+    """``lr`` driven by a curve: ``lr = initial_lr * curve(step)`` in every group.
 
     A torch ``LRScheduler`` equal to ``LambdaLR(optimizer, curve)`` with these differences: the
     curve is checked, groups may be added later (their lr at that time is their base), and
@@ -56,7 +56,7 @@ class CurveLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float | Tensor]:
-        """Return ``initial_lr * curve(last_epoch)`` for each group."""
+        """``initial_lr * curve(last_epoch)`` for each group."""
         multiplier = _multiplier("CurveLR", self.curve, self.last_epoch)
         groups = self.optimizer.param_groups
         for group in groups[len(self.base_lrs) :]:
@@ -67,12 +67,12 @@ class CurveLR(LRScheduler):
         return [base * multiplier for base in self.base_lrs]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state as plain data; the curve belongs to the code that builds it."""
+        """The state as plain data; the curve belongs to the code that builds it."""
         return {key: value for key, value in super().state_dict().items() if key != "curve"}
 
 
 class WeightDecayScheduler:
-    """Drive ``weight_decay`` by a curve: ``weight_decay = base * curve(step)`` in every group.
+    """``weight_decay`` driven by a curve: ``weight_decay = base * curve(step)`` in every group.
 
     The base of a group is its ``weight_decay`` when this object is built, or when it is first seen
     if the group is added later; a group with 0 stays at 0. The bases are kept here and in
@@ -133,11 +133,11 @@ class WeightDecayScheduler:
                 group["weight_decay"] = value
 
     def get_last_value(self) -> list[float]:
-        """Return the weight decay last set, for each group known then."""
+        """The weight decay last set, for each group known then."""
         return self._values(self.curve(self.last_step))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the step and the base of each group; the curve belongs to the code."""
+        """The step and the base of each group; the curve belongs to the code."""
         return {"last_step": self.last_step, "base_values": list(self.base_values)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -182,7 +182,7 @@ class WeightDecayScheduler:
 
 
 class JointScheduler(CurveLR):
-    """Drive ``lr`` and ``weight_decay`` of every group, each by its own curve, in step.
+    """``lr`` and ``weight_decay`` of every group, each driven by its own curve, in step.
 
     Warm restarts with normalized decay are one object: the lr follows eta_t and the weight decay is
     that of the current cycle.
@@ -231,7 +231,7 @@ class JointScheduler(CurveLR):
         self.weight_decay.move_to(self.last_epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of both as plain data."""
+        """The state of both as plain data."""
         return {**super().state_dict(), "weight_decay": self.weight_decay.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -250,7 +250,7 @@ def _multiplier(what: str, curve: Callable[[int], float], step: int) -> float:
 def _base_of_new_group(
     group: dict[str, Any], key: str, groups: list[dict[str, Any]], bases: Sequence[Any]
 ) -> Any:
-    """Return the base of a group that is not among the first ``len(bases)``.
+    """The base of a group that is not among the first ``len(bases)``.
 
     Groups that took the optimizer's default share one tensor. Once a scheduler has written to it,
     its value is no longer the base, which the groups that were there before still know.

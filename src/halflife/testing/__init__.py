@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from ..attach import decayed
-from ..rule import DecayRule, as_rule
+from ..mechanism.attach import decayed
+from ..rules.contract import DecayRule, as_rule
 from .optimizers import Case
 from .report import Check, Report, outcome
 from .rules import RULE_CHECKS, visible

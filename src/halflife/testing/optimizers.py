@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ..decayed import Decayed
-from ..describe import describe
-from ..maps import DecayMap
-from ..probe import arguments as arguments_of
-from ..rule import DecayRule
-from ..step import Step
-from ..wish import wish_of
+from ..bases.bench import arguments as arguments_of
+from ..mechanism.decayed import Decayed
+from ..rules import DecayMap
+from ..rules.contract import DecayRule
+from ..rules.step import Step
+from ..rules.wish import wish_of
+from ..units.describe import describe
 from .report import Check, Skip, outcome
 from .rules import LRS, PEAK
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ..rule import DecayRule
+from ..rules.contract import DecayRule
 
 __all__ = ["Check", "Report", "Skip", "outcome"]
 

@@ -7,8 +7,8 @@ import math
 
 import torch
 
-from ..rule import DecayRule, as_rule
-from ..step import Step
+from ..rules.contract import DecayRule, as_rule
+from ..rules.step import Step
 from .report import Skip
 
 __all__ = ["LRS", "PEAK", "RULE_CHECKS", "visible"]

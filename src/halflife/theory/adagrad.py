@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT
 
-from halflife.theory._checks import require, require_count, require_positive
+from ..checks import require, require_count, require_positive
 
 __all__ = ["AdaGrad", "Restarts", "adagrad", "adagrad_with_restarts", "regret_bound"]
 
@@ -125,7 +125,7 @@ def adagrad(
     lr: float,
     radius: float = math.inf,
 ) -> Tensor:
-    """Run one round from x and return the average iterate (Algorithm 2).
+    """Average iterate of one round from x (Algorithm 2).
 
     Args:
         grad: gradient at a point, of the point's shape.

@@ -16,12 +16,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from numbers import Real
 
 import torch
 from torch import Tensor
 
-from halflife.theory._checks import require
+from ..checks import is_number, require
 
 __all__ = ["Averaging", "averaging"]
 
@@ -106,7 +105,7 @@ def _column(name: str, values: Iterable[float]) -> Tensor:
     name, remedy = f"averaging: {name}", "pass one per step"
     if not isinstance(values, Tensor):
         values = list(values)
-        ok = all(isinstance(v, Real) and not isinstance(v, bool) for v in values)
+        ok = all(is_number(v) for v in values)
         require(ok, name, "numbers", values, remedy)
     column = torch.as_tensor(values, dtype=torch.float64)
     ok = column.dim() == 1 and len(column) > 0 and bool(column.isfinite().all())

@@ -23,12 +23,7 @@ import math
 import torch
 from torch import Tensor
 
-from halflife.theory._checks import (
-    require,
-    require_momentum,
-    require_nonnegative,
-    require_positive,
-)
+from ..checks import require, require_momentum, require_nonnegative, require_positive
 
 __all__ = ["largest_update", "max_norm_use", "spectral_norm_use"]
 

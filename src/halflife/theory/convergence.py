@@ -28,12 +28,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from halflife.theory._checks import require, require_count, require_nonnegative, require_positive
+from ..checks import require, require_count, require_nonnegative, require_positive
 
 __all__ = [
-    "Constant",
     "Decaying",
     "Problem",
+    "Steady",
     "decay_shrinkage",
     "slowest_decay_factor",
 ]
@@ -162,12 +162,12 @@ class Problem:
         return self.c1**2 / (2.0 * self.c2 * (self.smoothness + self.weight_decay * self.c1))
 
     def lr(self, beta1: float) -> float:
-        """Return the largest lr that is proved to work with this beta_1."""
+        """The largest lr that is proved to work with this beta_1."""
         return min(self.ratio * beta1, self.lr_limit)
 
 
 @dataclass(frozen=True)
-class Constant:
+class Steady:
     r"""Constant lr and beta_1 that reach an accuracy, and the steps it takes (Theorem 2).
 
     The proof ends in ``mean |grad F_k|^2 <= 2 c2 D / (lr T) + (c2 V / c1) (1 / (beta_1 T) +
@@ -182,7 +182,7 @@ class Constant:
 
     Example:
         >>> problem = Problem(smoothness=0.5, gradient_bound=1.0, noise=2.0, gap=1.0, delta=1.0)
-        >>> constants = Constant(problem, accuracy=1.0)
+        >>> constants = Steady(problem, accuracy=1.0)
         >>> round(constants.beta1, 6), round(constants.lr, 6), constants.steps
         (0.058926, 0.04955, 289)
     """
@@ -191,7 +191,7 @@ class Constant:
     accuracy: float
 
     def __post_init__(self) -> None:
-        require_positive("Constant: accuracy", self.accuracy, "pass a gradient norm")
+        require_positive("Steady: accuracy", self.accuracy, "pass a gradient norm")
 
     @property
     def beta1(self) -> float:
@@ -238,7 +238,7 @@ class Decaying:
     problem: Problem
 
     def __post_init__(self) -> None:
-        remedy = "use Constant, which needs no noise"
+        remedy = "use Steady, which needs no noise"
         require_positive("Decaying: problem.noise", self.problem.noise, remedy)
 
     @property

@@ -20,7 +20,6 @@ from collections.abc import Callable
 
 __all__ = [
     "adam_update_rms",
-    "cosine",
     "effective_momentum",
     "fraction_for_rms",
     "fraction_for_rotation",
@@ -31,6 +30,7 @@ __all__ = [
     "rotation",
     "sign_memory",
     "timescale",
+    "update_cosine",
 ]
 
 
@@ -131,11 +131,11 @@ def rotation(fraction: float, momentum: float) -> float:
     return math.asin(sine)
 
 
-def cosine(fraction: float, momentum: float) -> float:
+def update_cosine(fraction: float, momentum: float) -> float:
     """Equilibrium cosine between the weights and the update direction.
 
     Example:
-        >>> cosine(1e-4, momentum=0.0)
+        >>> update_cosine(1e-4, momentum=0.0)
         -0.0
     """
     a = 1.0 - fraction

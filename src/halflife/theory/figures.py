@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from halflife.theory import gradient_norms, pac_bayes
-from halflife.theory._checks import require
-from halflife.theory.averaging import Averaging
+from ..checks import require
+from . import gradient_norms, pac_bayes
+from .averaging import Averaging
 
 __all__ = [
     "Path",

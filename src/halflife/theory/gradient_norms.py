@@ -13,7 +13,7 @@ Source: Xie et al., "On the overlooked pitfalls of weight decay", NeurIPS 2023.
 
 from __future__ import annotations
 
-from halflife.theory._checks import require_count, require_nonnegative, require_positive
+from ..checks import require_count, require_nonnegative, require_positive
 
 __all__ = ["sgd_gradient_bound", "uncoupled_decay_gradient"]
 

@@ -30,8 +30,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from halflife.theory._checks import require, require_count, require_nonnegative, require_positive
-from halflife.theory.stagewise import adamw
+from ..checks import require, require_count, require_nonnegative, require_positive
+from .stagewise import adamw
 
 __all__ = ["LeastSquares", "Run"]
 

@@ -24,8 +24,8 @@ from __future__ import annotations
 
 import math
 
-from halflife.theory._checks import require_count, require_momentum
-from halflife.theory.equilibrium import nesterov_update_rms
+from ..checks import require_count, require_momentum
+from .equilibrium import nesterov_update_rms
 
 __all__ = ["update_memory", "update_rms"]
 

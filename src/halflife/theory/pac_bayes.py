@@ -36,7 +36,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from halflife.theory._checks import require, require_count, require_nonnegative, require_positive
+from ..checks import require, require_count, require_nonnegative, require_positive
 
 __all__ = [
     "ErrorTerm",

@@ -22,18 +22,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from halflife.theory._checks import require, require_count, require_nonnegative, require_positive
+from ..checks import require, require_count, require_nonnegative, require_positive
 
 __all__ = [
     "adamw_covariance",
     "covariance_error_term",
+    "diagonal_preconditioner",
     "l2_covariance",
     "mean_weights",
-    "preconditioner",
 ]
 
 
-def preconditioner(hessian: Tensor) -> Tensor:
+def diagonal_preconditioner(hessian: Tensor) -> Tensor:
     """The diagonal of ``Q = diag(H)^(-1/2)``. Shape ``[d]``.
 
     Raises:
@@ -125,7 +125,7 @@ def mean_weights(hessian: Tensor, minimum: Tensor, weight_decay: float) -> Tenso
         tensor([0.5000])
     """
     require_nonnegative("mean_weights: weight_decay", weight_decay, "pass torch's weight_decay")
-    pull = preconditioner(hessian)[:, None] * hessian
+    pull = diagonal_preconditioner(hessian)[:, None] * hessian
     identity = torch.eye(len(pull), dtype=hessian.dtype, device=hessian.device)
     return torch.linalg.solve(pull + weight_decay * identity, pull @ minimum)
 
@@ -161,4 +161,4 @@ def _inputs(
     require_nonnegative(f"{name}: weight_decay", weight_decay, "pass torch's weight_decay")
     require_positive(f"{name}: lr", lr, "pass the lr at the end of training")
     require_count(f"{name}: batch_size", batch_size, "pass the samples per step")
-    return preconditioner(hessian), lr / batch_size
+    return diagonal_preconditioner(hessian), lr / batch_size

@@ -22,14 +22,14 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from halflife.theory import equilibrium
-from halflife.theory._checks import (
+from ..checks import (
     require,
     require_finite,
     require_momentum,
     require_nonnegative,
     require_positive,
 )
+from . import equilibrium
 
 __all__ = ["Equilibrium", "GrowingRate", "norm_exponent"]
 
@@ -115,7 +115,7 @@ class Equilibrium(_SGD):
     def cosine(self) -> float:
         """Cosine between the weights and torch's momentum buffer, with L2 its penalty included."""
         if not self.l2:
-            return equilibrium.cosine(self.intrinsic_lr, self.momentum)
+            return equilibrium.update_cosine(self.intrinsic_lr, self.momentum)
         return math.sqrt(0.5 * self.intrinsic_lr / (1.0 + self.momentum))
 
     @property

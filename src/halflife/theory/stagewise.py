@@ -33,15 +33,15 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from halflife.theory._checks import require, require_count, require_nonnegative, require_positive
-from halflife.theory.convergence import Constant, Decaying, Problem
+from ..checks import require, require_count, require_nonnegative, require_positive
+from .convergence import Decaying, Problem, Steady
 
-__all__ = ["Stage", "Step", "adamw", "doubling_stages", "stagewise_adamw", "theorem_stages"]
+__all__ = ["AdamWStep", "Stage", "adamw", "doubling_stages", "stagewise_adamw", "theorem_stages"]
 
 Schedule = float | Callable[[int], float]
 
 
-class Step(NamedTuple):
+class AdamWStep(NamedTuple):
     """Step k of `adamw`: where it was, what it used, where it went."""
 
     x: Tensor
@@ -64,8 +64,8 @@ def adamw(
     weight_decay: Schedule = 0.0,
     moments: Literal["gradient", "zero"] = "gradient",
     l2: bool = False,
-) -> Iterator[Step]:
-    """Yield the steps k = 0 ... T-1 of AdamW as analysed (Algorithm 1), or of l2-Adam.
+) -> Iterator[AdamWStep]:
+    """The steps k = 0 ... T-1 of AdamW as analysed (Algorithm 1), or of l2-Adam.
 
     Args:
         grad: unbiased gradient at a point, of the point's shape.
@@ -107,7 +107,7 @@ def adamw(
         n = g.square() if first else (1.0 - beta2) * n + beta2 * g.square()
         v = (n + delta).sqrt()
         following = (x if l2 else (1.0 - rate * decay) * x) - rate * m / v
-        yield Step(x, m, v, rate, decay, following)
+        yield AdamWStep(x, m, v, rate, decay, following)
         x = following
 
 
@@ -191,7 +191,7 @@ def theorem_stages(
             falling = Decaying(start)
             chosen.append(Stage(falling.lr, falling.beta1, falling.steps(accuracy)))
         else:
-            constant = Constant(start, accuracy)
+            constant = Steady(start, accuracy)
             chosen.append(Stage(constant.lr, constant.beta1, constant.steps))
     return chosen
 
@@ -245,7 +245,7 @@ def stagewise_adamw(
     return outputs
 
 
-def _draw(run: Iterator[Step], generator: torch.Generator | None) -> Tensor:
+def _draw(run: Iterator[AdamWStep], generator: torch.Generator | None) -> Tensor:
     """The point of one step, drawn with probability lr / sum(lr) in a single pass."""
     chosen = next(run)
     total = chosen.lr

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from halflife.theory._checks import require, require_count, require_positive
-
+from ...checks import require, require_count, require_positive
 from .krylov import Krylov
 from .operators import Operator, Progress, as_operator
 from .trace import Estimate

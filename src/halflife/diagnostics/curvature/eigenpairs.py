@@ -9,10 +9,9 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from halflife.theory._checks import require, require_count, require_positive
-
+from ...checks import require, require_count, require_positive
 from .krylov import Krylov
-from .operators import ConvergenceWarning, Operator, Progress, as_operator, require_finite
+from .operators import ConvergenceWarning, Operator, Progress, as_operator, require_finite_product
 
 __all__ = ["Eigenpairs", "lanczos", "power_iteration"]
 
@@ -181,7 +180,7 @@ def power_iteration(
     while True:
         image = op.matvec(vector)
         value = float(vector.double() @ image.double())
-        require_finite(image)
+        require_finite_product(image)
         residual = float((image - value * vector).norm())
         made += 1
         scale = max(scale, abs(value), float(image.norm()))

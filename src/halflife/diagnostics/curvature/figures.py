@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 
-from halflife.theory._checks import require, require_positive
-
+from ...checks import require, require_positive
 from .density import SpectralDensity
 
 __all__ = ["plot_densities"]

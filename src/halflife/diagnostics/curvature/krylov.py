@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .operators import Operator, require_finite
+from .operators import Operator, require_finite_product
 
 __all__ = ["Krylov"]
 
@@ -40,7 +40,7 @@ class Krylov:
         """Multiply by the next basis vector; False if the product added no new direction."""
         k = self.done
         product = self.operator.matvec(self.basis[k])
-        require_finite(product)
+        require_finite_product(product)
         within, rest = self._split(product)
         self.matrix[: self.size, k] = self.matrix[k, : self.size] = within.double().cpu()
         self.done += 1

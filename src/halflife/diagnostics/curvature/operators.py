@@ -13,7 +13,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from halflife.theory._checks import require, require_count
+from ...checks import require, require_count
 
 __all__ = [
     "ConvergenceWarning",
@@ -22,7 +22,7 @@ __all__ = [
     "Progress",
     "as_operator",
     "dense",
-    "require_finite",
+    "require_finite_product",
 ]
 
 Progress: TypeAlias = Callable[[int, int], object]
@@ -130,7 +130,7 @@ def as_operator(operator: Operator | Tensor) -> Operator:
     )
 
 
-def require_finite(product: Tensor) -> None:
+def require_finite_product(product: Tensor) -> None:
     """Refuse to go on with a product that holds NaN or infinity.
 
     Raises:

@@ -14,10 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from halflife.facts import fact
-from halflife.facts import preconditioner as preconditioner_column
-from halflife.theory._checks import require, require_nonnegative, require_positive
-
+from ...checks import require, require_nonnegative, require_positive
+from ...rules.facts import fact, preconditioner_column
 from .loss_hessian import Hessian
 from .operators import Operator
 
@@ -66,7 +64,7 @@ class PreconditionedHessian(Operator):
 def preconditioner(optimizer: Optimizer, model: nn.Module) -> dict[str, Tensor]:
     """D of each parameter by its name, as the optimizer is now: ``sqrt(v_hat) + eps`` for Adam.
 
-    For every class that declares it (`halflife.facts`): Adam and what derives from it.
+    For every class that declares it (`halflife.rules.facts`): Adam and what derives from it.
 
     Args:
         optimizer: the optimizer, after at least one step.
@@ -86,7 +84,7 @@ def preconditioner(optimizer: Optimizer, model: nn.Module) -> dict[str, Tensor]:
     if fact("preconditioner", kind) is None:
         raise ValueError(
             f"{kind.__name__} declares no preconditioner; use the plain Hessian, or declare it "
-            "with halflife.facts.declare."
+            "with halflife.rules.facts.declare."
         )
     names = {parameter: name for name, parameter in model.named_parameters()}
     metric: dict[str, Tensor] = {}

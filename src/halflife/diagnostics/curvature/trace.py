@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from halflife.theory._checks import require, require_count
-
-from .operators import Operator, Progress, as_operator, require_finite
+from ...checks import require, require_count
+from .operators import Operator, Progress, as_operator, require_finite_product
 
 __all__ = ["Estimate", "hutch_pp", "hutchinson"]
 
@@ -122,7 +121,7 @@ def hutch_pp(
         nonlocal made
         made += 1
         product = op.matvec(vector)
-        require_finite(product)
+        require_finite_product(product)
         if progress is not None:
             progress(made, products)
         return product
@@ -143,5 +142,5 @@ def hutch_pp(
 
 def _form(operator: Operator, vector: Tensor) -> float:
     product = operator.matvec(vector)
-    require_finite(product)
+    require_finite_product(product)
     return float(vector.double() @ product.double())

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ...theory import equilibrium
-from .quantities import Sums, over, root, tangential, times
+from .quantities import Sums, ratio_of, root, tangential, times
 
 __all__ = ["Expected", "expected", "joined"]
 
@@ -59,7 +59,7 @@ def expected(
         sums: of the tensor.
         fraction: that decay removes per step.
         lr: learning rate.
-        momentum: of the update direction, as `halflife.base.Base`.
+        momentum: of the update direction, as `halflife.bases.noise.Base`.
         update_rms: as there.
 
     Example:
@@ -71,7 +71,7 @@ def expected(
         return plain
     # RMS of the weights over that of lr u
     size = equilibrium.rms(fraction, 1.0, momentum, 1.0)
-    cosine = equilibrium.cosine(fraction, momentum)
+    cosine = equilibrium.update_cosine(fraction, momentum)
     return Expected(
         plain.elements,
         plain.weights,
@@ -115,7 +115,7 @@ def joined(parts: Iterable[Expected]) -> Expected:
         root(rms),
         root(rotation),
         root(ratio),
-        root(over(decays, directions)),
-        over(aligned, root(times(weights, directions))),
+        root(ratio_of(decays, directions)),
+        ratio_of(aligned, root(times(weights, directions))),
         decays,
     )

@@ -10,7 +10,7 @@ from .sinks import Record
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["figure"]
+__all__ = ["plot_records"]
 
 _LABELS = {
     "weight_rms": "weight RMS",
@@ -23,12 +23,12 @@ _LABELS = {
 _MOST = 6  # curves in one panel
 
 
-def figure(
+def plot_records(
     records: Sequence[Record],
     names: Collection[str] | None = None,
     quantities: Sequence[str] = ("weight_rms", "rotation", "decay_share", "gradient_norm"),
 ) -> Figure:
-    """Draw records: one panel for each quantity, measured solid, predicted dashed.
+    """Records as a figure: one panel for each quantity, measured solid, predicted dashed.
 
     Args:
         records: of a monitor's history, or of `read_records`.

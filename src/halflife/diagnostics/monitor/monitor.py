@@ -1,4 +1,4 @@
-"""Watches an optimizer: what each step does to the weights, beside what theory predicts.
+"""The monitor: what each step does to the weights, beside what theory predicts.
 
 monitor = Monitor(optimizer, names=model, sinks=["run.jsonl"])
 ...                      # train as always
@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ...param_groups.names import name_cleaner
-from ...step import is_number
-from ...wrappers import unwrapped
+from ...bases.wrappers import unwrapped
+from ...checks import is_number
+from ...groups.names import name_cleaner
 from .quantities import PRESETS, quantities_of
 from .records import Recorder, read
 from .sample import Sample, Watched
@@ -31,7 +31,7 @@ __all__ = ["Monitor"]
 
 
 class Monitor:
-    r"""Measures steps of any torch optimizer, through its step hooks.
+    r"""What measures the steps of any torch optimizer, through its step hooks.
 
     At each sampled step a record is made of all watched parameters as one vector (``"global"``), of
     those that decay (``"decayed"``), and of each. `halflife.diagnostics.monitor.quantities` defines
@@ -137,9 +137,9 @@ class Monitor:
             ImportError: without matplotlib.
             ValueError: if there is no record yet, or none of these names.
         """
-        from .figure import figure
+        from .figure import plot_records
 
-        return figure(self.history, names)
+        return plot_records(self.history, names)
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs to go on counting: plain data."""

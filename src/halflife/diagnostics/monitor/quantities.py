@@ -41,8 +41,8 @@ __all__ = [
     "PRESETS",
     "Sums",
     "measured",
-    "over",
     "quantities_of",
+    "ratio_of",
     "root",
     "tangential",
     "times",
@@ -159,21 +159,21 @@ def measured(sums: Sums, settled: float | None = None) -> dict[str, float | None
         (1.570796, -1.0)
     """
     s = sums
-    radial = over(s.along, s.weights)
+    radial = ratio_of(s.along, s.weights)
     return {
-        "weight_rms": root(over(s.weights, s.elements)),
+        "weight_rms": root(ratio_of(s.weights, s.elements)),
         "gradient_norm": root(s.gradients),
         "weight_gradient_product": root(times(s.weights, s.gradients)),
-        "update_ratio": root(over(s.updates, s.weights)),
+        "update_ratio": root(ratio_of(s.updates, s.weights)),
         "rotation": _angle(s),
-        "decay_share": root(over(s.decays, s.directions)),
+        "decay_share": root(ratio_of(s.decays, s.directions)),
         "settled": settled,
         "update_radial": radial,
-        "update_tangential": tangential(over(s.updates, s.weights), radial),
-        "update_cosine": over(times(-1.0, s.aligned), root(times(s.weights, s.directions))),
-        "gradient_cosine": over(s.uphill, root(times(s.weights, s.gradients))),
-        "cautious_fraction": over(s.active, s.elements),
-        "lost_decay": over(s.lost, s.halves),
+        "update_tangential": tangential(ratio_of(s.updates, s.weights), radial),
+        "update_cosine": ratio_of(times(-1.0, s.aligned), root(times(s.weights, s.directions))),
+        "gradient_cosine": ratio_of(s.uphill, root(times(s.weights, s.gradients))),
+        "cautious_fraction": ratio_of(s.active, s.elements),
+        "lost_decay": ratio_of(s.lost, s.halves),
         "constraint_use": s.constraint,
     }
 
@@ -201,7 +201,7 @@ def root(value: float | None) -> float | None:
     return None if value is None else math.sqrt(max(value, 0.0))
 
 
-def over(a: float | None, b: float | None) -> float | None:
+def ratio_of(a: float | None, b: float | None) -> float | None:
     """Ratio of two numbers, where both are known and there is one."""
     return None if a is None or not b else a / b
 

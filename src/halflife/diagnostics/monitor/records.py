@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from torch.optim import Optimizer
 
-from ...reading import read_group
+from ...units.reading import read_group
 from .expected import Expected, expected, joined
 from .quantities import PREDICTED, Sums, measured
 from .sample import Sample
@@ -49,7 +49,7 @@ def read(optimizer: Optimizer, group: dict[str, Any]) -> GroupSample:
 
 
 class Recorder:
-    """Makes records, and remembers how much decay each parameter has had.
+    """What makes records, and remembers how much decay each parameter has had.
 
     Args:
         quantities: the columns.

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ... import facts
-from ...decayed import Decayed
-from ...reduction import Terms, WholeModel, is_sharded, real, shards
-from ...rounding import is_half
+from ...mechanism.decayed import Decayed
+from ...rules import facts
+from ...tensors.reduction import Terms, WholeModel, is_sharded, real, shards
+from ...tensors.rounding import is_half
 from .quantities import COMPARED, Sums
 
 __all__ = ["Sample", "Watched"]

@@ -20,7 +20,7 @@ LABELS = ("step", "epoch", "name", "note")
 
 
 class Sink(Protocol):
-    """Takes the records of a sampled step: the global one first, then one per tensor."""
+    """What takes the records of a sampled step: the global one first, then one per tensor."""
 
     def write(self, records: list[Record]) -> None:
         """Keep or show them."""

@@ -19,14 +19,14 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from halflife.lab.analysis import Analysis, RuleAnalysis, analyse
-from halflife.lab.ledger import Ledger
-from halflife.lab.report import charts, heatmap, legend, summary, svg
-from halflife.lab.report.numbers import interval, number, percent, scientific, signed, steps
-from halflife.lab.ridge import SEPARABLE
-from halflife.lab.surface import Record
+from ..analysis import Analysis, RuleAnalysis, analyse
+from ..ledger import Ledger
+from ..ridge import SEPARABLE
+from ..surface import Record
+from . import charts, heatmap, legend, summary, svg
+from .numbers import interval, percent, scientific, short, signed, steps
 
-__all__ = ["Report", "build", "write"]
+__all__ = ["Page", "build", "write"]
 
 _VERDICTS = {
     "separable": "can be tuned separately",
@@ -49,7 +49,7 @@ _COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Report:
+class Page:
     """A report before it is written.
 
     Attributes:
@@ -64,7 +64,7 @@ class Report:
 
 
 def write(directory: Path) -> Path:
-    """Build the report of the ledger in a directory, and write it there.
+    """The page of the ledger's report, written in a directory.
 
     Args:
         directory: holds the ledger; ``report.html``, ``landscape.svg`` and ``summary.json`` are
@@ -83,7 +83,7 @@ def write(directory: Path) -> Path:
     return page
 
 
-def build(records: Sequence[Record], meta: Mapping[str, Any]) -> Report:
+def build(records: Sequence[Record], meta: Mapping[str, Any]) -> Page:
     """The report of a landscape, finished or not.
 
     Args:
@@ -121,7 +121,7 @@ def build(records: Sequence[Record], meta: Mapping[str, Any]) -> Report:
         band=SEPARABLE,
     )
     numbers = {"meta": dict(meta), "lead": summary.lead(analysis, meta)} | analysis.as_dict()
-    return Report(page, heatmap.landscape_picture(analysis, meta), _without_nan(numbers))
+    return Page(page, heatmap.landscape_picture(analysis, meta), _without_nan(numbers))
 
 
 def _template() -> jinja2.Template:
@@ -163,7 +163,7 @@ def _row(rule: RuleAnalysis, meta: Mapping[str, Any]) -> list[str]:
     return [
         name,
         scientific(best.lr),
-        number(best.weight_decay),
+        short(best.weight_decay),
         life,
         steps(best.timescale) if best.timescale else _NONE,
         percent(best.error, best.standard_error) + (" (border)" if rule.border else ""),
@@ -184,7 +184,7 @@ def _grid(rule: RuleAnalysis) -> dict[str, Any]:
             ("diverged" if bad else "missing") if math.isnan(e) else f"{e:.1f}" for e, bad in cells
         ]
         rows.append((scientific(grid.lrs[i]), shown))
-    return {"rule": rule.rule, "columns": [number(c) for c in grid.coefficients], "rows": rows}
+    return {"rule": rule.rule, "columns": [short(c) for c in grid.coefficients], "rows": rows}
 
 
 def _facts(meta: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from halflife.lab.analysis import Analysis
-from halflife.lab.report.colour import rule_colour
-from halflife.lab.report.numbers import scientific
-from halflife.lab.report.svg import LogAxis, figure, marker, path, tag, text
-from halflife.lab.surface import BASELINE, Cell, Record
+from ..analysis import Analysis
+from ..surface import BASELINE, Cell, Record
+from .colour import rule_colour
+from .numbers import scientific
+from .svg import LogAxis, marker, path, svg_figure, tag, text
 
 __all__ = ["RmsPoint", "learning_curves", "rms_points", "rms_scatter"]
 
@@ -86,7 +86,7 @@ def learning_curves(
         "Learning curves of the best cells: test error in percent over the epochs. "
         + "; ".join(f"{name} ends at {runs[:, -1].mean():.1f}" for _, name, _, runs in curves)
     )
-    return figure(WIDTH, HEIGHT, label, *body, name="curves", most=520)
+    return svg_figure(WIDTH, HEIGHT, label, *body, name="curves", most=520)
 
 
 def rms_points(records: Iterable[Record], meta: Mapping[str, Any]) -> list[RmsPoint]:
@@ -148,7 +148,7 @@ def rms_scatter(points: Sequence[RmsPoint], rules: Sequence[str]) -> str | None:
         body.append(marker(index, at, 12.0, 4.0, fill=rule_colour(index)))
         body.append(text(at + 9, 16, rule))
     label = f"Predicted against measured weight RMS of {len(points)} cells, both logarithmic"
-    return figure(WIDTH, top + side + 44, label, *body, name="rms", most=520)
+    return svg_figure(WIDTH, top + side + 44, label, *body, name="rms", most=520)
 
 
 def _curve_of(cell: Cell, records: Iterable[Record]) -> tuple[np.ndarray, np.ndarray]:
@@ -183,7 +183,7 @@ def _one_curve(index: int | None, x: np.ndarray, runs: np.ndarray, error: LogAxi
 
 
 def _spread(positions: Sequence[float], top: float, bottom: float) -> list[float]:
-    """Moves labels apart, keeping their order, until none is closer than the gap."""
+    """Labels moved apart, in their order, until none is closer than the gap."""
     order = sorted(range(len(positions)), key=lambda i: positions[i])
     placed = [positions[i] for i in order]
     for _ in range(200):

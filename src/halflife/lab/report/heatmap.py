@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from halflife.lab.analysis import Analysis, RuleAnalysis
-from halflife.lab.report.legend import HEIGHT as LEGEND_HEIGHT
-from halflife.lab.report.legend import KINDS, WIDTH, Scale, legend_parts, patterns
-from halflife.lab.report.numbers import interval, number, percent, scientific, signed, steps
-from halflife.lab.report.svg import decades, figure, path, standalone, tag, text
-from halflife.lab.ridge import FloatArray
-from halflife.theory.equilibrium import half_life
+from ...theory.equilibrium import half_life
+from ..analysis import Analysis, RuleAnalysis
+from ..ridge import FloatArray
+from .legend import HEIGHT as LEGEND_HEIGHT
+from .legend import KINDS, WIDTH, Scale, legend_parts, patterns
+from .numbers import interval, percent, scientific, short, signed, steps
+from .svg import decades, path, standalone, svg_figure, tag, text
 
 __all__ = ["heat_map", "landscape_picture"]
 
@@ -61,7 +61,7 @@ class _Map:
 
     def _tooltip(self, row: int, column: int) -> str:
         grid = self.grid
-        place = f"lr {scientific(grid.lrs[row])}, weight_decay {number(grid.coefficients[column])}"
+        place = f"lr {scientific(grid.lrs[row])}, weight_decay {short(grid.coefficients[column])}"
         fraction = grid.fractions[row, column]
         if np.isfinite(fraction) and fraction > 0.0:
             place += f", half-life {steps(half_life(float(fraction)))} steps"
@@ -85,7 +85,7 @@ class _Map:
         first = (len(self.x) - 1) % every // 2
         for column in range(first, len(self.x), every):
             x, strength = self.x[column], self.grid.strengths[column]
-            coefficient = number(self.grid.coefficients[column])
+            coefficient = short(self.grid.coefficients[column])
             out.append(text(x, self.bottom + 15, coefficient, text_anchor="middle"))
             if self.has_half_life and np.isfinite(strength) and strength > 0.0:
                 shown = steps(half_life(float(strength)))
@@ -203,7 +203,7 @@ def heat_map(rule: RuleAnalysis, meta: Mapping[str, Any], scale: Scale, name: st
         name: unique in the page, prefix of the ids.
     """
     drawing = _Map(rule, meta, scale)
-    return figure(WIDTH, drawing.height, _description(rule), *drawing.draw(name), name=name)
+    return svg_figure(WIDTH, drawing.height, _description(rule), *drawing.draw(name), name=name)
 
 
 def landscape_picture(analysis: Analysis, meta: Mapping[str, Any]) -> str:
@@ -241,7 +241,7 @@ def _description(rule: RuleAnalysis) -> str:
     grid = f"{len(rows)} learning rates by {len(rule.surface.coefficients)} weight decays"
     if rule.best is None:
         return f"Heat map of rule {rule.rule}, {grid}: no cell is finished."
-    place = f"lr {scientific(rule.best.lr)}, weight_decay {number(rule.best.weight_decay)}"
+    place = f"lr {scientific(rule.best.lr)}, weight_decay {short(rule.best.weight_decay)}"
     best = f"lowest test error {percent(rule.best.error)} at {place}"
     border = " on the border of the grid" if rule.border else ""
     return f"Heat map of rule {rule.rule}, {grid}: {best}{border}; {_slope(rule)}."

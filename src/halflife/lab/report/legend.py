@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from halflife.lab.analysis import Analysis
-from halflife.lab.report.colour import ramp
-from halflife.lab.report.svg import figure, path, tag, text
+from ..analysis import Analysis
+from .colour import ramp
+from .svg import path, svg_figure, tag, text
 
 __all__ = ["HEIGHT", "KINDS", "WIDTH", "Scale", "legend", "legend_parts", "patterns"]
 
@@ -58,7 +58,7 @@ class Scale:
 def legend(scale: Scale, name: str) -> str:
     """The colour scale and the signs, as SVG."""
     label = "Colour scale of the test error, and the signs used in the heat maps"
-    return figure(WIDTH, HEIGHT, label, *legend_parts(scale, name), name=name)
+    return svg_figure(WIDTH, HEIGHT, label, *legend_parts(scale, name), name=name)
 
 
 def legend_parts(scale: Scale, name: str) -> list[str]:

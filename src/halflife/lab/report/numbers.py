@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["interval", "number", "percent", "scientific", "signed", "steps"]
+__all__ = ["interval", "percent", "scientific", "short", "signed", "steps"]
 
 
 def scientific(value: float, digits: int = 2) -> str:
@@ -22,11 +22,11 @@ def scientific(value: float, digits: int = 2) -> str:
     return f"{mantissa}e{int(exponent)}"
 
 
-def number(value: float) -> str:
+def short(value: float) -> str:
     """A coefficient: two significant digits, plain where that is short.
 
     Example:
-        >>> number(0.56), number(12.3), number(4.2e-3), number(56234.0)
+        >>> short(0.56), short(12.3), short(4.2e-3), short(56234.0)
         ('0.56', '12', '4.2e-3', '5.6e4')
     """
     if value != 0.0 and not 0.095 <= abs(value) < 9950.0:

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from halflife.lab.analysis import Analysis, RuleAnalysis
-from halflife.lab.comparison import Comparison
-from halflife.lab.report.charts import RmsPoint
-from halflife.lab.report.numbers import interval, number, percent, scientific, signed, steps
-from halflife.lab.surface import Cell
+from ..analysis import Analysis, RuleAnalysis
+from ..comparison import Comparison
+from ..surface import Cell
+from .charts import RmsPoint
+from .numbers import interval, percent, scientific, short, signed, steps
 
 __all__ = [
     "caveats",
@@ -36,9 +36,9 @@ def lead(analysis: Analysis, meta: Mapping[str, Any]) -> str:
     use = f"lr {scientific(best.lr)} and "
     if strength:
         use += f"a half-life of {strength} (rule {best.rule}, weight_decay "
-        use += f"{number(best.weight_decay)})"
+        use += f"{short(best.weight_decay)})"
     else:
-        use += f"weight_decay {number(best.weight_decay)} (rule {best.rule})"
+        use += f"weight_decay {short(best.weight_decay)} (rule {best.rule})"
     error = f"test error {percent(best.error, best.standard_error)}"
     error += _than_none(rule, analysis)
     if rule.border:
@@ -171,7 +171,7 @@ def rms_text(points: Sequence[RmsPoint], meta: Mapping[str, Any]) -> list[str]:
             sign = "filled" if settled else "hollow"
             out.append(
                 f"{len(ratios)} cells whose start {what} ({sign}): measured over predicted is "
-                f"{number(middle)} in the median, and between {number(low)} and {number(high)} in "
+                f"{short(middle)} in the median, and between {short(low)} and {short(high)} in "
                 "eight cells of ten."
             )
     return out

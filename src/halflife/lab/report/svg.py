@@ -7,7 +7,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-__all__ = ["STYLE", "LogAxis", "decades", "figure", "marker", "path", "standalone", "tag", "text"]
+__all__ = [
+    "STYLE",
+    "LogAxis",
+    "decades",
+    "marker",
+    "path",
+    "standalone",
+    "svg_figure",
+    "tag",
+    "text",
+]
 
 # The figures' classes; var(--...) are the page's colours for light and dark mode.
 STYLE = """
@@ -68,7 +78,7 @@ def marker(index: int, x: float, y: float, size: float, **attributes: object) ->
     return tag("polygon", points=" ".join(f"{a:.1f},{b:.1f}" for a, b in corners), **attributes)
 
 
-def figure(
+def svg_figure(
     width: float, height: float, label: str, *children: str, name: str, most: int = 560
 ) -> str:
     """A whole SVG, with a description for those who do not see it.
@@ -100,7 +110,9 @@ def standalone(width: float, height: float, label: str, *children: str) -> str:
     for variable, value in _LIGHT.items():
         style = style.replace(f"var({variable})", value)
     background = tag("rect", width=width, height=height, rx=8, fill=_LIGHT["--page"])
-    body = figure(width, height, label, background, *children, name="landscape", most=int(width))
+    body = svg_figure(
+        width, height, label, background, *children, name="landscape", most=int(width)
+    )
     opening, rest = body.split(">", 1)
     opening = f'{opening} width="{width:g}" height="{height:g}"'
     return f"{opening}>{tag('style', style)}{rest}\n"
@@ -108,7 +120,7 @@ def standalone(width: float, height: float, label: str, *children: str) -> str:
 
 @dataclass(frozen=True)
 class LogAxis:
-    """Maps values to positions, logarithmically.
+    """Positions of values, logarithmic.
 
     Attributes:
         low: value at `start`.

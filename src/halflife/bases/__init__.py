@@ -1,0 +1,1 @@
+"""What is known of a base optimizer: declared in advance, or found by running it."""

@@ -1,0 +1,141 @@
+r"""Effective rates of the optimizers whose second moment is not Adam's: a formula each.
+
+With an update written as ``lr * E_t * m_hat``, the effective rate that `Stable` follows is
+
+    e_t = (mean over the whole model of E_t^-2)^(-1/2)
+
+(see `halflife.bases.effective_rate`). An optimizer gives ``E_t^-2``, elementwise, at the step about
+to be
+taken: the second moment advanced by the gradient, with nothing changed. An eps that is added to a
+denominator is left out. The definitions are ours, but where the update is Adam's they give the
+published rule; the papers define stable decay for SGD, Adam, AMSGrad and Adai only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ..checks import Scalar
+from ..tensors.reduction import WholeModel, real
+from .effective_rate import inverse_root
+
+__all__ = ["MeanRate", "UnitRate", "average", "coming_step", "maximum"]
+
+Group: TypeAlias = "dict[str, Any]"
+State: TypeAlias = "dict[str, Any]"  # of one parameter; empty before its first step
+
+
+class MeanRate:
+    """The effective rate from ``E_t^-2``, over all parameters with a gradient, of all groups.
+
+    It takes a pass over the second moments; ``last`` is the rate of the last step taken.
+
+    Args:
+        optimizer: whose state and gradients are read.
+        reduction: what one whole model is.
+        inverse_square: ``E_t^-2`` of a parameter, from its gradient, state and group.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        reduction: WholeModel | None = None,
+        *,
+        inverse_square: Callable[[Tensor, State, Group], Tensor],
+    ) -> None:
+        self._optimizer = optimizer
+        self._reduction = reduction or WholeModel()
+        self._inverse_square = inverse_square
+        self._value: Scalar | None = None
+        self.last: Scalar | None = None
+
+    def of(self, group: Group) -> Scalar:
+        """The rate of this step, the same for every group; computed once per step."""
+        if self._value is None:
+            self._value = self._compute()
+        return self._value
+
+    def finish(self, taken: bool) -> None:
+        """Forget this step's rate: the next step has another gradient."""
+        if taken and self._value is not None:
+            self.last = self._value
+        self._value = None
+
+    @torch.no_grad()
+    def _compute(self) -> Scalar:
+        scale = getattr(self._optimizer, "grad_scale", None)
+        known = [
+            (p, self._optimizer.state.get(p) or {}, group)
+            for group in self._optimizer.param_groups
+            for p in group["params"]
+            if p.grad is not None
+        ]
+        if not known:
+            return 0.0
+        # One at a time: the elementwise terms of a whole model need not exist together.
+        terms = (
+            self._inverse_square(_wide(p.grad, scale), state, group) for p, state, group in known
+        )
+        total = self._reduction.total(self._reduction.sums(terms))
+        mean = total / self._reduction.numel([p for p, _, _ in known])
+        on_host = mean.is_cpu and mean.dim() == 0 and not torch.compiler.is_compiling()
+        return inverse_root(mean.item() if on_host else mean)
+
+
+class UnitRate:
+    """1: the update is ``lr`` times a momentum of the gradients, as Adai's is."""
+
+    last: Scalar | None = 1.0
+
+    def __init__(self, optimizer: Optimizer | None = None, reduction: object = None) -> None:
+        """Stateless."""
+
+    def of(self, group: Group) -> Scalar:
+        """1, whatever the group."""
+        return 1.0
+
+    def finish(self, taken: bool) -> None:
+        """Nothing to keep."""
+
+
+def average(new: Tensor, state: State, key: str, beta: float) -> Tensor:
+    """An average that the state holds, or begins at 0, with what the coming step adds to it.
+
+    Example:
+        >>> average(torch.tensor([8.0]), {"exp_avg_sq": torch.tensor([4.0])}, "exp_avg_sq", 0.75)
+        tensor([5.])
+    """
+    new = new * (1 - beta)
+    return new + real(state[key]) * beta if key in state else new
+
+
+def maximum(second: Tensor, state: State) -> Tensor:
+    """The maximum of all second moments so far, the coming one with them: AMSGrad's."""
+    if "max_exp_avg_sq" not in state:
+        return second
+    return torch.maximum(second, real(state["max_exp_avg_sq"]))
+
+
+def coming_step(state: State) -> Any:
+    """The count of the step about to be taken, from 1; a tensor in a compiled step.
+
+    Example:
+        >>> coming_step({}), coming_step({"step": torch.tensor(2.0)})
+        (1.0, 3.0)
+    """
+    step = state.get("step", 0.0)
+    if isinstance(step, Tensor) and step.is_cpu and not torch.compiler.is_compiling():
+        step = step.item()
+    return step + 1
+
+
+def _wide(grad: Any, scale: Tensor | None) -> Tensor:
+    """The gradient as real numbers, unscaled, in float32 at least: its square must fit."""
+    grad = real(grad)
+    grad = grad.to(torch.promote_types(grad.dtype, torch.float32))
+    return grad if scale is None else grad / scale

@@ -1,0 +1,100 @@
+"""Checks of arguments, in one wording: name, value, what is required, and what to do."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+from typing import TypeAlias, TypeGuard
+
+from torch import Tensor
+
+__all__ = [
+    "Scalar",
+    "is_number",
+    "require",
+    "require_argument",
+    "require_count",
+    "require_curve",
+    "require_finite",
+    "require_in_unit_interval",
+    "require_momentum",
+    "require_nonnegative",
+    "require_positive",
+]
+
+Scalar: TypeAlias = "float | Tensor"
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a real number; ``True`` is none.
+
+    Example:
+        >>> is_number(1), is_number(True), is_number("1")
+        (True, False, False)
+    """
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def require(ok: bool, name: str, requirement: str, value: object, remedy: str) -> None:
+    """Raise ``ValueError`` unless `ok`."""
+    if not ok:
+        raise ValueError(f"{name} must be {requirement}, got {value!r}; {remedy}.")
+
+
+def require_count(name: str, value: object, remedy: str, *, minimum: int = 1) -> None:
+    """Require an integer of at least `minimum`; ``True`` is not a count."""
+    ok = isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= minimum
+    require(ok, name, f"an integer >= {minimum}", value, remedy)
+
+
+def require_finite(name: str, value: object, remedy: str) -> None:
+    """Require a finite number."""
+    require(_is_finite(value), name, "a finite number", value, remedy)
+
+
+def require_nonnegative(name: str, value: object, remedy: str) -> None:
+    """Require a finite number of at least zero."""
+    require(_is_finite(value) and value >= 0, name, "a finite number >= 0", value, remedy)
+
+
+def require_positive(name: str, value: object, remedy: str) -> None:
+    """Require a finite number above zero."""
+    require(_is_finite(value) and value > 0, name, "a finite number > 0", value, remedy)
+
+
+def require_in_unit_interval(name: str, value: object, remedy: str) -> None:
+    """Require a number above 0 and at most 1."""
+    ok = _is_finite(value) and 0 < value <= 1
+    require(ok, name, "a number > 0 and <= 1", value, remedy)
+
+
+def require_momentum(name: str, value: object) -> None:
+    """Require an averaging factor, in [0, 1)."""
+    ok = _is_finite(value) and 0 <= value < 1
+    require(ok, name, "a number in [0, 1)", value, "pass that of the optimizer")
+
+
+def require_curve(name: str, curve: object) -> None:
+    """Raise ``TypeError`` unless `curve` can be called."""
+    if not callable(curve):
+        raise TypeError(
+            f"{name} must be a function of the step, got {curve!r}; "
+            "pass a curve such as cosine(total)."
+        )
+
+
+def require_argument(
+    owner: str, name: str, value: object, holds: bool, requirement: str, remedy: str = ""
+) -> None:
+    """Refuse an argument of a rule or a strength.
+
+    Raises:
+        ValueError: unless ``holds``.
+    """
+    if not holds:
+        then = f"; {remedy}" if remedy else ""
+        raise ValueError(f"{owner}: {name}={value!r} must be {requirement}{then}.")
+
+
+def _is_finite(value: object) -> TypeGuard[float]:
+    return is_number(value) and math.isfinite(value)  # type: ignore[arg-type]

@@ -1,0 +1,209 @@
+"""Findings about strength: over the schedule, the training's length, and in the weights' dtype."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from ...bases.wrappers import unwrapped
+from ...rules.contract import DecayRule
+from ...rules.scalar import Corrected
+from ...rules.step import Step
+from .findings import Finding
+from .groups import GroupDecay
+from .precision import rounding_of
+from .report import names_of
+from .schedules import TrainingPlan, schedulers_in
+from .subjects import Subject
+
+__all__ = ["check_strength"]
+
+_LARGE = 0.1  # half of a weight in 7 steps
+_INERT = 0.01  # total decay: a hundredth of each weight in the whole training
+_SMALL_LR = 0.01  # of the peak
+_UNEVEN = 30.0
+_KEPT = 0.5
+
+
+def check_strength(
+    groups: Sequence[GroupDecay],
+    subjects: Sequence[Subject],
+    plan: TrainingPlan,
+    schedule: object,
+    steps_per_epoch: float | None,
+) -> Iterator[Finding]:
+    """All findings about how much is removed, and when."""
+    optimizers = {id(group.optimizer) for group in groups}
+    for scheduler in schedulers_in(schedule):
+        if id(unwrapped(scheduler.optimizer)) not in optimizers:
+            yield Finding(
+                "foreign-scheduler",
+                f"schedule={type(scheduler).__name__} drives another "
+                f"{type(scheduler.optimizer).__name__} than the one audited, whose lr will never "
+                "change; build it with this optimizer.",
+            )
+    if plan.by_metric:
+        yield Finding(
+            "unknown-schedule",
+            "schedule=ReduceLROnPlateau follows a metric that is not known before the training, so "
+            "the lr was taken as constant.",
+        )
+    for group in groups:
+        if not group.weight_decay > 0.0:
+            continue
+        if group.lr == 0.0:
+            yield Finding(
+                "zero-lr",
+                f"lr=0 of {group.label}, throughout: its weight_decay={group.weight_decay:g} does "
+                "nothing; pass schedule= if it is a warm-up, or leave the parameters out.",
+            )
+            continue
+        if plan.scheduled:
+            yield from _peak(group)
+        if group.fractions is not None:
+            yield from _size(group, plan.steps, steps_per_epoch)
+            if plan.scheduled:
+                yield from _end(group)
+            yield from _precision(group, subjects)
+    yield from _uneven(groups)
+
+
+def _size(group: GroupDecay, steps: int | None, steps_per_epoch: float | None) -> Iterator[Finding]:
+    fraction, total = group.fraction or 0.0, group.total or 0.0
+    setting = f"weight_decay={group.weight_decay:g} of {group.label} at lr={group.lr:g}"
+    if fraction >= 1.0 and not group.joins_gradient:
+        yield Finding(
+            "sign-flip",
+            f"{setting} removes the fraction {fraction:.3g} of each weight in a step, and 1 or "
+            "more flips its sign; lower it, or the lr.",
+        )
+        return
+    if fraction >= _LARGE:
+        yield Finding(
+            "large-fraction",
+            f"{setting} removes the fraction {fraction:.3g} of each weight in a step, half of it "
+            "within 7 steps; is the value in the unit of another rule? Lower it.",
+        )
+        return
+    if not fraction:
+        return
+    timescale = 1.0 / fraction
+    several_epochs = steps is None or steps_per_epoch is None or steps > 1.5 * steps_per_epoch
+    if steps_per_epoch is not None and several_epochs and timescale < steps_per_epoch:
+        yield Finding(
+            "short-timescale",
+            f"{setting} has a timescale of {timescale:,.0f} steps, "
+            f"{timescale / steps_per_epoch:.2g} epochs: the weights forget part of the data; one "
+            "epoch to the whole training is usual, so lower it.",
+        )
+    if steps is not None and total < _INERT:
+        yield Finding(
+            "inert-decay",
+            f"{setting} removes {total:.2g} of each weight in all {steps:,} steps, which is next "
+            "to nothing; set it by halflife.Timescale(steps=...), or to 0.",
+        )
+    elif steps is not None and timescale > steps:
+        yield Finding(
+            "weak-decay",
+            f"{setting} has a timescale of {timescale:,.0f} steps, longer than the training's "
+            f"{steps:,}: {total:.2g} of each weight is removed in all.",
+        )
+
+
+def _peak(group: GroupDecay) -> Iterator[Finding]:
+    if group.rule is None:
+        return
+    native = group.native
+    peak = float(group.settings.get("peak_lr") or (native and native.peak_lr) or group.lr)
+    if not _divides_by_peak(group.rule):
+        if group.has_own_rule and abs(group.lr / peak - 1.0) > 0.01:
+            yield Finding(
+                "other-peak",
+                f"peak_lr={peak:g} of {group.label}: the schedule's highest lr is {group.lr:g}; "
+                "its rule does not divide by the peak, but a strength (halflife.HalfLife, ...) was "
+                f"turned into weight_decay={group.weight_decay:g} there; pass "
+                f"peak_lr={group.lr:g}.",
+            )
+        return
+    if group.lr > peak * (1.0 + 1e-9):
+        yield Finding(
+            "lr-above-peak",
+            f"peak_lr={peak:g} of {group.label}: the schedule reaches lr={group.lr:g}, and "
+            f"{group.rule!r} divides by the peak; pass peak_lr={group.lr:g}.",
+        )
+    elif group.lr < 0.99 * peak:
+        yield Finding(
+            "peak-not-reached",
+            f"peak_lr={peak:g} of {group.label}: the schedule reaches only lr={group.lr:g}, so "
+            f"{group.rule!r} removes at most {group.lr / peak:.2g} of what the peak would; pass "
+            f"peak_lr={group.lr:g}.",
+        )
+
+
+def _divides_by_peak(rule: DecayRule) -> bool:
+    rates = [rule.rate(Step(0.5, peak, 1.0, lambda _: 1.0)) for peak in (1.0, 2.0)]
+    return bool(rates[0] != rates[1])
+
+
+def _end(group: GroupDecay) -> Iterator[Finding]:
+    lrs, fractions = group.course.lrs, group.fractions
+    assert fractions is not None
+    past = torch.arange(len(lrs)) > int(lrs.argmax())
+    small = past & (lrs < _SMALL_LR * lrs.max())
+    strong = fractions > 0.5 * fractions.max()
+    if bool((small & strong).any()):
+        first = int((small & strong).nonzero()[0])
+        yield Finding(
+            "decay-outlives-lr",
+            f"weight_decay={group.weight_decay:g} of {group.label}: at step {first:,} the lr is "
+            f"down to {float(lrs[first]):.2g} and a step still removes "
+            f"{float(fractions[first]):.2g} of each weight, with no updates to hold it up; let "
+            "the decay follow the lr (decay='decoupled').",
+        )
+    elif bool(small.any()) and not isinstance(group.rule, Corrected):
+        constant = float(fractions.max()) * len(lrs)
+        yield Finding(
+            "fading-decay",
+            f"weight_decay={group.weight_decay:g} of {group.label} fades with the lr: the schedule "
+            f"removes {group.total:.2g} in total, a constant lr {constant:.2g}, and the weights' "
+            "equilibrium shrinks with the lr; decay='corrected' holds it.",
+        )
+
+
+def _precision(group: GroupDecay, subjects: Sequence[Subject]) -> Iterator[Finding]:
+    by_dtype: dict[torch.dtype, list[Subject]] = {}
+    for subject in subjects:
+        if subject.group is group and subject.decays:
+            by_dtype.setdefault(subject.tensor.dtype, []).append(subject)
+    for dtype, concerned in by_dtype.items():
+        tensors: list[Tensor] = [s.tensor for s in concerned]
+        found = rounding_of(group, tensors)
+        if found is None or found.kept is None or found.kept >= _KEPT:
+            continue
+        names, kind = tuple(s.name for s in concerned), str(dtype).removeprefix("torch.")
+        yield Finding(
+            "lost-in-precision",
+            f"{kind} weights {names_of(names)} of {group.label}: a step removes the fraction "
+            f"{group.fraction:.2g} at lr={group.lr:g}, rounding to nearest alone loses all below "
+            f"{found.threshold:.2g}, and about {max(0.0, found.kept):.0%} of the decay is left; "
+            "use an optimizer of halflife (stochastic rounding) or float32 weights.",
+            names,
+        )
+
+
+def _uneven(groups: Sequence[GroupDecay]) -> Iterator[Finding]:
+    decaying = sorted(
+        ((group.fraction, group) for group in groups if group.fraction), key=lambda pair: pair[0]
+    )
+    if not decaying:
+        return
+    (low, slow), (high, quick) = decaying[0], decaying[-1]
+    if high > _UNEVEN * low:
+        yield Finding(
+            "uneven-timescales",
+            f"timescales differ: {1 / high:,.0f} steps in {quick.label} (lr={quick.lr:g}) and "
+            f"{1 / low:,.0f} in {slow.label} (lr={slow.lr:g}); give each group a "
+            "halflife.Timescale if they are meant to average over the same time.",
+        )

@@ -1,0 +1,126 @@
+"""The parameters of a model, what each is, and the group that steps it."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
+
+from ...groups.names import Parameter, collect, listed_by_the_model, name_cleaner
+from ...groups.policies import POLICIES, decide
+from ...rules import Anchored
+from ...tensors.reduction import shards
+from .groups import GroupDecay
+
+__all__ = ["Kind", "Subject", "local", "subjects_of", "times_held"]
+
+Kind: TypeAlias = Literal["bias", "norm", "gain", "embedding", "matrix"]
+
+# The exemptions of this policy, in its order.
+_KINDS: tuple[Kind, ...] = ("bias", "norm", "gain", "embedding")
+_EXEMPTIONS = POLICIES["norm-bias-and-embedding-free"]
+
+_GAIN = re.compile(r"gamma|gain|scale|temperature|alpha|magnitude", re.IGNORECASE)
+# Parameters that a module holds itself and that are looked up or added, not multiplied.
+_TOKEN = re.compile(r"pos|token|embed|query|queries|mask|register|prompt|latent", re.IGNORECASE)
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """One tensor of the model.
+
+    Args:
+        parameter: it under all its names.
+        kind: what it is.
+        reason: why, in a few words.
+        listed: whether the model's ``no_weight_decay()`` names it, or a mark on the tensor.
+        group: the group that steps it; None if there is none.
+    """
+
+    parameter: Parameter
+    kind: Kind
+    reason: str
+    listed: bool
+    group: GroupDecay | None
+
+    @property
+    def name(self) -> str:
+        """Its first name, without the prefixes of wrappers."""
+        return self.parameter.names[0]
+
+    @property
+    def tensor(self) -> Tensor:
+        """The tensor itself."""
+        return self.parameter.tensor
+
+    @property
+    def decays(self) -> bool:
+        """Whether its group decays and the optimizer will step it."""
+        return self.group is not None and self.group.decays and self.tensor.requires_grad
+
+    @property
+    def is_held_up(self) -> bool:
+        """Whether its decay does not lead to zero: an anchored one, or that of ``1 + gain``."""
+        if self.group is not None and isinstance(self.group.rule, Anchored):
+            return True
+        torchs_own = type(self.parameter.modules[0]).__module__.startswith("torch.nn")
+        if self.kind != "norm" or torchs_own:
+            return False
+        values = local(self.tensor)
+        return values is not None and values.numel() > 0 and float(values.abs().mean()) < 0.5
+
+
+def subjects_of(model: nn.Module, groups: Sequence[GroupDecay]) -> list[Subject]:
+    """Every parameter of the model, in its order."""
+    clean = name_cleaner([name for name, _ in model.named_parameters(remove_duplicate=False)])
+    listed = listed_by_the_model(model, clean)
+    owner = {id(p): group for group in groups for p in group.settings["params"]}
+    found = []
+    for parameter in collect(model, clean):
+        kind, reason = _kind(parameter)
+        marked = getattr(parameter.tensor, "_no_weight_decay", False)  # Mamba's and S4's convention
+        exempt = bool(marked) or not listed.isdisjoint(parameter.names)
+        found.append(Subject(parameter, kind, reason, exempt, owner.get(id(parameter.tensor))))
+    return found
+
+
+def times_held(groups: Sequence[GroupDecay]) -> Counter[int]:
+    """How often each tensor is among the optimizers' parameters."""
+    return Counter(id(p) for group in groups for p in group.settings["params"])
+
+
+def local(tensor: Tensor) -> Tensor | None:
+    """The values in this process, as a plain tensor; None where there are none to look at."""
+    with torch.no_grad():
+        part = shards([tensor.detach()])[0]
+        return None if part.is_meta or part.is_complex() else part
+
+
+def _kind(parameter: Parameter) -> tuple[Kind, str]:
+    tensor, last = parameter.tensor, parameter.names[0].rpartition(".")[2]
+    if _is_magnitude(last, parameter.modules[0]):
+        return "gain", "magnitude of a weight normalization"
+    for kind, exemption in zip(_KINDS, _EXEMPTIONS, strict=True):
+        decays, reason = decide(parameter, (exemption,), frozenset())
+        if not decays:
+            return kind, reason
+    _, reason = decide(parameter, (), frozenset())
+    if not last.startswith("weight"):
+        if tensor.numel() == max(tensor.shape, default=1) and _GAIN.search(last):
+            return "gain", f"scale {last!r}"
+        if _TOKEN.search(last):
+            return "embedding", f"{last!r}, looked up or added"
+    return "matrix", reason
+
+
+def _is_magnitude(last: str, module: nn.Module) -> bool:
+    """Whether it is the lengths that torch's weight_norm splits off a weight."""
+    if isinstance(module, ParametrizationList):
+        return last == "original0" and type(module[0]).__name__ == "_WeightNorm"
+    return last == "weight_g"  # the hook of earlier versions

@@ -1,0 +1,1 @@
+"""Where a decay rule and an optimizer's native step meet."""

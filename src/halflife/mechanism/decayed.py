@@ -1,0 +1,452 @@
+"""The one place where a decay rule meets an optimizer's native step.
+
+A rule says ``w <- a w - s u``. On an optimizer whose native decay multiplies the weights by
+``1 - lr * weight_decay``, that is the native step itself, called with
+
+    lr' = s        weight_decay' = (1 - a) / s
+
+so a rule costs no pass over the weights and runs in torch's own fused kernel. `Decayed` swaps
+these scalars into the parameter groups for the duration of the native step and puts the user's
+own back. Where the native step cannot take the decay (SGD, scalars that are tensors, ``s = 0``),
+the weights are multiplied by ``a`` first and the native step runs without decay.
+
+    class AdamW(Decayed, torch.optim.AdamW):
+        default_rule = Decoupled()
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import warnings
+from collections.abc import Callable, Iterator
+from itertools import chain
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ..bases.effective_rate import SUM_KEY
+from ..bases.measures import Measures
+from ..bases.native_decay import SWITCH
+from ..checks import Scalar
+from ..rules import ANCHOR_KEY, DecayMap, View, apply_maps, keep_anchors
+from ..rules.contract import DecayRule, as_rule
+from ..rules.sharded import ShardedView
+from ..rules.step import Step
+from ..rules.wish import Wish, wish_of
+from ..tensors import fused, rounding
+from ..tensors.passes import add_to_gradients, multiply_weights
+from ..tensors.reduction import is_sharded
+from ..units.strength import Strength
+from .known import Known, known_of, stamp
+from .settings import check_keywords, group_settings
+
+__all__ = ["Call", "Decayed"]
+
+
+class Call(NamedTuple):
+    """How one group's native step is to be called."""
+
+    swap: dict[str, Any]  # group entries for the duration of the step
+    factor: Scalar | None = None  # what the weights are multiplied by first
+    gradient: Scalar | None = None  # multiple of the weights that joins the gradients first
+    view: View | None = None  # what the rule changes by itself, before or after
+    own: Callable[[], None] | None = None  # steps what the native step has been denied
+
+
+class Decayed(Optimizer):
+    """Mixin that gives a ``torch.optim.Optimizer`` class an explicit decay rule.
+
+    Put it in front of the native class. The group entries ``lr`` and ``weight_decay`` stay the
+    user's (any scheduler may write them); ``decay`` holds the rule and ``peak_lr`` the highest lr.
+
+    Args:
+        params: parameters, named parameters, or groups, as torch takes them. A group may have its
+            own ``decay``, ``peak_lr`` and ``weight_decay``.
+        *args: the native optimizer's arguments, ``weight_decay`` as a number or a strength.
+        **kwargs: the native optimizer's keyword arguments, and those of `own`: ``decay``, the rule
+            or its name (default: the class's ``default_rule``; without one the optimizer is the
+            native one), and ``peak_lr``, the schedule's highest lr (default: each group's lr at
+            construction).
+
+    Raises:
+        TypeError: for an unknown keyword, naming the nearest known one.
+        ValueError: for values out of range, before anything changes.
+
+    Example:
+        >>> class NAdam(Decayed, torch.optim.NAdam):
+        ...     default_rule = as_rule("independent")
+        >>> w = torch.ones(1, requires_grad=True)
+        >>> optimizer = NAdam([w], lr=1e-3, weight_decay=0.5)
+        >>> w.grad = torch.zeros(1)
+        >>> optimizer.step()
+        >>> w.item()
+        0.5
+    """
+
+    default_rule: ClassVar[DecayRule | None] = None
+    own: ClassVar[tuple[str, ...]] = ("decay", "peak_lr")  # settings that the native class has not
+    prefers_fused: ClassVar[bool] = False
+    _native_step: ClassVar[Callable[..., Any]]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Find the native step: the first one behind `Decayed` in the method resolution order."""
+        super().__init_subclass__(**kwargs)
+        behind = cls.__mro__[cls.__mro__.index(Decayed) + 1 :]
+        step = next(vars(base)["step"] for base in behind if "step" in vars(base))
+        # torch wraps a class's step to fire hooks once it has an instance. Our own step is wrapped
+        # so too, hence exactly this one layer must go; the next one sets the grad mode and stays.
+        cls._native_step = step.__wrapped__ if getattr(step, "hooked", False) else step
+
+    def __init__(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        init = super().__init__
+        signature = inspect.signature(init)
+        check_keywords(signature, kwargs, own=(*self.own, "weight_decay"))
+        own = {name: kwargs.pop(name, None) for name in self.own}
+        own["decay"] = type(self).default_rule if own["decay"] is None else as_rule(own["decay"])
+        if "weight_decay" not in signature.parameters:
+            own["weight_decay"] = kwargs.pop("weight_decay", 0.0)
+        call = signature.bind(params, *args, **kwargs)
+        if isinstance(strength := call.arguments.get("weight_decay"), Strength):
+            # The native constructor wants a number; each group resolves the strength for itself.
+            own["weight_decay"] = strength
+            call.arguments["weight_decay"] = 0.0
+        self._own_defaults = own
+        init(*call.args, **call.kwargs)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group; what it leaves open it inherits from the constructor.
+
+        Raises:
+            ValueError: if the rule, the lr, its peak or the weight decay is out of range; nothing
+                has changed then.
+        """
+        # torch's constructor sets self.defaults and then adds the groups, so the first group is
+        # the first moment at which our own defaults can join them.
+        self.defaults.update(self.__dict__.pop("_own_defaults", {}))
+        if isinstance(param_group, dict):
+            if isinstance(param_group.get("params"), Iterator):
+                param_group["params"] = list(param_group["params"])
+            given = {**self.defaults, **param_group}
+            label = f"parameter group {len(self.param_groups)}"
+            param_group.update(self._checked(given, label))
+        super().add_param_group(param_group)
+        try:
+            self._begin(self.param_groups[-1])
+        except ValueError:  # anchors that do not fit
+            self.param_groups.pop()
+            raise
+        self._known_at(len(self.param_groups) - 1)
+
+    @classmethod
+    def _checked(cls, given: dict[str, Any], label: str) -> dict[str, Any]:
+        """The settings that a group starts with; whatever a class refuses, it refuses here."""
+        return group_settings(cls, given, label)
+
+    def _begin(self, group: dict[str, Any]) -> None:
+        """Start what a group's rule keeps."""
+        if isinstance(group["decay"], DecayMap):
+            group["decay"], anchors = group["decay"].begin(group["params"])
+            if anchors is not None:
+                pending = self.__dict__.setdefault("_pending_anchors", {})
+                pending.update(zip(group["params"], anchors, strict=True))
+        if group["decay"] is not None:
+            rounding.begin(group)
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Take one step: the native one, with each group's decay as its rule says.
+
+        Args:
+            closure: reevaluates the model and returns the loss; called once.
+
+        Returns:
+            The closure's loss, or what the native step returns without one.
+
+        Raises:
+            ValueError: if a rule would remove a fraction of 1 or more, or the lr is above its
+                peak; nothing has changed then.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        measures, groups = self._measures(), self.param_groups
+        originals: list[dict[str, Any]] = []
+        gradients: list[tuple[Tensor, Tensor | None]] = []
+        taken = False
+        try:
+            calls = [self._native_call(i, group, measures) for i, group in enumerate(groups)]
+            views = [call.view for call in calls if call.view is not None]
+            if views:
+                self._apply_maps("before", views)
+            for group, (swap, factor, gradient, *_) in zip(groups, calls, strict=True):
+                if gradient is not None:  # of the weights as they are
+                    gradients += add_to_gradients(
+                        group, gradient, getattr(self, "grad_scale", None)
+                    )
+                if factor is not None:
+                    multiply_weights(group, factor, getattr(self, "found_inf", None))
+                originals.append({key: group[key] for key in tuple(swap)})
+                group.update(swap)
+            result = self._native_step()
+            for own in [call.own for call in calls if call.own is not None]:
+                own()
+            taken = True
+            if views:
+                self._apply_maps("after", views)
+                keep_anchors(self)
+        finally:
+            for group, original in zip(groups, originals, strict=False):
+                group.update(original)
+            for param, grad in gradients:
+                param.grad = grad
+            measures.finish(taken)
+        return result if closure is None else loss
+
+    def _native_call(self, index: int, group: dict[str, Any], measures: Measures) -> Call:
+        """The native call that does what the group's rule says."""
+        known = self._known_at(index)
+        swap: dict[str, Any] = {}
+        if self.prefers_fused and self._fuses(known, group):
+            swap["fused"] = True
+        if group["decay"] is None:
+            return Call(swap)
+        step = self._step_of(index, group, measures)
+        wish = self._wish(group["decay"], step)
+        # torch's optimizers look at the decay's value, which breaks a graph where it is a tensor.
+        # On a device they would wait for it.
+        decay = step.weight_decay
+        unseen = torch.compiler.is_compiling() or (isinstance(decay, Tensor) and not decay.is_cpu)
+        if wish.size is not step.lr:
+            swap["lr"] = wish.size
+        gradient = self._give_gradient(known, group, wish, swap, unseen)
+        if isinstance(group["decay"], DecayMap):
+            swap["weight_decay"] = 0.0
+            return Call(swap, None, gradient, self._view(group, wish))
+        if _never(wish.rate) and not _never(wish.gradient):  # the gradient alone
+            if gradient is not None:
+                swap["weight_decay"] = 0.0
+            return Call(swap, None, gradient)
+        return Call(swap, self._give_decay(known, group, wish, swap, unseen), gradient)
+
+    def _step_of(self, index: int, group: dict[str, Any], measures: Measures) -> Step:
+        """What a group's rule may know of this step."""
+        measured = functools.partial(measures.of, group)
+        return Step(group["lr"], group["peak_lr"], group["weight_decay"], measured, index)
+
+    def _wish(self, rule: DecayRule, step: Step) -> Wish:
+        """What the rule wants, with one warning where the data asked for more than all."""
+        wish = wish_of(rule, step)
+        at_bound = not isinstance(wish.amount, Tensor) and wish.amount == 1.0
+        if at_bound and rule.removes_fraction and not self.__dict__.get("_warned_clamped"):
+            self._warned_clamped = True
+            asked = step.weight_decay * wish.rate
+            warnings.warn(
+                f"{type(self).__name__}: {rule!r} asked for the fraction {asked:.3g} of each "
+                "weight in one step, clamped to 1: the gradients do not fit lr * weight_decay; "
+                "lower weight_decay. (Said once.)",
+                stacklevel=4,
+            )
+        return wish
+
+    def _give_gradient(
+        self, known: Known, group: dict[str, Any], wish: Wish, swap: dict[str, Any], unseen: bool
+    ) -> Scalar | None:
+        """Let the native step add a multiple of the weights; else what to add by hand, or None."""
+        if _never(wish.gradient):
+            return None
+        one_pass = swap.get("fused") or group.get("fused")  # adds in float32, rounds once
+        native = known.way in ("switch", "l2") and (one_pass or not known.halves)
+        # One native decay cannot be two things.
+        native = native and _never(wish.rate) and not isinstance(group["decay"], DecayMap)
+        if not native or (unseen and isinstance(wish.gradient, Tensor)):
+            return wish.gradient
+        if group.get(SWITCH):
+            swap[SWITCH] = False
+        if wish.gradient is not group["weight_decay"]:
+            swap["weight_decay"] = wish.gradient
+        return None
+
+    def _give_decay(
+        self, known: Known, group: dict[str, Any], wish: Wish, swap: dict[str, Any], unseen: bool
+    ) -> Scalar | None:
+        """Let the native step remove the fraction; else the factor to multiply by, or None."""
+        lr, (amount, size, _, rate) = group["lr"], wish
+        # A native step rounds half-precision weights to the nearest: their decay would be lost.
+        native = known.way in ("switch", "decoupled") and not known.halves
+        if known.way == "switch" and not group.get(SWITCH):
+            swap[SWITCH] = True
+        on_device = isinstance(amount, Tensor)
+        if native and rate is lr and size is lr and not (unseen and on_device):
+            return None  # the native decay itself; a tensor stays what the user gave
+        if not native or on_device or isinstance(size, Tensor) or size == 0.0:
+            swap["weight_decay"] = 0.0
+            return 1.0 - amount
+        # In this order: lr / lr is exactly 1, whereas (lr * wd) / lr need not be wd.
+        swap["weight_decay"] = (
+            1.0 / size if amount == 1.0 else group["weight_decay"] * (rate / size)
+        )
+        return None
+
+    def _view(self, group: dict[str, Any], wish: Wish) -> View:
+        amount = wish.amount
+        if (skipped := getattr(self, "found_inf", None)) is not None:
+            zero = torch.zeros((), dtype=torch.float64, device=skipped.device)
+            amount = torch.where(skipped > 0, zero, zero + amount)
+        params = [p for p in group["params"] if p.grad is not None]
+        kind = ShardedView if any(map(is_sharded, params)) else View
+        return kind(group["decay"], self, group, params, amount)
+
+    def _apply_maps(self, when: str, views: list[View]) -> None:
+        due = [view for view in views if view.rule.acts == when and view.params]
+        if due:
+            _change_weights(due)
+
+    def _known_at(self, index: int) -> Known:
+        """The record of a group, made anew where what it was derived from has changed."""
+        records: list[Known] = self.__dict__.setdefault("_known", [])
+        for group in self.param_groups[len(records) : index + 1]:
+            records.append(known_of(self, group))
+        known, group = records[index], self.param_groups[index]
+        if torch.compiler.is_compiling():  # nothing can be found by running in a graph
+            return known
+        if group["decay"] is not known.rule or isinstance(group["weight_decay"], Strength):
+            self._adopt(index, known)
+        elif stamp(group["params"]) == known.stamp:
+            return known
+        records[index] = known_of(self, group)
+        return records[index]
+
+    def _adopt(self, index: int, known: Known) -> None:
+        """Take a rule, or a strength, that was written into a group, as a new group's is taken."""
+        group, label = self.param_groups[index], f"parameter group {index}"
+        if group["decay"] is None:
+            raise TypeError(
+                f"decay=None of {label}: must be a DecayRule or its name, as its rule was "
+                f"{known.rule!r}; weight_decay=0 turns the decay off."
+            )
+        group.update(self._checked(group, label))
+        self._begin(group)
+
+    def _fuses(self, known: Known, group: dict[str, Any]) -> bool:
+        """Whether to run the fused kernel, which torch leaves off unless asked for."""
+        if group["fused"] is not None or group["foreach"] is not None:
+            return False
+        if group["differentiable"] or torch.compiler.is_compiling():
+            return False
+        return fused.fits(known.layout, group["params"])
+
+    def _measures(self) -> Measures:
+        if "_measured" not in self.__dict__:
+            self._measured = Measures(self)
+        return self._measured
+
+    def last_measured(self, name: str) -> float | None:
+        """A number that the last step measured, as `Step.measured`; None if no rule has asked."""
+        return self._measures().last(name)
+
+    @property
+    def last_effective_rate(self) -> float | None:
+        """The effective rate of the last step; None if no rule has asked for it."""
+        return self.last_measured("effective_rate")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """As torch's, with the anchors that are in no parameter's state yet."""
+        pending = self.__dict__.get("_pending_anchors")
+        return super().__getstate__() | ({"_pending_anchors": pending} if pending else {})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore from a pickle or a checkpoint; what is derived from the state is forgotten."""
+        super().__setstate__(state)
+        for derived in ("_known", "_measured"):
+            self.__dict__.pop(derived, None)
+        for index in range(len(self.param_groups)):
+            self._known_at(index)
+
+    def state_dict(self) -> dict[str, Any]:
+        """As torch's, with each group's rule as plain data; hooks see it so too."""
+        groups = self.param_groups
+        try:
+            self.param_groups = [_plain(group) for group in groups]
+            return super().state_dict()
+        finally:
+            self.param_groups = groups
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a checkpoint of this optimizer or of its torch twin.
+
+        A halflife checkpoint brings its rules and peaks; a torch checkpoint has none, and the
+        constructor's stay. Hooks are called as torch calls them: ours are the last before the
+        loading and the first after it.
+
+        Raises:
+            ValueError: if the checkpoint names an unknown rule or does not fit; nothing has
+                changed then.
+        """
+        loaded: dict[str, Any] = {}
+
+        def complete(_: Optimizer, given: dict[str, Any]) -> dict[str, Any]:
+            loaded.update(given, param_groups=self._completed(given["param_groups"]))
+            return {**loaded}
+
+        before = self.register_load_state_dict_pre_hook(complete)
+        after = self.register_load_state_dict_post_hook(
+            lambda _: self._restore_precision(loaded), prepend=True
+        )
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            before.remove()
+            after.remove()
+
+    def _completed(self, saved_groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The groups of a checkpoint, with their rules, and with what it does not know."""
+        groups = []
+        for position, saved in enumerate(saved_groups):
+            live = self.param_groups[position] if position < len(self.param_groups) else {}
+            own = {key: live.get(key) for key in (*self.own, "weight_decay")}
+            own |= {key: live[key] for key in rounding.KEYS & live.keys()}
+            group = {**own, **saved}
+            if group["decay"] is not None:
+                group["decay"] = as_rule(group["decay"])
+            groups.append(group)
+        return groups
+
+    def _restore_precision(self, loaded: dict[str, Any]) -> None:
+        """Put back what torch has cast to the parameter's dtype, or left on another device."""
+        saved_indices = chain.from_iterable(group["params"] for group in loaded["param_groups"])
+        params = chain.from_iterable(group["params"] for group in self.param_groups)
+        for index, p in zip(saved_indices, params, strict=True):
+            saved_state = loaded["state"].get(index, {})
+            for key, value in saved_state.items():
+                scalar = isinstance(value, Tensor) and value.dim() == 0 and key != "step"
+                if scalar or key == SUM_KEY:
+                    self.state[p][key] = value.to(p.device, copy=True)
+            if ANCHOR_KEY in saved_state:
+                self.state[p][ANCHOR_KEY] = saved_state[ANCHOR_KEY].clone()
+                self.__dict__.get("_pending_anchors", {}).pop(p, None)
+            step = saved_state.get("step")
+            if self.prefers_fused and isinstance(step, Tensor) and step.device != p.device:
+                # Fused kernels want the count beside the parameter; torch moves it only for
+                # groups whose flag is set, and ours is chosen at each step.
+                self.state[p]["step"] = step.to(p.device, torch.float32, copy=True)
+
+
+def _plain(group: dict[str, Any]) -> dict[str, Any]:
+    """A group whose rule is plain data, and whose counters no later step advances."""
+    plain = {**group, **{key: group[key].clone() for key in rounding.KEYS & group.keys()}}
+    if group["decay"] is not None:
+        plain["decay"] = as_rule(group["decay"]).as_dict()
+    return plain
+
+
+def _never(value: Scalar) -> bool:
+    """Whether a number is 0 whatever the step: a tensor may be another one next time."""
+    return not isinstance(value, Tensor) and value == 0.0
+
+
+def _change_weights(views: list[View]) -> None:
+    with torch.no_grad():  # no decorator: dynamo makes one graph of what itself names torch
+        apply_maps(views)

@@ -1,0 +1,224 @@
+"""What a map is, and what it may see of the group whose weights it changes."""
+
+from __future__ import annotations
+
+import functools
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ..checks import Scalar
+from ..tensors.pieces import pieces
+from ..tensors.reduction import WholeModel
+from ..tensors.rounding import change, is_half, next_step, seed_at
+from . import facts
+from .contract import DecayRule, as_rule
+from .facts import Column, Deferred
+from .scalar import Decoupled
+from .step import Step
+
+__all__ = ["ANCHOR_KEY", "DecayMap", "View", "apply_maps", "keep_anchors"]
+
+ANCHOR_KEY = "anchor"  # in the optimizer's per-parameter state
+
+_DECOUPLED = Decoupled()
+
+
+class View:
+    """One group's weights at one step, as a map sees them.
+
+    Args:
+        rule: the map.
+        optimizer: whose state and gradients the facts are read from.
+        group: the parameter group.
+        params: its parameters that have a gradient, as the optimizer knows them.
+        amount: fraction or threshold of this step; a tensor has one entry per member.
+        weights: the weights to change; the parameters themselves, except in a stacked ensemble.
+        reduction: what one whole model is.
+    """
+
+    def __init__(
+        self,
+        rule: DecayMap,
+        optimizer: Optimizer,
+        group: dict[str, Any],
+        params: list[Tensor],
+        amount: Scalar,
+        weights: list[Tensor] | None = None,
+        reduction: WholeModel | None = None,
+    ) -> None:
+        self.rule, self.optimizer, self.group, self.params = rule, optimizer, group, params
+        self.weights = params if weights is None else weights
+        self.reduction = reduction or WholeModel()
+        self.amount = amount
+
+    def anchors(self) -> list[Tensor]:
+        """What `Anchored` remembered of each parameter."""
+        return [anchor_of(self.optimizer, p) for p in self.params]
+
+    def gradients(self) -> Column:
+        """The gradients to descend along, unscaled, for `elementwise`."""
+        return facts.gradients(self.optimizer, self.group, self.params)
+
+    def directions(self) -> Column:
+        """The coming update directions, for `elementwise`; their signs are exact."""
+        return facts.ask("direction", self.optimizer, self.group, self.params)
+
+    def preconditioners(self) -> Column:
+        """The metric ``D`` of the step just taken, for `elementwise`."""
+        return facts.ask("preconditioner", self.optimizer, self.group, self.params)
+
+    def amount_for(self, weight: Tensor, amount: Any = None) -> Any:
+        """The amount, shaped to broadcast against a weight of a stacked ensemble."""
+        amount = self.amount if amount is None else amount
+        if isinstance(amount, Tensor) and amount.dim() == 1:
+            amount = amount.view(-1, *[1] * (weight.dim() - 1))
+        # A tensor without dimensions keeps its precision, and does not raise the weight's.
+        if isinstance(amount, Tensor) and amount.dim():
+            return amount.to(torch.float32 if is_half(weight) else weight.dtype)
+        return amount
+
+    def elementwise(self, function: Callable[..., None], *others: Column) -> None:
+        """Call ``function(weight, amount, *others)``, which writes the weight, piece by piece.
+
+        Half-precision weights come as float32 and are rounded stochastically: rounded to the
+        nearest, a small decay would be lost.
+
+        Args:
+            function: acts on each element by itself.
+            others: one tensor for each weight, of its shape or with one number (per member).
+        """
+        # Counted only now, when nothing refuses the step any more.
+        step = next_step(self.group)
+        for number, (weight, *entries) in enumerate(zip(self.weights, *others, strict=True)):
+            amount = self.amount_for(weight)
+            act, rest = _on_tensors(function, entries)
+            if isinstance(amount, Tensor) and amount.dim():
+                rest.insert(0, amount)  # one number per member is cut, or not, as the weight is
+            else:
+                act = functools.partial(_with_amount, act, amount)
+            if is_half(weight):
+                change(weight, seed_at(step, number), act, *rest)
+            else:
+                for piece in pieces(weight, *rest):
+                    act(*piece)
+
+
+def _on_tensors(
+    function: Callable[..., None], entries: list[Tensor | Deferred]
+) -> tuple[Callable[..., None], list[Tensor]]:
+    """The function as one of tensors only, which evaluates what was deferred."""
+    if not any(isinstance(entry, Deferred) for entry in entries):
+        return function, entries  # type: ignore[return-value]
+    tensors: list[Tensor] = []
+    spans = []
+    for entry in entries:
+        own = entry.tensors if isinstance(entry, Deferred) else (entry,)
+        made_by = entry.function if isinstance(entry, Deferred) else _itself
+        spans.append((made_by, slice(len(tensors), len(tensors) + len(own))))
+        tensors += own
+
+    def act(weight: Tensor, amount: Any, *given: Tensor) -> None:
+        function(weight, amount, *[made_by(*given[own]) for made_by, own in spans])
+
+    return act, tensors
+
+
+def _itself(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _with_amount(
+    function: Callable[..., None], amount: Any, weight: Tensor, *others: Tensor
+) -> None:
+    function(weight, amount, *others)
+
+
+@dataclass(frozen=True)
+class DecayMap(DecayRule):
+    """A rule whose decay is a map on the weights; the inner rule says how much.
+
+    Args:
+        rule: gives the fraction (or threshold), its coefficient and unit. Default ``Decoupled()``.
+
+    Attributes:
+        acts: "before" or "after" the native step.
+        caveat: what a reader of the fraction has to know, as a note beside it.
+        elementwise: whether what an element becomes is its own affair.
+    """
+
+    rule: DecayRule = _DECOUPLED
+
+    acts: ClassVar[str] = "before"
+    caveat: ClassVar[str] = "an upper bound: the map decides what each weight loses of it."
+    elementwise: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        """Accept the inner rule by name; refuse one that is no plain fraction."""
+        object.__setattr__(self, "rule", as_rule(self.rule))
+        inner = self.rule
+        plain = inner.removes_fraction and not (inner.joins_gradient or inner.scales_step)
+        if isinstance(inner, DecayMap) or not plain:
+            raise ValueError(
+                f"rule={self.rule!r}: {type(self).__name__} takes its strength from a rule that is "
+                "a plain fraction; use Decoupled(), Independent(), Constant(), Corrected() or "
+                "Stable()."
+            )
+
+    def rate(self, step: Step) -> Scalar:
+        """The inner rule's rate."""
+        return self.rule.rate(step)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What the map and its inner rule ask of the base optimizer."""
+        return (*self.requires, *self.rule.needs)
+
+    @abstractmethod
+    def apply(self, view: View) -> None:
+        """Change the weights of one group in place; an amount of 0 changes nothing."""
+
+    @classmethod
+    def apply_all(cls, views: list[View]) -> None:
+        """Change the weights of all groups that have this kind of rule."""
+        for view in views:
+            view.rule.apply(view)
+
+    def begin(self, params: list[Tensor]) -> tuple[DecayRule, list[Tensor] | None]:
+        """The rule as the group keeps it, and what it has to remember of each parameter."""
+        return self, None
+
+
+def apply_maps(views: list[View]) -> None:
+    """Apply each view's map; maps of one kind together, as a norm may span groups."""
+    kinds: dict[type[DecayMap], list[View]] = {}
+    for view in views:
+        kinds.setdefault(type(view.rule), []).append(view)
+    for kind, members in kinds.items():
+        kind.apply_all(members)
+
+
+def anchor_of(optimizer: Optimizer, param: Tensor) -> Tensor:
+    """The anchor of a parameter, captured now if nothing has been yet."""
+    state = optimizer.state.get(param) or {}
+    if ANCHOR_KEY in state:
+        return state[ANCHOR_KEY]
+    pending = vars(optimizer).setdefault("_pending_anchors", {})
+    if param not in pending:
+        pending[param] = param.detach().clone()
+    return pending[param]
+
+
+def keep_anchors(optimizer: Optimizer) -> None:
+    """Move captured anchors into the state of the parameters that have one by now.
+
+    Not before: torch's optimizers make a parameter's state when they find it empty.
+    """
+    pending = vars(optimizer).get("_pending_anchors", {})
+    for param in [p for p in pending if p.grad is not None]:
+        optimizer.state[param][ANCHOR_KEY] = pending.pop(param)

@@ -1,0 +1,30 @@
+"""One weight decay in every convention: papers, libraries, and units a person can reason about.
+
+    convert(0.1, "torch", "independent", lr=3e-4)       # AdamW as in torch -> AdamW as in its paper
+    convert(0.1, "torch", "half_life", lr=3e-4)         # -> steps
+    convert(5e-4, "l2", "torch", lr=0.1, momentum=0.9)  # SGD's L2 term -> SGDW
+
+The common currency is the fraction of each weight that a step removes.
+"""
+
+from .conventions import CONVENTIONS, Convention
+from .conversion import Conversion, conversions, convert
+from .names import NAMES, REFUSED, Name, convention_named
+from .recipe import SCHEDULES, Schedule, Setting, base_named, multipliers_of
+
+__all__ = [
+    "CONVENTIONS",
+    "NAMES",
+    "REFUSED",
+    "SCHEDULES",
+    "Convention",
+    "Conversion",
+    "Name",
+    "Schedule",
+    "Setting",
+    "base_named",
+    "convention_named",
+    "conversions",
+    "convert",
+    "multipliers_of",
+]

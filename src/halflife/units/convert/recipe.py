@@ -1,0 +1,183 @@
+"""What a conversion may know besides the number: lr, schedule, optimizer, budget."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+from torch.optim import SGD, AdamW
+
+from ...bases.noise import Base, base_of
+from ...checks import is_number
+from ...schedules import constant, cosine, linear
+from ...theory import equilibrium
+
+__all__ = ["SCHEDULES", "Schedule", "Setting", "base_named", "multipliers_of"]
+
+Schedule: TypeAlias = "str | Iterable[float] | Callable[[int], float]"
+
+_BETAS = {"adam": (0.9, 0.999), "lion": (0.9, 0.99)}
+OPTIMIZERS = ("adam", "lion", "sgd")
+
+
+def _wsd(steps: int) -> Callable[[int], float]:
+    """Warm-up aside: constant, then linear to 0 over the last fifth."""
+    return lambda step: min(1.0, (steps - step) / (0.2 * steps))
+
+
+SCHEDULES: dict[str, Callable[[int], Callable[[int], float]]] = {
+    "constant": lambda steps: constant(),
+    "cosine": cosine,
+    "linear": linear,
+    "wsd": _wsd,
+}
+
+
+def multipliers_of(schedule: Schedule, steps: int | None) -> tuple[float, ...]:
+    """Multipliers of the peak lr, one a step, of a list, a function of the step, or a name.
+
+    Args:
+        schedule: multipliers, a function such as those of `halflife.schedules`, or one of the names
+            "constant", "cosine", "linear" (both to 0) and "wsd" (linear to 0 in the last fifth).
+        steps: length of the run; needed for a function or a name.
+
+    Raises:
+        ValueError: for an unknown name, or a function without ``steps``.
+
+    Example:
+        >>> multipliers_of("linear", 4)
+        (1.0, 0.75, 0.5, 0.25)
+    """
+    if isinstance(schedule, Iterable) and not isinstance(schedule, str):
+        return tuple(schedule)
+    if not callable(schedule) and schedule not in SCHEDULES:
+        raise ValueError(
+            f"schedule={schedule!r}: must be one of {', '.join(sorted(SCHEDULES))}, a list of "
+            "multipliers of the peak lr, or a function of the step."
+        )
+    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
+        raise ValueError(
+            f"steps={steps!r}: must be an integer >= 1, the length of the run; a schedule given as "
+            "a name or a function needs it, a list of multipliers does not."
+        )
+    curve = SCHEDULES[schedule](steps) if isinstance(schedule, str) else schedule
+    return tuple(curve(step) for step in range(steps))
+
+
+def base_named(
+    optimizer: str,
+    lr: float,
+    momentum: float | None = None,
+    dampening: float = 0.0,
+    effective_rate: float | None = None,
+) -> Base:
+    """What is known of "adam" (AdamW), "lion" or "sgd" before a step.
+
+    Args:
+        optimizer: the name.
+        lr: peak learning rate.
+        momentum: beta1, or SGD's momentum. Default: 0.9.
+        dampening: SGD's.
+        effective_rate: Adam's ``1 / sqrt(mean of v_hat)``, where it has been measured.
+
+    Raises:
+        ValueError: for another name.
+
+    Example:
+        >>> base_named("sgd", 0.1, momentum=0.5).effective_rate
+        2.0
+    """
+    if optimizer not in OPTIMIZERS:
+        raise ValueError(f"optimizer={optimizer!r}: must be one of {', '.join(OPTIMIZERS)}.")
+    return _base(optimizer, lr, momentum, dampening, effective_rate)
+
+
+@functools.lru_cache(maxsize=64)  # asked for every step of a schedule
+def _base(
+    optimizer: str,
+    lr: float,
+    momentum: float | None,
+    dampening: float,
+    effective_rate: float | None,
+) -> Base:
+    b = 0.9 if momentum is None else momentum
+    if optimizer == "sgd":
+        return base_of(SGD, {"momentum": b, "dampening": dampening}, lr)
+    betas = (b, _BETAS[optimizer][1])
+    if optimizer == "lion":  # a sign has RMS 1, and the memory of what it is the sign of
+        memory = equilibrium.effective_momentum(equilibrium.sign_memory(*betas))
+        return Base("Lion", lr, memory, 1.0, effective_rate)
+    return replace(base_of(AdamW, {"betas": betas}, lr), effective_rate=effective_rate)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Everything a convention may need; what it needs and was not given, it names.
+
+    Args:
+        lr: peak learning rate.
+        optimizer: "adam", "lion" or "sgd".
+        momentum: beta1, or SGD's momentum.
+        dampening: SGD's.
+        effective_rate: see `base_named`.
+        multipliers: the schedule, as `multipliers_of` gives it.
+        batch_size: samples per step.
+        dataset_size: samples per epoch.
+        epochs: length of the run.
+    """
+
+    lr: float
+    optimizer: str = "adam"
+    momentum: float | None = None
+    dampening: float = 0.0
+    effective_rate: float | None = None
+    multipliers: tuple[float, ...] | None = None
+    batch_size: int | None = None
+    dataset_size: int | None = None
+    epochs: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        _require("lr", self.lr, math.inf, above_zero=True)
+        if self.momentum is not None:
+            _require("momentum", self.momentum, 1.0)
+        _require("dampening", self.dampening, 1.0)
+        for name in ("effective_rate", "batch_size", "dataset_size", "epochs"):
+            value = getattr(self, name)
+            if value is not None:
+                _require(name, value, math.inf, above_zero=True)
+        if self.multipliers is not None:
+            usable = all(is_number(m) and 0.0 <= m <= 1.0 for m in self.multipliers)
+            if not usable or not any(self.multipliers):
+                raise ValueError(
+                    "schedule: must give multipliers of the peak lr in [0, 1], not all zero; "
+                    "divide it by its highest value."
+                )
+        self.base(self.lr)
+
+    def base(self, lr: float) -> Base:
+        """The optimizer at another peak lr."""
+        return base_named(self.optimizer, lr, self.momentum, self.dampening, self.effective_rate)
+
+    def require_multipliers(self, who: str) -> tuple[float, ...]:
+        """The schedule.
+
+        Raises:
+            ValueError: if it was not given.
+        """
+        if self.multipliers is None:
+            raise ValueError(
+                f"schedule=None: {who} sums over the whole run; pass schedule= (a list of "
+                "multipliers, a function, or a name such as 'cosine' with steps=)."
+            )
+        return self.multipliers
+
+
+def _require(name: str, value: Any, below: float, above_zero: bool = False) -> None:
+    enough = is_number(value) and (value > 0.0 if above_zero else value >= 0.0)
+    if not (enough and value < below):
+        bounds = "positive and finite" if above_zero else f"in [0, {below:g})"
+        raise ValueError(f"{name}={value!r}: must be a number, {bounds}; correct it.")

@@ -1,0 +1,193 @@
+"""What an optimizer's weight decay means, in units a person can reason about.
+
+>>> import torch, halflife
+>>> weight = torch.nn.Parameter(torch.ones(4, 4))
+>>> optimizer = halflife.AdamW([weight], lr=1e-3, weight_decay=0.1)
+>>> row = halflife.describe(optimizer, steps_per_epoch=100).groups[0]
+>>> row.fraction, round(row.half_life), round(row.timescale_epochs)
+(0.0001, 6931, 100)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+from torch.optim import Optimizer
+
+from ..bases.wrappers import unwrapped
+from ..checks import is_number
+from ..theory import equilibrium
+from .reading import Reading, read_group
+
+__all__ = [
+    "Description",
+    "GroupDescription",
+    "describe",
+    "duration",
+    "number",
+    "per",
+]
+
+
+@dataclass(frozen=True)
+class GroupDescription:
+    """One parameter group's decay at its peak lr; None where it cannot be known.
+
+    Args:
+        group: index in ``param_groups``.
+        tensors: number of parameters.
+        elements: number of weights.
+        rule: the rule, as it prints.
+        lr: current learning rate.
+        peak_lr: the schedule's highest lr, at which the rest is stated.
+        weight_decay: the rule's coefficient, in the rule's unit.
+        fraction: share of each weight removed per step.
+        half_life: steps until half of a weight is left if nothing is added.
+        timescale: steps over which the weights average past updates.
+        half_life_epochs: the same in epochs.
+        timescale_epochs: the same in epochs.
+        rms: predicted equilibrium RMS of the weights.
+        rotation: predicted equilibrium angle per step, in radians.
+        note: what to know about these numbers.
+    """
+
+    group: int
+    tensors: int
+    elements: int
+    rule: str
+    lr: float
+    peak_lr: float
+    weight_decay: float
+    fraction: float | None
+    half_life: float | None
+    timescale: float | None
+    half_life_epochs: float | None
+    timescale_epochs: float | None
+    rms: float | None
+    rotation: float | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Description:
+    """The groups of one optimizer; prints as a table."""
+
+    optimizer: str
+    groups: tuple[GroupDescription, ...]
+
+    def as_dicts(self) -> list[dict[str, Any]]:
+        """One plain dictionary per group."""
+        return [{f.name: getattr(g, f.name) for f in fields(g)} for g in self.groups]
+
+    def __str__(self) -> str:
+        in_epochs = any(g.half_life_epochs is not None for g in self.groups)
+        head = ["group", "weights", "rule", "peak lr", "weight_decay", "fraction/step", "half-life"]
+        head += ["timescale", "predicted RMS"]
+        rows = [head]
+        for g in self.groups:
+            half_life = duration(g.half_life, g.half_life_epochs if in_epochs else None)
+            timescale = duration(g.timescale, g.timescale_epochs if in_epochs else None)
+            numbers = [g.peak_lr, g.weight_decay, g.fraction]
+            rows.append(
+                [
+                    str(g.group),
+                    f"{g.elements:,}",
+                    g.rule,
+                    *map(number, numbers),
+                    half_life,
+                    timescale,
+                    number(g.rms),
+                ]
+            )
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [f"{self.optimizer}, per step at the peak lr"]
+        for row in rows:
+            padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            lines.append("  ".join(padded).rstrip())
+        lines += [f"group {g.group}: {g.note}" for g in self.groups if g.note]
+        return "\n".join(lines)
+
+
+def describe(optimizer: Optimizer, *, steps_per_epoch: float | None = None) -> Description:
+    """What each group's weight decay means: fraction, half-life, timescale, predicted RMS.
+
+    Everything is stated at the group's peak lr; the schedule then scales it as the rule says.
+
+    Args:
+        optimizer: a halflife optimizer, or any other, which is described by the rule that it is
+            found to follow natively.
+        steps_per_epoch: states the durations in epochs too.
+
+    Raises:
+        TypeError: for an optimizer whose native decay is no rule of ours.
+        ValueError: if ``steps_per_epoch`` is not positive.
+    """
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"optimizer={optimizer!r}: must be a torch Optimizer; pass the optimizer.")
+    if steps_per_epoch is not None and not (is_number(steps_per_epoch) and steps_per_epoch > 0):
+        raise ValueError(
+            f"steps_per_epoch={steps_per_epoch!r}: must be a positive number; pass len(dataloader)."
+        )
+    optimizer = unwrapped(optimizer)
+    groups = enumerate(optimizer.param_groups)
+    rows = tuple(_describe_group(optimizer, i, group, steps_per_epoch) for i, group in groups)
+    return Description(type(optimizer).__name__, rows)
+
+
+def _describe_group(
+    optimizer: Optimizer, index: int, group: dict[str, Any], steps_per_epoch: float | None
+) -> GroupDescription:
+    reading = read_group(optimizer, group)
+    _require_rule(optimizer, reading)
+    peak, decay = reading.peak_lr, float(group["weight_decay"])
+    fraction = reading.fraction_at(peak, decay)
+    half_life = None if fraction is None else equilibrium.half_life(fraction)
+    timescale = None if fraction is None else equilibrium.timescale(fraction)
+    return GroupDescription(
+        group=index,
+        tensors=len(group["params"]),
+        elements=sum(p.numel() for p in group["params"]),
+        rule=repr(reading.rule),
+        lr=float(group["lr"]),
+        peak_lr=peak,
+        weight_decay=decay,
+        fraction=fraction,
+        half_life=half_life,
+        timescale=timescale,
+        half_life_epochs=per(half_life, steps_per_epoch),
+        timescale_epochs=per(timescale, steps_per_epoch),
+        rms=reading.rms_at(fraction, peak),
+        rotation=reading.rotation_at(fraction),
+        note=reading.note_at(peak, decay),
+    )
+
+
+def _require_rule(optimizer: Optimizer, reading: Reading) -> None:
+    if reading.rule is None and reading.native is not None:
+        raise TypeError(
+            f"describe: the native decay of {type(optimizer).__name__} is no rule of ours "
+            f"({reading.native.kind}: {reading.native.reason}); attach one first, as in "
+            "halflife.attach(optimizer, 'decoupled')."
+        )
+
+
+def per(steps: float | None, steps_per_epoch: float | None) -> float | None:
+    """Steps in epochs; None where either is unknown."""
+    return None if steps is None or steps_per_epoch is None else steps / steps_per_epoch
+
+
+def number(value: float | None) -> str:
+    """A number in a table, "-" where it is unknown."""
+    return "-" if value is None else f"{value:.3g}"
+
+
+def duration(steps: float | None, epochs: float | None) -> str:
+    """Steps in a table, and the same in epochs where that is known."""
+    if steps is None:
+        return "-"
+    if math.isinf(steps):
+        return "never"
+    text = f"{steps:,.0f} steps" if steps >= 100 else f"{steps:.3g} steps"
+    return text if epochs is None else f"{text} = {epochs:.3g} epochs"

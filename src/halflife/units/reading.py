@@ -1,0 +1,168 @@
+"""One group's decay, read: what it removes at any learning rate, whoever wrote the optimizer.
+
+`halflife.describe`, the audit and the monitor all ask here. A number that does not exist is None
+with a note, and one that is a bound only says so:
+
+    a scalar rule            the fraction of each weight
+    L2                       the long-run fraction where the optimizer's own rate is known (SGD)
+    Stable, Adaptive         known in a training step only
+    Cautious, HuberDecay,    an upper bound: what the map leaves of it is the weights' affair
+    NormControl
+    Anchored                 of the distance to the anchor
+    ProximalL1 and others    none: the amount is a threshold in units of the weights
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ..bases.native_decay import NativeDecay, group_decay
+from ..bases.noise import Base, base_of
+from ..checks import Scalar
+from ..rules import DecayMap
+from ..rules.contract import DecayRule, as_rule
+from ..rules.scalar import Decoupled
+from ..rules.step import MEASURED, Step
+from ..theory import equilibrium
+
+__all__ = ["Reading", "read_group"]
+
+_DIVIDED = "L2 joins the gradient, which Adam divides by sqrt(v): no fraction of w."
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a group's decay does.
+
+    Args:
+        rule: the group's rule, or the one that the optimizer is found to follow natively; None if
+            that is no rule of ours.
+        native: what its ``weight_decay`` natively does; None if the group has a rule of its own.
+        peak_lr: the schedule's highest lr.
+        base: what is known of the optimizer, at the peak.
+        measured: what the optimizer's last step has measured, of what the rule follows.
+    """
+
+    rule: DecayRule | None
+    native: NativeDecay | None
+    peak_lr: float
+    base: Base
+    measured: dict[str, float]
+
+    @property
+    def uniform(self) -> bool:
+        """Whether every weight loses the same fraction, so that predictions hold."""
+        return self.rule is not None and not isinstance(self.rule, DecayMap)
+
+    def fraction_at(self, lr: Scalar, weight_decay: Scalar) -> Any:
+        """Share of each weight removed by a step; None where it cannot be known or is none.
+
+        Args:
+            lr: of the step; or a tensor, one lr for each of many.
+            weight_decay: the coefficient; or one for each.
+
+        Returns:
+            A number; or a tensor of the lr's shape, float64.
+
+        Raises:
+            ValueError: if the rule refuses the lr, as one above its peak.
+        """
+        return self._at(lr, weight_decay)[0]
+
+    def note_at(self, lr: Scalar, weight_decay: Scalar) -> str:
+        """What to know about the fraction, or why there is none; may be empty."""
+        return self._at(lr, weight_decay)[1]
+
+    def rms_at(self, fraction: float | None, lr: float) -> float | None:
+        """Predicted equilibrium RMS of the weights; None where none is predicted."""
+        base = self.base
+        if not fraction or fraction > 1.0 or base.momentum is None or base.update_rms is None:
+            return None
+        return (
+            equilibrium.rms(fraction, lr, base.momentum, base.update_rms) if self.uniform else None
+        )
+
+    def rotation_at(self, fraction: float | None) -> float | None:
+        """Predicted equilibrium angle per step, in radians; None where none is predicted."""
+        momentum = self.base.momentum
+        if not fraction or fraction > 1.0 or momentum is None or not self.uniform:
+            return None
+        return equilibrium.rotation(fraction, momentum)
+
+    def _at(self, lr: Scalar, weight_decay: Scalar) -> tuple[Any, str]:
+        rule, native = self.rule, self.native
+        none = torch.zeros_like(lr) if isinstance(lr, Tensor) else 0.0
+        off = not (weight_decay.any() if isinstance(weight_decay, Tensor) else weight_decay)
+        if off or (native is not None and native.kind == "absent"):
+            return none, ""
+        if rule is None:
+            return None, "" if native is None else native.reason
+        if isinstance(rule, DecayMap) and not rule.removes_fraction:
+            return None, rule.caveat
+        several = isinstance(lr, Tensor)
+        peak = torch.tensor(self.peak_lr, dtype=torch.float64) if several else self.peak_lr
+        step = Step(lr, peak, weight_decay, lambda name: self.measured.get(name, math.nan))
+        fraction: Any = rule.fraction(step)
+        gradient: Any = rule.gradient_coefficient(step)
+        note = rule.caveat if isinstance(rule, DecayMap) else ""
+        if rule.joins_gradient:
+            rate = self.measured.get("effective_rate")
+            if rate is None or self.base.effective_rate is None:
+                return None, _DIVIDED
+            fraction = fraction + gradient * lr * rate
+            note = "L2 joins the gradient; the fraction is the long-run one with momentum."
+        if isinstance(lr, Tensor):
+            fraction = torch.as_tensor(fraction, dtype=torch.float64).expand_as(lr)
+            unknown = bool(fraction.isnan().any())
+        else:
+            fraction = float(fraction)
+            unknown = math.isnan(fraction)
+        if unknown:
+            return None, "the fraction follows the gradients: known in a training step only."
+        return fraction, note
+
+
+def read_group(
+    optimizer: Optimizer, group: dict[str, Any], peak_lr: float | None = None
+) -> Reading:
+    """What a group's decay does.
+
+    Args:
+        optimizer: a halflife optimizer, or any other, a copy of which is run to find out.
+        group: one of its groups.
+        peak_lr: the schedule's highest lr, where the group does not name its own. Default: its lr.
+
+    Example:
+        >>> optimizer = torch.optim.AdamW([torch.zeros(1)], lr=1e-3, weight_decay=0.1)
+        >>> read_group(optimizer, optimizer.param_groups[0]).fraction_at(lr=5e-4, weight_decay=0.1)
+        5e-05
+    """
+    rule, native = group.get("decay"), None
+    if rule is None or "peak_lr" not in group:  # another library may have a use for the word
+        native = group_decay(optimizer, group)
+        # Before the step or after it, the same fraction is removed.
+        rule = Decoupled() if native.kind == "decoupled_after" else native.rule
+    else:
+        rule = as_rule(rule)
+    highest = float(group["lr"]) if peak_lr is None else peak_lr
+    peak = float(group.get("peak_lr") or (native and native.peak_lr) or highest)
+    base = _known(optimizer, group, peak)
+    measured = {} if base.effective_rate is None else {"effective_rate": base.effective_rate}
+    for name in MEASURED:
+        last = getattr(optimizer, "last_measured", lambda _: None)(name)
+        if name not in measured and last is not None:
+            measured[name] = last
+    return Reading(rule, native, peak, base, measured)
+
+
+def _known(optimizer: Optimizer, group: dict[str, Any], lr: float) -> Base:
+    try:
+        return base_of(type(optimizer), group, lr)
+    except (KeyError, TypeError, ValueError):  # a subclass with settings of its own
+        return Base(type(optimizer).__name__, lr)

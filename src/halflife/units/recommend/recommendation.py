@@ -1,0 +1,222 @@
+"""A recommendation: the options, what to know about them, and code that runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+from torch import nn
+
+from ...checks import is_number
+from ..convert import SCHEDULES, Setting
+from .options import DECAYS, Option, Plan, options_for
+
+__all__ = ["Recommendation", "recommend"]
+
+_CLASSES = {"adam": "AdamW", "lion": "Lion", "sgd": "SGD"}
+_INERT = 0.05  # a total decay below this takes less than 5 % off any weight
+_SAMPLED = 2000  # steps at which a schedule is looked at
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """Where to start, what else there is, and the code for it; prints as text.
+
+    Args:
+        options: the recommended one first.
+        steps: length of the run.
+        steps_per_epoch: optimizer steps in an epoch.
+        notes: what to know about all of them.
+        code: Python that builds optimizer and scheduler for a ``model``.
+    """
+
+    options: tuple[Option, ...]
+    steps: int
+    steps_per_epoch: int
+    notes: tuple[str, ...]
+    code: str
+
+    @property
+    def best(self) -> Option:
+        """The recommended one."""
+        return self.options[0]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        return plain | {"options": [option.as_dict() for option in self.options]}
+
+    def __str__(self) -> str:
+        """Text for a person."""
+        best = self.best
+        left, epochs = math.exp(-best.total), best.timescale_epochs
+        digits = 0 if epochs >= 100.0 else 2
+        lines = [
+            f"Start with weight_decay {best.value:.4g}: {best.name}.",
+            f"  half-life   {best.half_life:,.0f} steps",
+            f"  timescale   {best.timescale:,.0f} steps = {epochs:,.{digits}f} epochs",
+            f"  whole run   {self.steps:,} steps, total decay {best.total:.3g}, "
+            f"which leaves {100.0 * left:.4g} % of the initial weights",
+        ]
+        if best.rms is not None:
+            when = "" if best.total > 1.0 else ", which this run is too short to reach"
+            lines.append(f"  weight RMS  {best.rms:.3g} predicted at equilibrium{when}")
+        lines += [f"  source      {best.source}", f"  tested      {best.validity}"]
+        lines += [f"  note        {best.note}"] if best.note else []
+        lines += ["", "Alternatives:"]
+        for it in self.options[1:]:
+            lines.append(
+                f"  {it.value:<9.4g} {it.name}: {it.timescale:,.0f} steps, total decay "
+                f"{it.total:.3g} ({'; '.join(filter(None, (it.source, it.note)))})"
+            )
+        lines += ["", *(f"Note: {note}." for note in self.notes), "", self.code]
+        return "\n".join(lines)
+
+
+def recommend(
+    model: nn.Module | float,
+    *,
+    lr: float,
+    batch: float,
+    data: float,
+    epochs: float | None = None,
+    steps: int | None = None,
+    unit: str = "samples",
+    optimizer: str = "adamw",
+    schedule: str | Callable[[int], float] = "cosine",
+    decay: str = "decoupled",
+    finetune: bool = False,
+    weight_decay: float | None = None,
+    momentum: float | None = None,
+) -> Recommendation:
+    """A weight decay to start with, for a training of this size.
+
+    Args:
+        model: the model, or its number of parameters.
+        lr: peak learning rate.
+        batch: samples (or tokens) per step.
+        data: samples (or tokens) of the data set.
+        epochs: passes over it. Default 1, if ``steps`` is not given.
+        steps: length of the run, in place of ``epochs``.
+        unit: what is counted, "samples" or "tokens"; language models have a rule of their own.
+        optimizer: "adamw", "lion" or "sgd".
+        schedule: "constant", "cosine", "linear", "wsd", or a function of the step.
+        decay: decay rule of the number: "decoupled", "independent", "constant", "corrected" or
+            "proximal".
+        finetune: whether the model is pretrained.
+        weight_decay: a number you already have, to be judged beside the others.
+        momentum: beta1 or SGD's momentum. Default 0.9.
+
+    Raises:
+        ValueError: for what is out of range or unknown.
+
+    Example:
+        >>> plan = recommend(11_000_000, lr=1e-3, batch=128, data=50_000, epochs=100)
+        >>> round(plan.best.timescale_epochs, 2), round(plan.best.value, 3)
+        (10.0, 0.256)
+    """
+    parameters = _parameters(model)
+    name = "adam" if optimizer == "adamw" else optimizer
+    if decay not in DECAYS:
+        raise ValueError(f"decay={decay!r}: must be one of {', '.join(DECAYS)}.")
+    if unit not in ("samples", "tokens"):
+        raise ValueError(f"unit={unit!r}: must be 'samples' or 'tokens'.")
+    for key, value in (("batch", batch), ("data", data), ("epochs", epochs)):
+        if value is not None and not (is_number(value) and 0.0 < value < math.inf):
+            raise ValueError(f"{key}={value!r}: must be a positive number.")
+    if steps is not None and epochs is not None:
+        raise ValueError(f"steps={steps}, epochs={epochs}: either says how long; leave one out.")
+    per_epoch = math.ceil(data / batch)
+    length = math.ceil(per_epoch * (epochs or 1.0)) if steps is None else steps
+    if not isinstance(length, int) or length < 2:
+        raise ValueError(f"steps={length!r}: must be an integer >= 2, the length of the run.")
+    multipliers = _sampled(schedule, length)
+    setting = Setting(lr=lr, optimizer=name, momentum=momentum, multipliers=multipliers)
+    plan = Plan(setting, decay, per_epoch, length, batch, data)
+    options = options_for(plan, parameters, unit, finetune)
+    if weight_decay is not None:
+        if not is_number(weight_decay) or not weight_decay >= 0.0:
+            raise ValueError(f"weight_decay={weight_decay!r}: must be a number >= 0.")
+        options.append(plan.option("yours", weight_decay, "you", ""))
+    notes = _notes(plan, options, unit, finetune)
+    return Recommendation(
+        tuple(options), length, per_epoch, tuple(notes), _code(plan, options[0], schedule)
+    )
+
+
+def _notes(plan: Plan, options: list[Option], unit: str, finetune: bool) -> list[str]:
+    notes = []
+    judged = [options[0], *(option for option in options[1:] if option.name == "yours")]
+    for option in judged:
+        if option.total < _INERT:
+            notes.append(
+                f"weight_decay {option.value:.4g} is inert: over the whole run it takes "
+                f"{-100.0 * math.expm1(-option.total):.2g} % off a weight"
+            )
+        elif option.timescale < 0.1 * min(plan.steps_per_epoch, plan.steps):
+            notes.append(
+                f"weight_decay {option.value:.4g} averages over {option.timescale:,.0f} steps, "
+                "less than a tenth of an epoch"
+            )
+    if finetune:
+        notes.append(
+            "to hold pretrained weights in place, decay toward them: decay=halflife.Anchored(), "
+            f"with weight_decay=halflife.Timescale(steps={plan.steps}) for a pull that is felt"
+        )
+    if unit == "tokens" and plan.epochs > 1.0:
+        notes.append(
+            f"the data are seen {plan.epochs:.3g} times: on repeated data the best decay was up to "
+            "30 times the usual (Kim et al. 2025, arXiv 2509.14786), so search upward"
+        )
+    notes.append("all numbers are at the peak lr; the schedule scales them as the rule says")
+    return notes
+
+
+def _code(plan: Plan, option: Option, schedule: str | Callable[[int], float]) -> str:
+    setting = plan.setting
+    momentum = 0.9 if setting.momentum is None else setting.momentum
+    extra = {
+        "adam": "" if setting.momentum is None else f"    betas=({momentum:g}, 0.999),\n",
+        "lion": "" if setting.momentum is None else f"    betas=({momentum:g}, 0.99),\n",
+        "sgd": f"    momentum={momentum:g},\n",
+    }[setting.optimizer]
+    curve = {
+        "constant": "constant()",
+        "cosine": f"cosine({plan.steps})",
+        "linear": f"linear({plan.steps})",
+        "wsd": f"lambda step: min(1.0, ({plan.steps} - step) / {0.2 * plan.steps:g})",
+    }.get(str(schedule), "your_schedule")
+    names = ["CurveLR", schedule] if schedule in ("constant", "cosine", "linear") else ["CurveLR"]
+    return (
+        "import halflife\n"
+        f"from halflife.schedules import {', '.join(names)}\n"
+        "\n"
+        f"optimizer = halflife.{_CLASSES[setting.optimizer]}(\n"
+        "    halflife.param_groups(model),  # no decay for biases and norms\n"
+        f"    lr={setting.lr!r},\n"
+        f"{extra}"
+        f"    weight_decay={option.argument},\n"
+        f'    decay="{plan.decay}",\n'
+        ")\n"
+        f"scheduler = CurveLR(optimizer, {curve})"
+    )
+
+
+def _parameters(model: nn.Module | float) -> float:
+    if isinstance(model, nn.Module):
+        model = sum(p.numel() for p in model.parameters())
+    if not is_number(model) or not 0 < model < math.inf:
+        raise ValueError(f"model={model!r}: must be a model or its number of parameters, above 0.")
+    return model
+
+
+def _sampled(schedule: str | Callable[[int], float], steps: int) -> tuple[float, ...]:
+    if not callable(schedule) and schedule not in SCHEDULES:
+        raise ValueError(
+            f"schedule={schedule!r}: must be one of {', '.join(sorted(SCHEDULES))}, or a function "
+            "of the step."
+        )
+    curve = schedule if callable(schedule) else SCHEDULES[schedule](steps)
+    return tuple(curve(step) for step in range(0, steps, max(1, steps // _SAMPLED)))
