@@ -1,7 +1,7 @@
 """How a native step is called so that it does what a rule wishes.
 
-A wish is ``w <- (1 - amount) w - size u``, with ``u`` made of ``g + gradient * w``. A native step has
-one decay of its own, lr-coupled or L2, or none. What it can be given costs no pass over the weights:
+A wish is ``w <- (1 - amount) w - size u``, with ``u`` made of ``g + gradient * w``. A native step
+has one decay of its own, lr-coupled or L2, or none. What it can be given costs no pass over memory:
 
     lr' = size    weight_decay' = amount / size      an lr-coupled one
     weight_decay' = gradient                         L2
