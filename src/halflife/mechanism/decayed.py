@@ -38,7 +38,7 @@ from ..tensors import fused, rounding
 from ..tensors.passes import add_to_gradients, multiply_weights
 from ..tensors.reduction import is_sharded
 from ..units.strength import Strength
-from .known import Known, known_of, stamp
+from .known import Known, known_of
 from .native_call import Call, native_call
 from .settings import check_keywords, group_settings
 
@@ -244,15 +244,16 @@ class Decayed(Optimizer):
     def _known_at(self, index: int) -> Known:
         """The record of a group, made anew where what it was derived from has changed."""
         records: list[Known] = self.__dict__.setdefault("_known", [])
-        for group in self.param_groups[len(records) : index + 1]:
-            records.append(known_of(self, group))
+        while len(records) <= index:
+            records.append(known_of(self, self.param_groups[len(records)]))
         known, group = records[index], self.param_groups[index]
         if torch.compiler.is_compiling():  # nothing can be found by running in a graph
             return known
-        if group["decay"] is not known.rule or isinstance(group["weight_decay"], Strength):
-            self._adopt(index, known)
-        elif stamp(group["params"]) == known.stamp:
+        written = isinstance(group.get("weight_decay"), Strength)
+        if not written and known.still_holds(group):
             return known
+        if written or group["decay"] is not known.rule:
+            self._adopt(index, known)
         records[index] = known_of(self, group)
         return records[index]
 
