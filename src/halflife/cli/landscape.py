@@ -47,8 +47,8 @@ def landscape(
     rules: Annotated[
         str,
         typer.Option(
-            help="Decay rules, by comma: l2, decoupled, independent, constant, corrected, stable, "
-            "proximal. Runs without decay are always added.",
+            help="Decay rules, by comma: l2, decoupled, independent, constant, corrected, "
+            "stable, adaptive, proximal. Runs without decay are always added.",
             rich_help_panel=_WHAT,
         ),
     ] = "l2,decoupled,independent,stable",
