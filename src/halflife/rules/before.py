@@ -195,7 +195,8 @@ class NormControl(DecayMap):
 
     name = "norm_control"
     caveat: ClassVar[str] = (
-        "an upper bound, the half-life a lower one: less goes near the target, and below it weights grow."
+        "an upper bound, the half-life a lower one: near the target less goes, below it "
+        "weights grow."
     )
     target: float = 0.0
 
