@@ -252,7 +252,7 @@ class Decayed(Optimizer):
         written = isinstance(group.get("weight_decay"), Strength)
         if not written and known.still_holds(group):
             return known
-        if written or group["decay"] is not known.rule:
+        if written or group["decay"] != known.rule:  # a copy of the rule is no other rule
             self._adopt(index, known)
         records[index] = known_of(self, group)
         return records[index]
