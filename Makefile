@@ -24,7 +24,7 @@ DEV := $(VENV)/.installed-dev
 export NO_MKDOCS_2_WARNING := 1
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: help demo test check docs bench install clean
+.PHONY: help demo test test-slow check docs bench install clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -35,7 +35,10 @@ demo: $(RUN) ## run a small lr x weight-decay landscape and write its report to 
 	$(BIN)/halflife landscape $(DEMO_ARGS) --out $(DEMO_OUT) --resume
 
 test: $(DEV) ## run the tests and the examples in docstrings
-	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) -m "not slow" $(PYTEST_ARGS)
+
+test-slow: $(DEV) ## run what starts processes, kills them, compiles or measures: minutes more
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) -m slow tests $(PYTEST_ARGS)
 
 check: $(DEV) ## lint, format, types, import direction, documentation, public names
 	$(BIN)/ruff check .
