@@ -65,8 +65,8 @@ class RuleCase:
         return self.reference
 
     @property
-    def in_lab(self) -> float:
-        return self.weight_decay if self.lab is None else self.lab
+    def in_lab(self) -> tuple[DecayRule, float]:
+        return self.rule, self.weight_decay if self.lab is None else self.lab
 
 
 RULES = [
@@ -85,6 +85,14 @@ RULES = [
 def removing_a_fraction() -> list[RuleCase]:
     """The rules whose fraction is known before training, and is what they remove."""
     return [r for r in RULES if not (r.rule.joins_gradient or r.rule.follows_gradients)]
+
+
+def in_lab(some: Sequence[RuleCase | MapCase]) -> dict[str, tuple[DecayRule, float]]:
+    """The rule and the coefficient of the lab's short run: the first case of each rule's name."""
+    found: dict[str, tuple[DecayRule, float]] = {}
+    for case in some:
+        found.setdefault(case.rule.name, case.in_lab)
+    return found
 
 
 # --- optimizers ----------------------------------------------------------------------------------

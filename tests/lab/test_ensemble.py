@@ -20,10 +20,8 @@ from halflife.theory import equilibrium
 from halflife.theory.transient import mean_square
 
 # Coefficients at which each rule removes a clearly visible share within the short run.
-COEFFICIENTS = {
-    case.rule.name: case.in_lab for case in cases.RULES if as_rule(case.rule.name) == case.rule
-}
-MAPS = {case.rule.name: case.in_lab for case in reversed(cases.MAPS)}  # the first of each rule
+COEFFICIENTS = {name: coefficient for name, (_, coefficient) in cases.in_lab(cases.RULES).items()}
+MAPS = cases.in_lab(cases.MAPS)
 SCALARS = ["test_error", "test_loss", "train_loss", "weight_rms"]
 
 
