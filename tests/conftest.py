@@ -14,6 +14,9 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+# They assert, though they are no tests.
+pytest.register_assert_rewrite("compiled_runs", "messages")
+
 # The same examples in every run: a failure seen once is a failure anyone can repeat. Look for new
 # ones with --hypothesis-profile=search.
 settings.register_profile(

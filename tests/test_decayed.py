@@ -16,6 +16,9 @@ by_id: Any = {"ids": lambda case: getattr(case, "id", None)}
 LRS = cases.schedule("cosine")
 
 
+# --- scalars are the user's -----------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("optimizer", CORE, **by_id)
 @pytest.mark.parametrize("rule", RULES, **by_id)
@@ -90,6 +93,9 @@ def test_cosine_annealing_that_returns_above_the_peak_by_rounding_is_no_error() 
     for _ in range(60):
         ours.step()
         scheduler.step()
+
+
+# --- what must stay untouched ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
@@ -172,6 +178,9 @@ def test_complex_parameters_are_pairs_of_real_ones(rule: RuleCase) -> None:
             optimizer.param_groups[0]["lr"] = LRS[t]
             optimizer.step()
     torch.testing.assert_close(torch.view_as_real(z.detach()), pairs.detach(), rtol=1e-12, atol=0)
+
+
+# --- hooks, closures and mixed precision ----------------------------------------------------------
 
 
 @pytest.mark.parametrize("make", [AdamW, decayed(torch.optim.NAdam)], ids=["AdamW", "decayed"])

@@ -169,6 +169,9 @@ def test_zero_gradients_move_nothing(name: str) -> None:
     assert all(torch.equal(p, before) for p, before in zip(params, start, strict=True))
 
 
+# --- identities -----------------------------------------------------------------------------------
+
+
 def steps_of(optimizer: Any, params: list[torch.Tensor]) -> torch.Tensor:
     cases.train(optimizer, params, cases.make_gradients(), [SCHEDULES["cosine"]])
     return torch.cat([p.detach().flatten() for p in params])
