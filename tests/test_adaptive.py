@@ -181,3 +181,38 @@ def test_other_groups_may_have_another_rule() -> None:
     ratio = 2.0 / math.sqrt(2.0)  # ||g|| = 2 sqrt(3), ||w|| = sqrt(6)
     torch.testing.assert_close(a.detach(), torch.full_like(a, 1.0 - 0.1 * 0.5 * ratio))
     torch.testing.assert_close(b.detach(), torch.full_like(b, 1.0 - 0.5 - 0.2))
+
+
+def test_beside_stable_each_measure_is_its_own() -> None:
+    a, b = (torch.nn.Parameter(torch.full((3,), 2.0, dtype=torch.float64)) for _ in range(2))
+    optimizer = halflife.AdamW(
+        [{"params": [a], "decay": Adaptive()}, {"params": [b], "decay": "stable"}],
+        lr=0.01, weight_decay=0.1,
+    )  # fmt: skip
+    for p in (a, b):
+        p.grad = torch.full_like(p, 0.5)
+    optimizer.step()
+    assert optimizer.last_effective_rate == pytest.approx(2.0)  # v_hat = g^2
+    assert optimizer.last_measured("gradient_norm") == pytest.approx(0.5 * math.sqrt(6.0))
+    assert optimizer.last_measured("weight_norm") == pytest.approx(2.0 * math.sqrt(6.0))
+
+
+def test_a_name_just_written_beside_it_is_taken() -> None:
+    a, b = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
+    optimizer = halflife.AdamW([{"params": [a]}, {"params": [b]}], lr=0.01, decay="adaptive")
+    optimizer.param_groups[1]["decay"] = "independent"
+    for p in (a, b):
+        p.grad = torch.ones(3)
+    halflife.clip_grad_norm_(optimizer, 1.0)
+    optimizer.step()
+    assert optimizer.param_groups[1]["decay"] == Independent()
+
+
+def test_the_norm_is_of_the_unscaled_gradients() -> None:
+    w = torch.nn.Parameter(torch.full((4,), 2.0))
+    optimizer = halflife.AdamW([w], lr=0.01, weight_decay=0.1, decay="adaptive", fused=True)
+    w.grad = torch.full((4,), 512.0)
+    optimizer.grad_scale, optimizer.found_inf = torch.tensor(1024.0), torch.tensor(0.0)
+    optimizer.step()
+    assert optimizer.last_measured("gradient_norm") == pytest.approx(1.0)
+    assert optimizer.last_measured("weight_norm") == pytest.approx(4.0)

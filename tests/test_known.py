@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -210,3 +211,19 @@ def test_a_strength_written_into_a_group_is_resolved() -> None:
     stepped(optimizer, [w], 2)
     assert torch.allclose(w, torch.full_like(w, 0.5), rtol=1e-12)
     assert isinstance(optimizer.param_groups[0]["weight_decay"], float)
+
+
+def test_a_copy_of_the_groups_is_no_other_rule() -> None:
+    """As wrappers leave them that load a checkpoint by themselves: anchors stay where they were."""
+    w = torch.nn.Parameter(torch.full((3,), 5.0, dtype=torch.float64))
+    optimizer = halflife.SGD([w], lr=0.1, weight_decay=5.0, decay=Anchored())
+    stepped(optimizer, [w], 1)
+    with torch.no_grad():
+        w.fill_(1.0)
+    optimizer.param_groups = [
+        {**copy.deepcopy({k: v for k, v in g.items() if k != "params"}), "params": g["params"]}
+        for g in optimizer.param_groups
+    ]
+    assert optimizer.param_groups[0]["decay"] is not optimizer._known[0].rule
+    stepped(optimizer, [w], 1)
+    assert torch.equal(w, torch.full_like(w, 3.0))  # half the way back to 5

@@ -102,3 +102,15 @@ def test_one_name_is_one_thing() -> None:
         for name, where in places.items()
         if len(set(where)) > 1 and name not in SAME_NAME
     ]
+
+
+def test_the_table_of_contributing_names_every_room() -> None:
+    table = re.findall(
+        r"^\| `([^`]+)` \|", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), flags=re.M
+    )
+    rooms = [f"{path.name}/" for path in SRC.iterdir() if (path / "__init__.py").exists()]
+    assert sorted(rooms) == sorted(
+        name for name in table if name.endswith("/") and name != "tests/"
+    )
+    files = {path.name for path in SRC.iterdir() if path.is_file()}
+    assert files == {"__init__.py", "checks.py", "py.typed"}

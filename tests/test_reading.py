@@ -77,7 +77,7 @@ def test_an_upper_bound_is_said_to_be_one(rule: Any) -> None:
     row = halflife.describe(optimizer).groups[0]
     assert row.fraction == pytest.approx(0.001)
     assert (row.rms, row.rotation) == (None, None)
-    assert row.note.startswith("an upper bound: ")
+    assert row.note.startswith("an upper bound, the half-life a lower one: ")
     found = audit(model, optimizer, steps=100)
     assert found.parameters[0].fraction == pytest.approx(0.001)
     assert found.parameters[0].predicted_rms is None

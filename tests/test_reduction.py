@@ -64,12 +64,14 @@ def test_mixed_dtypes_in_one_list() -> None:
     assert float(WholeModel().total(result)) == pytest.approx(sum(result), rel=1e-14)
 
 
-@pytest.mark.parametrize("size", [100_000, 4_000_000])
+@pytest.mark.parametrize("size", [65_536, 65_537, 100_000, 4_000_000])
 def test_large_tensors_keep_their_accuracy(size: int) -> None:
     """A running float32 sum of so many like values would be off by 1e-4 and more."""
     t = torch.full((size,), 0.1) + 1e-3 * torch.rand(size)
     result = np.asarray(WholeModel().squares([t]))
     np.testing.assert_allclose(result, expected_squares([t]), rtol=2e-5)
+    products = WholeModel().products([(t, 2.0 * t)])
+    np.testing.assert_allclose(products, 2.0 * np.asarray(expected_squares([t])), rtol=2e-5)
 
 
 def test_numbers_that_are_none() -> None:

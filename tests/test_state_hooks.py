@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch.optim import Optimizer
 
 import halflife
@@ -222,3 +224,39 @@ def test_given_anchors_survive_a_copy_before_the_first_step() -> None:
         p.grad = torch.zeros_like(p)
         other.step()
         torch.testing.assert_close(p.detach(), torch.full_like(p, 3.0))
+
+
+@pytest.fixture
+def one_process() -> Iterator[None]:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+# torch itself uses what it deprecates, when this part of it is imported.
+@pytest.mark.filterwarnings("ignore:`torch.jit.*is deprecated:DeprecationWarning")
+@pytest.mark.usefixtures("one_process")
+@pytest.mark.parametrize("rule", ["independent", Cautious(Independent()), Anchored()], ids=repr)
+def test_what_zero_redundancy_saves_is_read_with_the_defaults(rule: Any) -> None:
+    """It holds the optimizer inside, and keeps its groups in a state dict of its own."""
+    from torch.distributed.optim import ZeroRedundancyOptimizer
+
+    torch.manual_seed(0)
+    settings = {"lr": 0.02, "weight_decay": 0.3, "decay": rule}
+    runs = []
+    for _ in range(2):
+        w = torch.nn.Parameter(torch.ones(4))
+        runs.append((w, ZeroRedundancyOptimizer([w], optimizer_class=halflife.AdamW, **settings)))
+    (w, first), (q, second) = runs
+    for _ in range(2):
+        w.grad = torch.full_like(w, 0.5)
+        first.step()
+    first.consolidate_state_dict()
+    with torch.no_grad():
+        q.copy_(w)
+    second.load_state_dict(through_a_file(first.state_dict()))
+    for p, optimizer in runs:
+        p.grad = torch.full_like(p, -0.25)
+        optimizer.step()
+    assert torch.equal(w, q)
+    assert second.param_groups[0]["decay"] == first.param_groups[0]["decay"]

@@ -1,8 +1,12 @@
-"""Checks of arguments, in one wording: name, value, what is required, and what to do."""
+"""What every module says alike: what is wrong with an argument, and tables of text.
+
+A check names the argument, its value, what is required, and what to do.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import TypeAlias, TypeGuard
 
@@ -10,6 +14,7 @@ from torch import Tensor
 
 __all__ = [
     "Scalar",
+    "aligned",
     "is_number",
     "require",
     "require_argument",
@@ -33,6 +38,20 @@ def is_number(value: object) -> bool:
         (True, False, False)
     """
     return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table, its columns as wide as their longest cells.
+
+    Example:
+        >>> aligned([("rule", "lr"), ("decoupled", "0.1")])
+        ['rule       lr', 'decoupled  0.1']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
 
 
 def require(ok: bool, name: str, requirement: str, value: object, remedy: str) -> None:

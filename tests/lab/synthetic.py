@@ -10,6 +10,8 @@ import math
 
 import numpy as np
 
+from halflife.lab.meta import Meta
+
 RATE = {  # fraction removed per step and unit of the coefficient
     "decoupled": lambda lr, center: lr,
     "independent": lambda lr, center: 1.0,
@@ -30,30 +32,31 @@ def meta(rules=("decoupled", "independent"), *, lrs=None, strengths=None, seeds=
         rule: [s / RATE[rule](center, center) if rule in RATE else 0.01 * s for s in strengths]
         for rule in rules
     }
-    return {
-        "task": "digits",
-        "task_description": "a small network on 400 handwritten digits, a fifth mislabelled",
-        "optimizer": "adam",
-        "rules": list(rules),
-        "lrs": lrs,
-        "strengths": {rule: list(strengths) for rule in rules},
-        "coefficients": coefficients,
-        "central_lr": center,
-        "seeds": list(range(seeds)),
-        "epochs": round(STEPS / STEPS_PER_EPOCH),
-        "steps": STEPS,
-        "steps_per_epoch": STEPS_PER_EPOCH,
-        "batch_size": 64,
-        "schedule": "cosine",
-        "extensions": [],
-        "extend": True,
-        "extension_limit": 4,
-        "calibration": {},
-        "prediction": "updates are pure noise and training lasts long enough to forget its start",
-        "command": "halflife landscape --task digits --optimizer adam --out runs/demo",
-        "versions": {"halflife": "0.1.0", "torch": "2.13.0"},
-        "metric": "test error (%)",
-    } | extra
+    return Meta(
+        task="digits",
+        task_description="a small network on 400 handwritten digits, a fifth mislabelled",
+        optimizer="adam",
+        rules=list(rules),
+        lrs=lrs,
+        strengths={rule: list(strengths) for rule in rules},
+        coefficients=coefficients,
+        central_lr=center,
+        seeds=list(range(seeds)),
+        epochs=round(STEPS / STEPS_PER_EPOCH),
+        steps=STEPS,
+        steps_per_epoch=STEPS_PER_EPOCH,
+        batch_size=64,
+        schedule="cosine",
+        extensions=[],
+        extend=True,
+        extension_limit=4,
+        calibration={},
+        prediction="updates are pure noise and training lasts long enough to forget its start",
+        command="halflife landscape --task digits --optimizer adam --out runs/demo",
+        versions={"halflife": "0.1.0", "torch": "2.13.0"},
+        metric="test error (%)",
+        **extra,
+    )
 
 
 def record(rule, lr, strength, coefficient, seed, error, *, fraction=None, predicted=None, **more):
@@ -94,18 +97,18 @@ def landscape(
     higher than at the bottom of the valley.
     """
     rng = np.random.default_rng(seed)
-    center, seeds = meta["central_lr"], meta["seeds"]
+    center, seeds = meta.central_lr, meta.seeds
     draw = lambda: noise * rng.standard_normal()  # noqa: E731
     shared = {s: draw() for s in seeds}
     bowl = lambda lr: 0.12 * math.log(lr / center) ** 2  # noqa: E731
     out = []
-    for lr in meta["lrs"]:
+    for lr in meta.lrs:
         for s in seeds:
             error = best + baseline + bowl(lr) + shared[s] + draw()
             out.append(record("none", lr, 0.0, 0.0, s, error, fraction=0.0))
-    for rule in meta["rules"]:
-        for lr in meta["lrs"]:
-            columns = zip(meta["strengths"][rule], meta["coefficients"][rule], strict=True)
+    for rule in meta.rules:
+        for lr in meta.lrs:
+            columns = zip(meta.strengths[rule], meta.coefficients[rule], strict=True)
             for strength, coefficient in columns:
                 z = math.log(strength / bottom) - slopes[rule] * math.log(lr / center)
                 valley = baseline * (1.0 - math.exp(-((z / (2.0 * width)) ** 2)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -265,7 +266,7 @@ def test_diverged_and_missing_cells_are_counted_and_never_best(plan):
         if (r["rule"], r["lr"], r["weight_decay"]) == ("decoupled", best.lr, best.weight_decay)
     ]
     at[0]["diverged"], at[0]["test_error"] = True, math.nan
-    lost = next(r for r in records if r["rule"] == "decoupled" and r["lr"] == plan["lrs"][0])
+    lost = next(r for r in records if r["rule"] == "decoupled" and r["lr"] == plan.lrs[0])
     records.remove(lost)
     decoupled = analyse(records, plan).rules[0]
     assert (decoupled.diverged, decoupled.missing) == (1, 1)
@@ -275,9 +276,9 @@ def test_diverged_and_missing_cells_are_counted_and_never_best(plan):
 def test_cells_never_planned_are_not_missing(plan):
     """Where lr and weight decay are both high, a step would remove whole weights."""
     records = landscape(plan, slopes={"decoupled": 0.0, "independent": 0.0})
-    corner = {(plan["lrs"][r], plan["coefficients"]["decoupled"][c]) for r, c in ((8, 10), (7, 10))}
+    corner = {(plan.lrs[r], plan.coefficients["decoupled"][c]) for r, c in ((8, 10), (7, 10))}
     kept = [r for r in records if (r["lr"], r["weight_decay"]) not in corner]
-    decoupled = analyse(kept, {**plan, "omitted": {"decoupled": 2}}).rules[0]
+    decoupled = analyse(kept, replace(plan, omitted={"decoupled": 2})).rules[0]
     assert decoupled.missing == 0
     assert decoupled.surface.omitted.sum() == 2
     assert decoupled.surface.omitted[[8, 7], [10, 10]].all()
@@ -285,7 +286,7 @@ def test_cells_never_planned_are_not_missing(plan):
 
 
 def test_an_extended_ragged_grid(plan, noisy):
-    extra = [dict(r, lr=0.5, test_error=50.0) for r in noisy if r["lr"] == plan["lrs"][-1]]
+    extra = [dict(r, lr=0.5, test_error=50.0) for r in noisy if r["lr"] == plan.lrs[-1]]
     result = analyse([*noisy, *(r for r in extra if r["rule"] == "decoupled")], plan)
     assert [len(r.surface.lrs) for r in result.rules] == [10, 9]
     assert [r.missing for r in result.rules] == [0, 0]
@@ -309,4 +310,4 @@ def test_the_best_rule_is_compared_with_every_other(plan, noisy):
     result = analyse(noisy, plan)
     assert {c.better for c in result.comparisons} == {result.best.rule}
     pairs = itertools.chain((result.best.rule,), (c.worse for c in result.comparisons))
-    assert sorted(pairs) == sorted(plan["rules"])
+    assert sorted(pairs) == sorted(plan.rules)

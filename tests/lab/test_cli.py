@@ -47,7 +47,7 @@ def test_landscape_writes_ledger_report_and_summary(tmp_path):
     assert "8 steps" in output
     ledger = Ledger(tmp_path)
     assert len(ledger.records()) == 2 * (3 + 6 + 6)
-    assert ledger.meta()["command"] == (
+    assert ledger.meta().command == (
         "halflife landscape --rules decoupled,stable --lr 1e-3:1e-1:3 --strength 0.001,0.01 "
         f"--seeds 2 --no-extend --epochs 1 --out {tmp_path} --workers 0"
     )

@@ -120,10 +120,10 @@ def test_every_cell_once_and_the_baseline_for_every_lr(tmp_path):
         if (rule, lr, strength) != ("decoupled", 1e-1, 1e-1)
     ]
     assert cells(records) == sorted(expected)
-    assert meta["omitted"] == {"decoupled": 1}
-    assert meta["central_lr"] == 1e-2
-    assert meta["coefficients"]["independent"] == [1e-3, 1e-2, 1e-1]
-    assert meta["coefficients"]["decoupled"] == pytest.approx([0.1, 1.0, 10.0])
+    assert meta.omitted == {"decoupled": 1}
+    assert meta.central_lr == 1e-2
+    assert meta.coefficients["independent"] == [1e-3, 1e-2, 1e-1]
+    assert meta.coefficients["decoupled"] == pytest.approx([0.1, 1.0, 10.0])
 
 
 def test_records_and_meta_have_the_schema(tmp_path):
@@ -139,17 +139,9 @@ def test_records_and_meta_have_the_schema(tmp_path):
         assert (r["predicted_rms"] is None) == (r["rule"] == "l2")
         assert r["curve"]["step"] == [1, 2, 3]
         assert len(r["curve"]["train_loss"]) == len(r["curve"]["test_error"]) == 3
-    expected = {
-        "task", "optimizer", "rules", "lrs", "strengths", "coefficients",
-        "central_lr", "seeds", "epochs", "steps", "steps_per_epoch",
-        "batch_size", "schedule", "betas", "extensions", "extend",
-        "extension_limit", "calibration", "prediction", "command", "versions", "metric",
-        "task_description",
-    }  # fmt: skip
-    assert expected <= meta.keys()
-    assert meta["steps"] == 3
-    rate = meta["calibration"]["stable"]["effective_rate"]
-    assert meta["coefficients"]["stable"][0] == pytest.approx(1e-3 / (1e-2 * rate))
+    assert meta.steps == 3
+    rate = meta.calibration["stable"]["effective_rate"]
+    assert meta.coefficients["stable"][0] == pytest.approx(1e-3 / (1e-2 * rate))
 
 
 def test_workers_get_the_same_as_this_process(tmp_path):
@@ -190,32 +182,32 @@ def valley(monkeypatch):
 def test_an_interior_optimum_extends_nothing(valley, tmp_path):
     valley(lr=1e-2, weight_decay=1e-2)
     _, meta = run(plan(rules=("independent",)), tmp_path)
-    assert meta["extensions"] == meta["unresolved"] == []
+    assert meta.extensions == meta.unresolved == []
 
 
 def test_the_grid_follows_the_optimum_until_it_is_interior(valley, tmp_path):
     valley(lr=1e-5, weight_decay=1e-2)
     records, meta = run(plan(rules=("independent",)), tmp_path)
-    assert [e["value"] for e in meta["extensions"]] == pytest.approx([1e-4, 1e-5, 1e-6])
-    assert {(e["axis"], e["side"]) for e in meta["extensions"]} == {("lr", "low")}
-    assert meta["unresolved"] == []
-    assert meta["lrs"] == pytest.approx([1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1])
+    assert [e["value"] for e in meta.extensions] == pytest.approx([1e-4, 1e-5, 1e-6])
+    assert {(e["axis"], e["side"]) for e in meta.extensions} == {("lr", "low")}
+    assert meta.unresolved == []
+    assert meta.lrs == pytest.approx([1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1])
     assert min(records, key=lambda r: r["test_error"])["lr"] == pytest.approx(1e-5)
-    assert {r["lr"] for r in records if r["rule"] == "none"} == set(meta["lrs"])
+    assert {r["lr"] for r in records if r["rule"] == "none"} == set(meta.lrs)
 
 
 def test_each_rule_has_its_own_strengths(valley, tmp_path):
     valley(lr=1e-2, weight_decay=1e-4)  # Independent: strength 1e-4, Decoupled: 1e-6
     _, meta = run(plan(), tmp_path)
-    assert meta["strengths"]["independent"][0] == pytest.approx(1e-5)
-    assert meta["strengths"]["decoupled"][0] == pytest.approx(1e-7)
+    assert meta.strengths["independent"][0] == pytest.approx(1e-5)
+    assert meta.strengths["decoupled"][0] == pytest.approx(1e-7)
 
 
 def test_the_limit_is_kept_and_told(valley, tmp_path):
     valley(lr=1e-2, weight_decay=1e-9)
     _, meta = run(plan(rules=("independent",), extension_limit=2), tmp_path)
-    assert len(meta["extensions"]) == 2
-    (open_end,) = meta["unresolved"]
+    assert len(meta.extensions) == 2
+    (open_end,) = meta.unresolved
     assert (open_end["rule"], open_end["axis"], open_end["side"]) == (
         "independent",
         "strength",
@@ -230,8 +222,8 @@ def test_the_limit_is_kept_and_told(valley, tmp_path):
 def test_no_lr_above_one_and_no_whole_weight(valley, tmp_path, lr, weight_decay, axis):
     valley(lr, weight_decay)
     _, meta = run(plan(rules=("independent",)), tmp_path)
-    assert all(e["value"] < 1 for e in meta["extensions"])
-    (open_end,) = meta["unresolved"]
+    assert all(e["value"] < 1 for e in meta.extensions)
+    (open_end,) = meta.unresolved
     assert open_end["axis"] == axis
     assert open_end["reason"] == "the next would be 1"
 
@@ -239,7 +231,7 @@ def test_no_lr_above_one_and_no_whole_weight(valley, tmp_path, lr, weight_decay,
 def test_extension_can_be_forbidden(valley, tmp_path):
     trained = valley(lr=1e-5, weight_decay=1e-2)
     _, meta = run(plan(rules=("independent",), extend=False), tmp_path)
-    assert meta["extensions"] == []
+    assert meta.extensions == []
     assert len(trained) == 2 * (3 + 9)
 
 

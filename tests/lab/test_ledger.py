@@ -14,6 +14,7 @@ import optuna
 import pytest
 
 from halflife.lab.ledger import FileLock, Ledger, LedgerError
+from halflife.lab.meta import Meta
 
 CONFIGURATION = {"task": "digits", "rules": ["decoupled"], "epochs": 3}
 
@@ -46,11 +47,12 @@ def filled(directory, cells=3):
 
 def test_records_and_meta_come_back_exactly(tmp_path):
     filled(tmp_path)
+    meta = Meta(lrs=[0.1, 1 / 3], strengths={"decoupled": [1e-300]})
     with Ledger(tmp_path, writing=True) as ledger:
-        ledger.set_meta({"lrs": [0.1, 1 / 3], "calibration": {"rate": 1e-300}})
+        ledger.set_meta(meta)
     again = Ledger(tmp_path)
     assert again.records() == [record(n) for n in range(3)]
-    assert again.meta() == {"lrs": [0.1, 1 / 3], "calibration": {"rate": 1e-300}}
+    assert (again.meta().lrs, again.meta().strengths) == (meta.lrs, meta.strengths)
     assert ("decoupled", 1e-3 / 3, 0.1 / 3, 7) in again
     assert ("decoupled", 1e-3 / 3, 0.1 / 3, 8) not in again
 

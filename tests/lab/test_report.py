@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -13,6 +14,7 @@ from synthetic import STEPS, grid, landscape, meta, record
 
 from halflife.lab.analysis import analyse
 from halflife.lab.ledger import Ledger
+from halflife.lab.meta import Meta
 from halflife.lab.report import build, charts, summary, write
 from halflife.lab.report.colour import contrast, ramp, rule_colour
 from halflife.lab.report.legend import Scale
@@ -121,7 +123,7 @@ def test_order_of_the_sections(page):
 
 def test_names_from_the_ledger_are_escaped(plan, records):
     evil = "<script>alert('x')</script> & \"co\""
-    html = build(records, {**plan, "task": evil, "command": evil, "task_description": evil}).html
+    html = build(records, replace(plan, task=evil, command=evil, task_description=evil)).html
     assert "<script" not in html
     Page(html)
 
@@ -215,20 +217,20 @@ def test_a_best_cell_on_the_border_is_no_optimum():
     stopped = [
         {"rule": "decoupled", "axis": "lr", "side": "high", "reason": "4 extensions, the limit"}
     ]
-    assert "grew no further: 4 ext" in build(records, {**plan, "unresolved": stopped}).html
-    assert "not allowed to grow" in build(records, {**plan, "extend": False}).html
+    assert "grew no further: 4 ext" in build(records, replace(plan, unresolved=stopped)).html
+    assert "not allowed to grow" in build(records, replace(plan, extend=False)).html
 
 
 def test_two_names_of_one_update_are_identical_runs(plan, records):
     twin = [dict(r, rule="independent") for r in records if r["rule"] == "decoupled"]
     others = [r for r in records if r["rule"] != "independent"]
-    text = " ".join(summary.differences(analyse(others + twin, {**plan, "coefficients": {}})))
+    text = " ".join(summary.differences(analyse(others + twin, replace(plan, coefficients={}))))
     assert "identical runs" in text
 
 
 def test_extensions_are_told(plan, records):
     extensions = [{"rule": "l2", "axis": "strength", "side": "high", "value": 1.0}] * 2
-    html = build(records, {**plan, "extensions": extensions}).html
+    html = build(records, replace(plan, extensions=extensions)).html
     assert "l2 (2 to the high side of weight decay)" in html
 
 
@@ -245,20 +247,20 @@ def test_an_unfinished_ledger_has_a_report(plan, records, keep):
 def test_diverged_cells_are_marked_and_counted(plan, records):
     broken = [
         dict(r, diverged=True, test_error=math.nan, test_loss=math.inf, weight_rms=math.nan)
-        if r["rule"] == "stable" and r["lr"] == plan["lrs"][-1]
+        if r["rule"] == "stable" and r["lr"] == plan.lrs[-1]
         else r
         for r in records
     ]
     report = build(broken, plan)
     Page(report.html)
-    assert report.html.count("url(#map-3-diverged)") == len(plan["strengths"]["stable"])
+    assert report.html.count("url(#map-3-diverged)") == len(plan.strengths["stable"])
     assert "11 of stable" in report.html
     json.dumps(report.numbers, allow_nan=False)
 
 
 def test_a_minimal_ledger():
     """One rule, one cell, one seed, and only the keys that analysis needs."""
-    plan = {"task": "t", "optimizer": "o"}
+    plan = Meta(task="t", optimizer="o")
     run = record("decoupled", 1e-3, 1e-4, 0.1, 0, 5.0, fraction=1e-4)
     html = build([run], plan).html
     Page(html)

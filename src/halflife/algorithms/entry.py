@@ -8,6 +8,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
+from ..checks import aligned
 from ..rules.contract import DecayRule
 
 __all__ = ["Algorithm", "Algorithms"]
@@ -105,8 +106,4 @@ class Algorithms(list[Algorithm]):
         rows += [
             (a.name, a.optimizer_name, a.rule_name, a.paper.split(",")[0], a.equation) for a in self
         ]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        )
+        return "\n".join(aligned(rows))

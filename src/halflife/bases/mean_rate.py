@@ -79,7 +79,8 @@ class MeanRate:
             return 0.0
         # One at a time: the elementwise terms of a whole model need not exist together.
         terms = (
-            self._inverse_square(_wide(p.grad, scale), state, group) for p, state, group in known
+            self._inverse_square(_descent(p.grad, scale, group), state, group)
+            for p, state, group in known
         )
         total = self._reduction.total(self._reduction.sums(terms))
         mean = total / self._reduction.numel([p for p, _, _ in known])
@@ -134,8 +135,9 @@ def coming_step(state: State) -> Any:
     return step + 1
 
 
-def _wide(grad: Any, scale: Tensor | None) -> Tensor:
-    """The gradient as real numbers, unscaled, in float32 at least: its square must fit."""
+def _descent(grad: Any, scale: Tensor | None, group: Group) -> Tensor:
+    """The gradient to descend along, as real numbers, in float32 at least: its square must fit."""
     grad = real(grad)
     grad = grad.to(torch.promote_types(grad.dtype, torch.float32))
+    grad = -grad if group.get("maximize") else grad
     return grad if scale is None else grad / scale

@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 
 from ..checks import Scalar
 from ..rules import facts
+from ..rules.contract import DecayRule
 from ..tensors.reduction import Terms, WholeModel, plus
 from .effective_rate import AdamRate, HandedSquares, effective_rate_of
 
@@ -86,7 +87,8 @@ class Measures:
                 "choose another rule or optimizer, or declare it with halflife.rules.facts.declare."
             )
         if name not in self._norms:
-            self._measure({name, *(self._needed() if self._wanted is None else self._wanted)})
+            wanted = self._needed() if self._wanted is None else self._wanted
+            self._measure([norm for norm in _NORMS if norm == name or norm in wanted])
         return self._norms[name]
 
     def hand(self, squares: dict[int, HandedSquares]) -> None:
@@ -112,14 +114,15 @@ class Measures:
 
     def _needed(self) -> set[str]:
         rules = [group.get("decay") for group in self._optimizer.param_groups]
-        return {name for rule in rules if rule is not None for name in rule.needs}
+        # A name that has just been written into a group becomes a rule in the step.
+        return {name for rule in rules if isinstance(rule, DecayRule) for name in rule.needs}
 
     @torch.no_grad()
-    def _measure(self, names: set[str]) -> None:
+    def _measure(self, names: Collection[str]) -> None:
         """Measure the norms among the names, with the communication of one."""
         lists: dict[tuple[str, int], list[Tensor]] = {}
         known: dict[tuple[str, int], Terms] = {}
-        for name in [name for name in _NORMS if name in names]:
+        for name in names:
             for index, tensors in enumerate(self._tensors(name)):
                 handed = self.handed.get(index) if name == "gradient_norm" else None
                 if handed is not None and handed.still_describes(tensors):
@@ -129,15 +132,15 @@ class Measures:
         if lists:
             computed = self._reduction.squares_of(list(lists.values()))
             known.update(zip(lists, computed, strict=True))
+        scale = getattr(self._optimizer, "grad_scale", None)
         for name in names:
             totals = [
                 self._reduction.total(terms) for (own, _), terms in known.items() if own == name
             ]
-            self._norms[name] = self._root(functools.reduce(plus, totals)) if totals else 0.0
-        scale = getattr(self._optimizer, "grad_scale", None)
-        if scale is not None and "gradient_norm" in self._norms:
-            norm = self._norms["gradient_norm"]
-            self._norms["gradient_norm"] = norm / (float(scale) if scale.is_cpu else scale)
+            norm = _root(functools.reduce(plus, totals)) if totals else 0.0
+            if scale is not None and name == "gradient_norm":
+                norm = norm / (float(scale) if scale.is_cpu else scale)
+            self._norms[name] = norm
 
     def _tensors(self, name: str) -> list[list[Tensor]]:
         if name == "weight_norm" and self._weights is not None:
@@ -145,10 +148,11 @@ class Measures:
         of = facts.fact(name, type(self._optimizer))
         return [] if of is None else of(self._optimizer)
 
-    def _root(self, total: Any) -> Scalar:
-        # Gradients that are no numbers must not spread to weights that they do not belong to.
-        on_host = not isinstance(total, Tensor) or (total.is_cpu and total.dim() == 0)
-        if not on_host or torch.compiler.is_compiling():
-            return torch.where(total.isfinite(), total.sqrt(), 0.0)
-        total = float(total)
-        return math.sqrt(total) if math.isfinite(total) else 0.0
+
+def _root(total: Any) -> Scalar:
+    # Gradients that are no numbers must not spread to weights that they do not belong to.
+    on_host = not isinstance(total, Tensor) or (total.is_cpu and total.dim() == 0)
+    if not on_host or torch.compiler.is_compiling():
+        return torch.where(total.isfinite(), total.sqrt(), 0.0)
+    total = float(total)
+    return math.sqrt(total) if math.isfinite(total) else 0.0

@@ -84,11 +84,12 @@ def _described(
             f"rule={rule!r} on {optimizer}: {row.note} Use a rule with a fraction, such as "
             "--rule decoupled."
         )
-    equal = {}
+    equal: dict[str, float] = {}
+    if isinstance(as_rule(rule), DecayMap):  # a fraction of its own for each weight
+        return row, equal
     for name in rule_names():
         with contextlib.suppress(ValueError):  # L2 and, on Adam, stable have no such number
             other = as_rule(name)
-            # A map gives each weight a fraction of its own: none of its numbers is the same.
             if name != rule and row.fraction < 1.0 and not isinstance(other, DecayMap):
                 equal[name] = float(other.coefficient(row.fraction, Step(lr, lr)))
     return row, equal

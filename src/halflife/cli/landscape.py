@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..lab.analysis import RuleAnalysis
     from ..lab.landscape import Landscape
     from ..lab.ledger import Ledger
+    from ..lab.meta import Meta
 
 __all__ = ["landscape", "report"]
 
@@ -46,8 +47,8 @@ def landscape(
     rules: Annotated[
         str,
         typer.Option(
-            help="Decay rules, by comma: l2, decoupled, independent, constant, corrected, stable, "
-            "proximal. Runs without decay are always added.",
+            help="Decay rules, by comma: l2, decoupled, independent, constant, corrected, "
+            "stable, adaptive, proximal. Runs without decay are always added.",
             rich_help_panel=_WHAT,
         ),
     ] = "l2,decoupled,independent,stable",
@@ -239,11 +240,11 @@ def _resumable(ledger: Ledger, command: str) -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-def _summary(records: list[dict[str, Any]], meta: dict[str, Any]) -> None:
+def _summary(records: list[dict[str, Any]], meta: Meta) -> None:
     from ..lab.analysis import analyse
 
     analysis = analyse(records, meta)
-    title = f"{meta['task']}, {meta['optimizer']}, {meta['steps']} steps"
+    title = f"{meta.task}, {meta.optimizer}, {meta.steps} steps"
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.caption = (
         "Half-life in steps. Gain: points of error below the best run without decay. Slope: of log "
@@ -255,13 +256,13 @@ def _summary(records: list[dict[str, Any]], meta: dict[str, Any]) -> None:
     for rule in analysis.rules:
         table.add_row(*_summary_row(rule))
     console.print(table)
-    for extension in meta["extensions"]:
+    for extension in meta.extensions:
         console.print(
             "Grid extended for {rule}: {axis} {value:.3g}, as its best cell lay on the {side} "
             "border.".format(**extension),
             highlight=False,
         )
-    for open_end in meta["unresolved"]:
+    for open_end in meta.unresolved:
         console.print(
             "No optimum found for {rule}: its best cell lies on the {side} border of {axis} "
             "({reason}).".format(**open_end),

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from ..checks import is_number
+from ..checks import aligned, is_number
 from .names import Parameter, collect, listed_by_the_model, name_cleaner
 from .policies import POLICIES, decide
 
@@ -67,11 +67,7 @@ class ParamGroups(list[dict[str, Any]]):
             total = totals[decays][1]
             total[0] += 1
             total[1] += math.prod(d.shape)
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        ]
+        lines = aligned(rows)
         for kind, (tensors, elements) in totals.values():
             if tensors:
                 lines.append(

@@ -6,13 +6,14 @@ Pure functions of a ledger's records and meta data; every result is plain data w
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from .comparison import Comparison, compare
+from .meta import Meta
 from .ridge import BoolArray, FloatArray, Ridge, fit_ridge
 from .surface import BASELINE, Cell, Record, Surface, surface
 
@@ -86,14 +87,14 @@ class Analysis:
         }
 
 
-def analyse(records: Sequence[Record], meta: Mapping[str, Any]) -> Analysis:
+def analyse(records: Sequence[Record], meta: Meta) -> Analysis:
     """Analyse a ledger, finished or not.
 
     Args:
         records: one mapping per run, as the ledger holds them.
         meta: what was to be run: rules, learning rates, coefficients, seeds.
     """
-    names = list(meta.get("rules", [])) + sorted({str(r["rule"]) for r in records})
+    names = [*meta.rules, *sorted({str(r["rule"]) for r in records})]
     names = [name for name in dict.fromkeys(names) if name != BASELINE]
     none = surface(records, meta, BASELINE) if any(r["rule"] == BASELINE for r in records) else None
     rules = tuple(_analyse_rule(surface(records, meta, name), none) for name in names)

@@ -24,6 +24,7 @@ from ..rules.scalar import Decoupled
 from .axes import L2_ON_ADAM, Axis, Currency
 from .ensemble import train_ensemble
 from .ledger import CellKey, Ledger, cell_of
+from .meta import Extension, Meta, OpenEnd
 from .surface import BASELINE, surface
 from .training import Member, Training
 from .workers import Workers
@@ -140,14 +141,14 @@ class _Grid:
     pool: Workers
     progress: Progress
     command: str
-    extensions: list[dict[str, Any]] = field(default_factory=list)
-    unresolved: list[dict[str, Any]] = field(default_factory=list)
+    extensions: list[Extension] = field(default_factory=list)
+    unresolved: list[OpenEnd] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         names = self.landscape.rules
         self.lrs = self.landscape.lrs
         self.strengths = dict.fromkeys(names, self.landscape.strengths)
-        self.calibration = dict(self.ledger.meta().get("calibration", {}))
+        self.calibration = dict(self.ledger.meta().calibration)
         self.currencies = {name: self._currency(as_rule(name)) for name in names}
 
     def _currency(self, rule: DecayRule) -> Currency:
@@ -233,7 +234,7 @@ class _Grid:
         if value is None or best not in (values.values[0], values.values[-1]):
             return  # fixed by a single value, or interior
         spent = sum(e["rule"] == rule for e in self.extensions)
-        grown = {"rule": rule, "axis": axis, "side": side, "value": value}
+        grown: Extension = {"rule": rule, "axis": axis, "side": side, "value": value}
         if side == "high" and value >= top:
             self.unresolved.append({**grown, "reason": f"the next would be {value:.3g}"})
         elif spent >= self.landscape.extension_limit:
@@ -249,39 +250,39 @@ class _Grid:
         """Write what is known of the whole to the ledger."""
         self.ledger.set_meta(self.meta())
 
-    def meta(self) -> dict[str, Any]:
+    def meta(self) -> Meta:
         """What analysis and report need beside the records."""
         landscape, training = self.landscape, self.landscape.training
         omitted: dict[str, int] = {}
         for name, lr, _, coefficient in self._columns():
             if not self.currencies[name].buildable(coefficient, lr):
                 omitted[name] = omitted.get(name, 0) + 1
-        return {
+        return Meta(
             **landscape.configuration(),
-            "lrs": list(self.lrs.values),
-            "strengths": {name: list(axis.values) for name, axis in self.strengths.items()},
-            "coefficients": {
+            lrs=list(self.lrs.values),
+            strengths={name: list(axis.values) for name, axis in self.strengths.items()},
+            coefficients={
                 name: [self.currencies[name].coefficient(s) for s in axis.values]
                 for name, axis in self.strengths.items()
             },
-            "central_lr": landscape.lrs.central,
-            "steps": training.steps,
-            "steps_per_epoch": training.steps_per_epoch,
-            "extend": landscape.extend,
-            "extension_limit": landscape.extension_limit,
-            "extensions": self.extensions,
-            "unresolved": self.unresolved,
-            "omitted": omitted,  # cells by rule in which a step would remove whole weights
-            "calibration": self.calibration,
-            "l2_on_adam": f"coefficient = strength / central lr / {L2_ON_ADAM:g}",
-            "prediction": (
+            central_lr=landscape.lrs.central,
+            steps=training.steps,
+            steps_per_epoch=training.steps_per_epoch,
+            extend=landscape.extend,
+            extension_limit=landscape.extension_limit,
+            extensions=list(self.extensions),
+            unresolved=list(self.unresolved),
+            omitted=omitted,
+            calibration=self.calibration,
+            l2_on_adam=f"coefficient = strength / central lr / {L2_ON_ADAM:g}",
+            prediction=(
                 "exact mean square over the run's own schedule, from the initial weights, if "
                 "Adam's gradients were pure noise"
             ),
-            "metric": "test error (%)",
-            "command": self.command,
-            "versions": _versions(),
-        }
+            metric="test error (%)",
+            command=self.command,
+            versions=_versions(),
+        )
 
 
 def _chunks(missing: list[tuple[CellKey, Member]]) -> Iterator[list[tuple[CellKey, Member]]]:

@@ -32,6 +32,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
 from optuna.trial import TrialState, create_trial
 
+from .meta import Meta
+
 __all__ = ["CellKey", "FileLock", "Ledger", "LedgerError", "cell_of"]
 
 # Rule ("none" for the baseline), lr, strength, seed.
@@ -170,18 +172,22 @@ class Ledger:
             )
         self._records[cell_of(record)] = dict(record)
 
-    def set_meta(self, meta: Mapping[str, Any]) -> None:
+    def set_meta(self, meta: Meta) -> None:
         """Replace what is known of the landscape as a whole.
 
         Raises:
             LedgerError: if it cannot be written.
         """
         with _explained(self.path):
-            self._study.set_user_attr("meta", dict(meta))
+            self._study.set_user_attr("meta", meta.as_dict())
 
-    def meta(self) -> dict[str, Any]:
-        """What is known of the landscape as a whole; see `halflife.lab.landscape`."""
-        return dict(self._study.user_attrs.get("meta", {}))
+    def meta(self) -> Meta:
+        """What is known of the landscape as a whole.
+
+        Raises:
+            ValueError: if it is damaged; see `Meta.read`.
+        """
+        return Meta.read(self._study.user_attrs.get("meta", {}))
 
     def records(self) -> list[dict[str, Any]]:
         """All finished cells, in the order in which they were recorded."""

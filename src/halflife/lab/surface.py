@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ..theory.equilibrium import half_life, timescale
+from .meta import Meta
 from .ridge import BoolArray, FloatArray
 
 __all__ = ["BASELINE", "Cell", "Record", "Surface", "surface"]
@@ -119,15 +120,15 @@ class Surface:
         return lowest_index(self.mean)
 
 
-def surface(records: Iterable[Record], meta: Mapping[str, Any], rule: str) -> Surface:
+def surface(records: Iterable[Record], meta: Meta, rule: str) -> Surface:
     """One rule's grid: the cells planned in ``meta`` and those in ``records``."""
     own = [r for r in records if r["rule"] == rule]
-    planned = meta.get("coefficients", {}).get(rule, [0.0] if rule == BASELINE else [])
-    strength_of = dict(zip(planned, meta.get("strengths", {}).get(rule, []), strict=False))
+    planned = meta.coefficients.get(rule, [0.0] if rule == BASELINE else [])
+    strength_of = dict(zip(planned, meta.strengths.get(rule, []), strict=False))
     strength_of |= {r["weight_decay"]: r["strength"] for r in own}
-    lrs = sorted({*meta.get("lrs", []), *(r["lr"] for r in own)})
+    lrs = sorted({*meta.lrs, *(r["lr"] for r in own)})
     coefficients = sorted({*planned, *(r["weight_decay"] for r in own)})
-    seeds = tuple(sorted({*meta.get("seeds", []), *(r["seed"] for r in own)}))
+    seeds = tuple(sorted({*meta.seeds, *(r["seed"] for r in own)}))
 
     errors = np.full((len(lrs), len(coefficients), len(seeds)), np.nan)
     fractions = np.full_like(errors, np.nan)
@@ -147,16 +148,13 @@ def surface(records: Iterable[Record], meta: Mapping[str, Any], rule: str) -> Su
         seeds=seeds,
         errors=errors,
         diverged=diverged,
-        omitted=_omitted(errors, diverged, np.outer(lrs, coefficients), meta, rule),
+        omitted=_omitted(errors, diverged, np.outer(lrs, coefficients), meta.omitted.get(rule, 0)),
         fractions=mean_over_seeds(fractions, np.isfinite(fractions).sum(-1) > 0),
     )
 
 
-def _omitted(
-    errors: FloatArray, diverged: BoolArray, size: FloatArray, meta: Mapping[str, Any], rule: str
-) -> BoolArray:
+def _omitted(errors: FloatArray, diverged: BoolArray, size: FloatArray, count: int) -> BoolArray:
     """The empty cells of largest lr times weight decay, as many as the plan left out."""
-    count = int(meta.get("omitted", {}).get(rule, 0))
     empty = ~np.isfinite(errors).any(-1) & ~diverged
     order = np.argsort(np.where(empty, -size, np.inf), axis=None)
     omitted = np.zeros(empty.size, dtype=bool)

@@ -21,7 +21,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterator
 from itertools import chain
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -29,8 +29,6 @@ from torch.optim import Optimizer
 
 from ..bases.effective_rate import SUM_KEY
 from ..bases.measures import Measures
-from ..bases.native_decay import SWITCH
-from ..checks import Scalar
 from ..rules import ANCHOR_KEY, DecayMap, View, apply_maps, keep_anchors
 from ..rules.contract import DecayRule, as_rule
 from ..rules.sharded import ShardedView
@@ -40,20 +38,11 @@ from ..tensors import fused, rounding
 from ..tensors.passes import add_to_gradients, multiply_weights
 from ..tensors.reduction import is_sharded
 from ..units.strength import Strength
-from .known import Known, known_of, stamp
+from .known import Known, known_of
+from .native_call import Call, native_call
 from .settings import check_keywords, group_settings
 
-__all__ = ["Call", "Decayed"]
-
-
-class Call(NamedTuple):
-    """How one group's native step is to be called."""
-
-    swap: dict[str, Any]  # group entries for the duration of the step
-    factor: Scalar | None = None  # what the weights are multiplied by first
-    gradient: Scalar | None = None  # multiple of the weights that joins the gradients first
-    view: View | None = None  # what the rule changes by itself, before or after
-    own: Callable[[], None] | None = None  # steps what the native step has been denied
+__all__ = ["Decayed"]
 
 
 class Decayed(Optimizer):
@@ -213,23 +202,10 @@ class Decayed(Optimizer):
             swap["fused"] = True
         if group["decay"] is None:
             return Call(swap)
-        step = self._step_of(index, group, measures)
-        wish = self._wish(group["decay"], step)
-        # torch's optimizers look at the decay's value, which breaks a graph where it is a tensor.
-        # On a device they would wait for it.
-        decay = step.weight_decay
-        unseen = torch.compiler.is_compiling() or (isinstance(decay, Tensor) and not decay.is_cpu)
-        if wish.size is not step.lr:
-            swap["lr"] = wish.size
-        gradient = self._give_gradient(known, group, wish, swap, unseen)
-        if isinstance(group["decay"], DecayMap):
-            swap["weight_decay"] = 0.0
-            return Call(swap, None, gradient, self._view(group, wish))
-        if _never(wish.rate) and not _never(wish.gradient):  # the gradient alone
-            if gradient is not None:
-                swap["weight_decay"] = 0.0
-            return Call(swap, None, gradient)
-        return Call(swap, self._give_decay(known, group, wish, swap, unseen), gradient)
+        wish = self._wish(group["decay"], self._step_of(index, group, measures))
+        call = native_call(known, group, wish, swap)
+        mapped = isinstance(group["decay"], DecayMap)
+        return call._replace(view=self._view(group, wish)) if mapped else call
 
     def _step_of(self, index: int, group: dict[str, Any], measures: Measures) -> Step:
         """What a group's rule may know of this step."""
@@ -251,45 +227,6 @@ class Decayed(Optimizer):
             )
         return wish
 
-    def _give_gradient(
-        self, known: Known, group: dict[str, Any], wish: Wish, swap: dict[str, Any], unseen: bool
-    ) -> Scalar | None:
-        """Let the native step add a multiple of the weights; else what to add by hand, or None."""
-        if _never(wish.gradient):
-            return None
-        one_pass = swap.get("fused") or group.get("fused")  # adds in float32, rounds once
-        native = known.way in ("switch", "l2") and (one_pass or not known.halves)
-        # One native decay cannot be two things.
-        native = native and _never(wish.rate) and not isinstance(group["decay"], DecayMap)
-        if not native or (unseen and isinstance(wish.gradient, Tensor)):
-            return wish.gradient
-        if group.get(SWITCH):
-            swap[SWITCH] = False
-        if wish.gradient is not group["weight_decay"]:
-            swap["weight_decay"] = wish.gradient
-        return None
-
-    def _give_decay(
-        self, known: Known, group: dict[str, Any], wish: Wish, swap: dict[str, Any], unseen: bool
-    ) -> Scalar | None:
-        """Let the native step remove the fraction; else the factor to multiply by, or None."""
-        lr, (amount, size, _, rate) = group["lr"], wish
-        # A native step rounds half-precision weights to the nearest: their decay would be lost.
-        native = known.way in ("switch", "decoupled") and not known.halves
-        if known.way == "switch" and not group.get(SWITCH):
-            swap[SWITCH] = True
-        on_device = isinstance(amount, Tensor)
-        if native and rate is lr and size is lr and not (unseen and on_device):
-            return None  # the native decay itself; a tensor stays what the user gave
-        if not native or on_device or isinstance(size, Tensor) or size == 0.0:
-            swap["weight_decay"] = 0.0
-            return 1.0 - amount
-        # In this order: lr / lr is exactly 1, whereas (lr * wd) / lr need not be wd.
-        swap["weight_decay"] = (
-            1.0 / size if amount == 1.0 else group["weight_decay"] * (rate / size)
-        )
-        return None
-
     def _view(self, group: dict[str, Any], wish: Wish) -> View:
         amount = wish.amount
         if (skipped := getattr(self, "found_inf", None)) is not None:
@@ -307,15 +244,16 @@ class Decayed(Optimizer):
     def _known_at(self, index: int) -> Known:
         """The record of a group, made anew where what it was derived from has changed."""
         records: list[Known] = self.__dict__.setdefault("_known", [])
-        for group in self.param_groups[len(records) : index + 1]:
-            records.append(known_of(self, group))
+        while len(records) <= index:
+            records.append(known_of(self, self.param_groups[len(records)]))
         known, group = records[index], self.param_groups[index]
         if torch.compiler.is_compiling():  # nothing can be found by running in a graph
             return known
-        if group["decay"] is not known.rule or isinstance(group["weight_decay"], Strength):
-            self._adopt(index, known)
-        elif stamp(group["params"]) == known.stamp:
+        written = isinstance(group.get("weight_decay"), Strength)
+        if not written and known.still_holds(group):
             return known
+        if written or group["decay"] != known.rule:  # a copy of the rule is no other rule
+            self._adopt(index, known)
         records[index] = known_of(self, group)
         return records[index]
 
@@ -440,11 +378,6 @@ def _plain(group: dict[str, Any]) -> dict[str, Any]:
     if group["decay"] is not None:
         plain["decay"] = as_rule(group["decay"]).as_dict()
     return plain
-
-
-def _never(value: Scalar) -> bool:
-    """Whether a number is 0 whatever the step: a tensor may be another one next time."""
-    return not isinstance(value, Tensor) and value == 0.0
 
 
 def _change_weights(views: list[View]) -> None:

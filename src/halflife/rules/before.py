@@ -33,7 +33,9 @@ class Cautious(DecayMap):
     """
 
     name = "cautious"
-    caveat: ClassVar[str] = "an upper bound: only weights that the update does not grow decay."
+    caveat: ClassVar[str] = (
+        "an upper bound, the half-life a lower one: only what the update does not grow decays."
+    )
     elementwise: ClassVar[bool] = True
     requires = ("direction",)
 
@@ -150,7 +152,9 @@ class HuberDecay(DecayMap):
     """
 
     name = "huber"
-    caveat: ClassVar[str] = "an upper bound: weights above delta lose less."
+    caveat: ClassVar[str] = (
+        "an upper bound, the half-life a lower one: weights above delta lose less."
+    )
     elementwise: ClassVar[bool] = True
     delta: float = 1.0
 
@@ -191,7 +195,8 @@ class NormControl(DecayMap):
 
     name = "norm_control"
     caveat: ClassVar[str] = (
-        "an upper bound: near the target less is removed, below it weights grow."
+        "an upper bound, the half-life a lower one: near the target less goes, below it "
+        "weights grow."
     )
     target: float = 0.0
 

@@ -155,7 +155,9 @@ class DecayMap(DecayRule):
     rule: DecayRule = _DECOUPLED
 
     acts: ClassVar[str] = "before"
-    caveat: ClassVar[str] = "an upper bound: the map decides what each weight loses of it."
+    caveat: ClassVar[str] = (
+        "an upper bound, the half-life a lower one: the map decides what each weight loses of it."
+    )
     elementwise: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

@@ -40,6 +40,9 @@ __all__ = [
 Terms: TypeAlias = "Tensor | np.ndarray[Any, np.dtype[np.float64]]"
 
 _BLAS = {torch.float32, torch.float64}
+# Elements that one dot product sums in float32: on some processors it is a running sum, and 1e-4
+# off over millions of like values.
+_BLOCK = 1 << 16
 _PLAIN = (Tensor, torch.nn.Parameter)
 
 
@@ -66,15 +69,19 @@ class WholeModel:
         return [terms[end - len(ts) : end] for end, ts in zip(ends, lists, strict=True)]
 
     def _squares(self, tensors: list[Tensor]) -> Terms:
-        # On the CPU a dot product is faster than torch's norms, and its blocked sum more accurate;
-        # NumPy's costs least to call. Memory order: channels-last gradients are not copied.
+        # On the CPU a dot product is faster than torch's norms, and NumPy's costs least to call.
+        # Memory order: channels-last gradients are not copied.
         squares = []
         compiling = torch.compiler.is_compiling()  # whose graphs hold tensors only
         for t in tensors:
             if compiling or not t.is_cpu or t.dtype not in _BLAS or t.requires_grad:
                 return _gather([_square(real(t)) for t in tensors])
             flat = t.numpy().ravel("K")
-            squares.append(flat.dot(flat))
+            if flat.size <= _BLOCK:
+                squares.append(flat.dot(flat))
+            else:
+                parts = (flat[i : i + _BLOCK] for i in range(0, flat.size, _BLOCK))
+                squares.append(sum(float(part.dot(part)) for part in parts))
         return np.array(squares, np.float64)
 
     def products(self, pairs: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
@@ -246,7 +253,8 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
     a, b = real(a), real(b)
     plain = a.is_cpu and a.dtype in _BLAS and a.dtype == b.dtype
     if plain and a.is_contiguous() and b.is_contiguous():
-        return torch.dot(a.view(-1), b.view(-1)).to(_wide(a))
+        parts = zip(a.view(-1).split(_BLOCK), b.view(-1).split(_BLOCK), strict=True)
+        return torch.stack([torch.dot(x, y).to(_wide(a)) for x, y in parts]).sum()
     dtype = torch.promote_types(a.dtype, torch.float32)
     return (a.to(dtype) * b.to(dtype)).sum(dtype=_wide(a))
 

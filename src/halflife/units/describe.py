@@ -17,7 +17,7 @@ from typing import Any
 from torch.optim import Optimizer
 
 from ..bases.wrappers import unwrapped
-from ..checks import is_number
+from ..checks import aligned, is_number
 from ..theory import equilibrium
 from .reading import Reading, read_group
 
@@ -101,11 +101,8 @@ class Description:
                     number(g.rms),
                 ]
             )
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [f"{self.optimizer}, per step at the peak lr"]
-        for row in rows:
-            padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            lines.append("  ".join(padded).rstrip())
+        lines += aligned(rows)
         lines += [f"group {g.group}: {g.note}" for g in self.groups if g.note]
         return "\n".join(lines)
 

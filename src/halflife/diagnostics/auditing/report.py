@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ...checks import aligned
 from ...units.describe import duration, number
 from .findings import SEVERITIES, Finding, Severity
 
@@ -147,11 +148,7 @@ class Audit:
     def __str__(self) -> str:
         lines = [self.title()]
         for rows in self.tables():
-            widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-            for row in rows:
-                padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-                lines.append("  ".join(padded).rstrip())
-            lines.append("")
+            lines += [*aligned(rows), ""]
         for f in self.findings:
             text = f"{f.severity} {f.code}: {f.message}"
             lines += textwrap.wrap(text, _WIDTH, subsequent_indent="    ", break_on_hyphens=False)

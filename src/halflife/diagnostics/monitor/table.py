@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from ...checks import aligned
 from .quantities import PREDICTED
 from .sinks import Record
 
@@ -38,12 +39,8 @@ def table(records: list[Record], quantities: Sequence[str]) -> str:
     if not records:
         return "no step has been sampled yet"
     rows = cells(records, quantities)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [f"step {records[0]['step']}: measured (predicted at equilibrium)"]
-    for row in rows:
-        lines.append(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        )
+    lines += aligned(rows)
     notes: dict[str, list[str]] = {}
     for record in records:
         if record.get("note"):

@@ -21,6 +21,7 @@ from markupsafe import Markup
 
 from ..analysis import Analysis, RuleAnalysis, analyse
 from ..ledger import Ledger
+from ..meta import Meta
 from ..ridge import SEPARABLE
 from ..surface import Record
 from . import charts, heatmap, legend, summary, svg
@@ -83,7 +84,7 @@ def write(directory: Path) -> Path:
     return page
 
 
-def build(records: Sequence[Record], meta: Mapping[str, Any]) -> Page:
+def build(records: Sequence[Record], meta: Meta) -> Page:
     """The report of a landscape, finished or not.
 
     Args:
@@ -95,10 +96,10 @@ def build(records: Sequence[Record], meta: Mapping[str, Any]) -> Page:
     points = charts.rms_points(records, meta)
     names = [rule.rule for rule in analysis.rules]
     page = _template().render(
-        title=f"Weight decay and learning rate on {meta.get('task')} with {meta.get('optimizer')}",
+        title=f"Weight decay and learning rate on {meta.task} with {meta.optimizer}",
         style=Markup(_resource("style.css") + svg.STYLE),
         what_ran=summary.what_ran(analysis, meta),
-        task_description=str(meta.get("task_description") or "").rstrip("."),
+        task_description=(meta.task_description or "").rstrip("."),
         lead=summary.lead(analysis, meta),
         separability=[
             (r.rule, _VERDICTS[r.ridge.verdict], summary.slope_text(r)) for r in analysis.rules
@@ -116,11 +117,11 @@ def build(records: Sequence[Record], meta: Mapping[str, Any]) -> Page:
         rms_text=summary.rms_text(points, meta),
         columns=_COLUMNS,
         table=_table(analysis, meta),
-        command=meta.get("command"),
+        command=meta.command,
         facts=_facts(meta),
         band=SEPARABLE,
     )
-    numbers = {"meta": dict(meta), "lead": summary.lead(analysis, meta)} | analysis.as_dict()
+    numbers = {"meta": meta.as_dict(), "lead": summary.lead(analysis, meta)} | analysis.as_dict()
     return Page(page, heatmap.landscape_picture(analysis, meta), _without_nan(numbers))
 
 
@@ -139,13 +140,13 @@ def _markup(drawing: str | None) -> Markup | None:
     return Markup(drawing) if drawing else None
 
 
-def _table(analysis: Analysis, meta: Mapping[str, Any]) -> list[list[str]]:
+def _table(analysis: Analysis, meta: Meta) -> list[list[str]]:
     """One row per rule, the runs without decay last."""
     baseline = [analysis.baseline] if analysis.baseline else []
     return [_row(rule, meta) for rule in [*analysis.rules, *baseline]]
 
 
-def _row(rule: RuleAnalysis, meta: Mapping[str, Any]) -> list[str]:
+def _row(rule: RuleAnalysis, meta: Meta) -> list[str]:
     best, against, ridge = rule.best, rule.against_none, rule.ridge
     is_baseline = not (rule.surface.coefficients > 0.0).any()
     name = "no decay" if is_baseline else rule.rule
@@ -154,7 +155,7 @@ def _row(rule: RuleAnalysis, meta: Mapping[str, Any]) -> list[str]:
     gain = slope = life = _NONE
     if best.half_life is not None:
         life = steps(best.half_life)
-        if per_epoch := meta.get("steps_per_epoch"):
+        if per_epoch := meta.steps_per_epoch:
             life += f" ({steps(best.half_life / per_epoch)})"
     if against:
         gain = f"{signed(against.difference, 1)} {interval(against.low, against.high, 1)}"
@@ -187,16 +188,16 @@ def _grid(rule: RuleAnalysis) -> dict[str, Any]:
     return {"rule": rule.rule, "columns": [short(c) for c in grid.coefficients], "rows": rows}
 
 
-def _facts(meta: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _facts(meta: Meta) -> list[tuple[str, str]]:
     facts = {
-        "task": meta.get("task"),
-        "optimizer": meta.get("optimizer"),
-        "metric": meta.get("metric"),
-        "seeds": ", ".join(str(s) for s in meta.get("seeds", [])),
-        "training": f"{meta.get('epochs')} epochs, {meta.get('steps')} steps, "
-        f"batch size {meta.get('batch_size')}, {meta.get('schedule')} schedule",
-        "grid extension": "on" if meta.get("extend") else "off",
-    } | {name: version for name, version in (meta.get("versions") or {}).items()}
+        "task": meta.task,
+        "optimizer": meta.optimizer,
+        "metric": meta.metric,
+        "seeds": ", ".join(str(s) for s in meta.seeds),
+        "training": f"{meta.epochs} epochs, {meta.steps} steps, "
+        f"batch size {meta.batch_size}, {meta.schedule} schedule",
+        "grid extension": "on" if meta.extend else "off",
+    } | dict(meta.versions)
     return [(name, str(value)) for name, value in facts.items() if value not in (None, "")]
 
 

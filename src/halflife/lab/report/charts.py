@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from ..analysis import Analysis
+from ..meta import Meta
 from ..surface import BASELINE, Cell, Record
 from .colour import rule_colour
 from .numbers import scientific
@@ -40,9 +40,7 @@ class RmsPoint:
     settled: bool
 
 
-def learning_curves(
-    analysis: Analysis, records: Sequence[Record], meta: Mapping[str, Any]
-) -> str | None:
+def learning_curves(analysis: Analysis, records: Sequence[Record], meta: Meta) -> str | None:
     """Test error over the epochs: each rule's best cell, and the best one without decay.
 
     Lines are means over seeds, bands reach from the lowest seed to the highest. None if there is
@@ -55,7 +53,7 @@ def learning_curves(
         at, runs = _curve_of(cell, records)
         if len(at) > 1:
             name = "no decay" if cell.rule == BASELINE else cell.rule
-            curves.append((index, name, at / (meta.get("steps_per_epoch") or 1), runs))
+            curves.append((index, name, at / (meta.steps_per_epoch or 1), runs))
     if not curves:
         return None
     left, right, top, bottom = 40.0, WIDTH - 92.0, 22.0, HEIGHT - 38.0
@@ -89,7 +87,7 @@ def learning_curves(
     return svg_figure(WIDTH, HEIGHT, label, *body, name="curves", most=520)
 
 
-def rms_points(records: Iterable[Record], meta: Mapping[str, Any]) -> list[RmsPoint]:
+def rms_points(records: Iterable[Record], meta: Meta) -> list[RmsPoint]:
     """Predicted and measured weight RMS of every cell that has both, mean over seeds."""
     cells: dict[tuple[str, float, float], list[Record]] = {}
     for r in records:
@@ -97,7 +95,7 @@ def rms_points(records: Iterable[Record], meta: Mapping[str, Any]) -> list[RmsPo
         usable = all(v is not None and math.isfinite(v) and v > 0.0 for v in values)
         if usable and not r.get("diverged"):
             cells.setdefault((r["rule"], r["lr"], r["weight_decay"]), []).append(r)
-    length = meta.get("steps") or 0
+    length = meta.steps or 0
     return [
         RmsPoint(
             rule=rule,

@@ -7,13 +7,13 @@ half-life at the central learning rate above. Cells of equal half-life are joine
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from ...theory.equilibrium import half_life
 from ..analysis import Analysis, RuleAnalysis
+from ..meta import Meta
 from ..ridge import FloatArray
 from .legend import HEIGHT as LEGEND_HEIGHT
 from .legend import KINDS, WIDTH, Scale, legend_parts, patterns
@@ -29,9 +29,9 @@ _LABEL_WIDTH = 42.0
 class _Map:
     """Geometry and layers of one rule's heat map."""
 
-    def __init__(self, rule: RuleAnalysis, meta: Mapping[str, Any], scale: Scale) -> None:
+    def __init__(self, rule: RuleAnalysis, meta: Meta, scale: Scale) -> None:
         self.rule, self.grid, self.scale = rule, rule.surface, scale
-        self.central = float(meta.get("central_lr") or np.median(self.grid.lrs))
+        self.central = float(meta.central_lr or np.median(self.grid.lrs))
         rows, columns = len(self.grid.lrs), len(self.grid.coefficients)
         self.cell_width = (WIDTH - LEFT - RIGHT) / max(columns, 1)
         self.x = LEFT + self.cell_width * (np.arange(columns) + 0.5)
@@ -193,7 +193,7 @@ class _Map:
         ]
 
 
-def heat_map(rule: RuleAnalysis, meta: Mapping[str, Any], scale: Scale, name: str) -> str:
+def heat_map(rule: RuleAnalysis, meta: Meta, scale: Scale, name: str) -> str:
     """One rule's heat map as SVG.
 
     Args:
@@ -206,7 +206,7 @@ def heat_map(rule: RuleAnalysis, meta: Mapping[str, Any], scale: Scale, name: st
     return svg_figure(WIDTH, drawing.height, _description(rule), *drawing.draw(name), name=name)
 
 
-def landscape_picture(analysis: Analysis, meta: Mapping[str, Any]) -> str:
+def landscape_picture(analysis: Analysis, meta: Meta) -> str:
     """The heat maps of all rules as one SVG file."""
     scale = Scale.of(analysis)
     maps = [_Map(rule, meta, scale) for rule in analysis.rules]
@@ -224,8 +224,8 @@ def landscape_picture(analysis: Analysis, meta: Mapping[str, Any]) -> str:
     return standalone(WIDTH * columns + 16.0, y + LEGEND_HEIGHT, label, *body)
 
 
-def _heading(meta: Mapping[str, Any]) -> str:
-    return f"Weight decay and learning rate on {meta.get('task')} with {meta.get('optimizer')}"
+def _heading(meta: Meta) -> str:
+    return f"Weight decay and learning rate on {meta.task} with {meta.optimizer}"
 
 
 def _slope(rule: RuleAnalysis) -> str:

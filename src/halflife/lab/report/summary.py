@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from ..analysis import Analysis, RuleAnalysis
 from ..comparison import Comparison
+from ..meta import Meta
 from ..surface import Cell
 from .charts import RmsPoint
 from .numbers import interval, percent, scientific, short, signed, steps
@@ -25,9 +25,9 @@ __all__ = [
 ]
 
 
-def lead(analysis: Analysis, meta: Mapping[str, Any]) -> str:
+def lead(analysis: Analysis, meta: Meta) -> str:
     """What to use, and what it gains over no decay."""
-    where = f"On {meta.get('task')} with {meta.get('optimizer')}"
+    where = f"On {meta.task} with {meta.optimizer}"
     rule = analysis.best
     if rule is None or rule.best is None:
         return f"{where}, no cell is finished yet: there is nothing to recommend."
@@ -50,12 +50,12 @@ def lead(analysis: Analysis, meta: Mapping[str, Any]) -> str:
     return f"{where}, use {use}: {error}. {separability(rule)}"
 
 
-def half_life_of(cell: Cell, meta: Mapping[str, Any]) -> str:
+def half_life_of(cell: Cell, meta: Meta) -> str:
     """A cell's half-life at its peak lr, in steps and epochs; empty where it has none."""
     if cell.half_life is None:
         return ""
     text = f"{steps(cell.half_life)} steps"
-    per_epoch = meta.get("steps_per_epoch")
+    per_epoch = meta.steps_per_epoch
     return f"{text} = {steps(cell.half_life / per_epoch)} epochs" if per_epoch else text
 
 
@@ -96,13 +96,12 @@ def differences(analysis: Analysis) -> list[str]:
     return out
 
 
-def caveats(analysis: Analysis, meta: Mapping[str, Any]) -> list[str]:
+def caveats(analysis: Analysis, meta: Meta) -> list[str]:
     """Extended grids, optima on a border, runs that are missing or diverged."""
     out = []
-    extensions = meta.get("extensions") or []
-    if extensions:
+    if meta.extensions:
         grown: dict[tuple[str, str, str], int] = {}
-        for e in extensions:
+        for e in meta.extensions:
             key = (e["rule"], {"lr": "lr"}.get(e["axis"], "weight decay"), e["side"])
             grown[key] = grown.get(key, 0) + 1
         parts = [f"{r} ({n} to the {side} side of {axis})" for (r, axis, side), n in grown.items()]
@@ -112,13 +111,13 @@ def caveats(analysis: Analysis, meta: Mapping[str, Any]) -> list[str]:
     for rule in analysis.rules:
         if rule.border:
             sides = " and ".join(rule.border)
-            stops = [u for u in meta.get("unresolved") or [] if u["rule"] == rule.rule]
+            stops = [u for u in meta.unresolved if u["rule"] == rule.rule]
             why = (
                 f"; the grid grew no further: {_join([u['reason'] for u in stops])}"
                 if stops
                 else ""
             )
-            if meta.get("extend") is False:
+            if meta.extend is False:
                 why = ", and the grid was not allowed to grow"
             out.append(
                 f"The best cell of {rule.rule} lies on the border of the grid ({sides}): it is no "
@@ -148,20 +147,20 @@ def caveats(analysis: Analysis, meta: Mapping[str, Any]) -> list[str]:
     return out
 
 
-def what_ran(analysis: Analysis, meta: Mapping[str, Any]) -> str:
+def what_ran(analysis: Analysis, meta: Meta) -> str:
     """The size of the landscape and of each run, in one line."""
     lrs = max((len(r.surface.lrs) for r in analysis.rules), default=0)
     strengths = max((len(r.surface.coefficients) for r in analysis.rules), default=0)
     grid = f"{len(analysis.rules)} rules, {lrs} learning rates, {strengths} strengths"
-    run = f"{len(meta.get('seeds', []))} seeds; {meta.get('epochs')} epochs of "
-    run += f"{meta.get('steps_per_epoch')} steps at batch size {meta.get('batch_size')}"
-    return f"{grid}, {run}, {meta.get('schedule')} schedule."
+    run = f"{len(meta.seeds)} seeds; {meta.epochs} epochs of "
+    run += f"{meta.steps_per_epoch} steps at batch size {meta.batch_size}"
+    return f"{grid}, {run}, {meta.schedule} schedule."
 
 
-def rms_text(points: Sequence[RmsPoint], meta: Mapping[str, Any]) -> list[str]:
+def rms_text(points: Sequence[RmsPoint], meta: Meta) -> list[str]:
     """What the prediction assumes, and how far off it was."""
-    out = [f"The prediction: {meta['prediction']}."] if meta.get("prediction") else []
-    without = [rule for rule in meta.get("rules", []) if all(p.rule != rule for p in points)]
+    out = [f"The prediction: {meta.prediction}."] if meta.prediction else []
+    without = [rule for rule in meta.rules if all(p.rule != rule for p in points)]
     if without:
         out.append(f"No prediction is made for {_join(without)}.")
     for settled, what in ((True, "is forgotten"), (False, "still shows")):

@@ -18,7 +18,8 @@ from ...rules.maps import anchor_of
 from ...rules.wish import Wish
 from ...tensors.reduction import is_sharded, shards
 from ...tensors.rounding import next_step
-from ..decayed import Call, Decayed
+from ..decayed import Decayed
+from ..native_call import Call
 from ..settings import tensors_of
 from . import kernels
 from .calls import BaseStep, take

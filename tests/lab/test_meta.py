@@ -1,0 +1,79 @@
+"""The record of a whole landscape: stored, read again, read from other versions, refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+
+import pytest
+import synthetic
+
+from halflife.lab.axes import Axis
+from halflife.lab.landscape import Landscape, run_landscape
+from halflife.lab.ledger import Ledger
+from halflife.lab.meta import Meta
+from halflife.lab.tasks import Digits
+from halflife.lab.training import OPTIMIZERS, Training
+
+FIELDS = {f.name for f in fields(Meta)}
+GROWN = {"rule": "stable", "axis": "lr", "side": "low", "value": 1e-5}
+RATE = {"effective_rate": 30.0, "lr": 1e-2, "seed": 0, "method": "measured"}
+STORED = {
+    **json.loads(json.dumps(synthetic.meta().as_dict())),
+    "betas": [0.9, 0.999],
+    "omitted": {"decoupled": 1},
+    "extensions": [GROWN],
+    "unresolved": [{**GROWN, "reason": "4 extensions, the limit"}],
+    "calibration": {"stable": RATE},
+}
+
+
+def test_what_is_stored_comes_back():
+    meta = Meta.read(STORED)
+    stored = json.loads(json.dumps(meta.as_dict()))
+    assert {name: stored[name] for name in STORED} == STORED
+    assert Meta.read(stored).as_dict() == meta.as_dict()
+
+
+def test_an_older_ledger_has_defaults_and_a_newer_one_more_keys():
+    old = Meta.read({"task": "digits", "lrs": [0.1], "seeds": None})
+    assert (old.task, old.lrs, old.seeds, old.strengths, old.extend) == (
+        "digits", [0.1], (), {}, None,
+    )  # fmt: skip
+    assert Meta.read({}) == Meta()
+    assert Meta.read({**STORED, "invented": {"later": 1}}) == Meta.read(STORED)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("task", 3, "task must be a string, got 3"),
+        ("steps", "240", "steps must be an integer, got '240'"),
+        ("steps", True, "steps must be an integer, got True"),
+        ("extend", 1, "extend must be true or false, got 1"),
+        ("central_lr", [0.1], r"central_lr must be a number, got \[0.1\]"),
+        ("rules", "stable", "rules must be a list, got 'stable'"),
+        ("lrs", [0.1, "x"], r"lrs\[1\] must be a number, got 'x'"),
+        ("strengths", [0.1], r"strengths must be a mapping, got \[0.1\]"),
+        ("omitted", {"l2": 0.5}, r"omitted\['l2'\] must be an integer, got 0.5"),
+        ("extensions", [{"rule": "l2"}], r"extensions\[0\] must be a mapping with rule, axis"),
+        ("calibration", {"stable": RATE | {"lr": "x"}}, r"calibration\['stable'\]\['lr'\] must"),
+    ],
+)
+def test_a_wrong_type_is_refused_by_name(key, value, message):
+    with pytest.raises(ValueError, match=rf"^{message}.*; restore the ledger from a copy, or map"):
+        Meta.read({**STORED, key: value})
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_key_that_a_landscape_writes_is_a_field(optimizer, tmp_path):
+    training = Training(Digits("digits", images=60), optimizer, 1, 20, "cosine")
+    axis = Axis((1e-2,))
+    landscape = Landscape(training, ("stable",), axis, axis, seeds=(0,))
+    with Ledger(tmp_path, writing=True) as ledger:
+        ledger.configure(landscape.configuration(), resume=False)
+        run_landscape(landscape, ledger, workers=0)
+        stored = ledger._study.user_attrs["meta"]
+    others = {key for family in OPTIMIZERS.values() for key in family.settings}
+    assert stored.keys() == FIELDS - (others - training.family.settings.keys())
+    assert Ledger(tmp_path).meta().as_dict() == stored
