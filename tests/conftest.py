@@ -14,6 +14,9 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+# They assert, though they are no tests.
+pytest.register_assert_rewrite("compiled_runs", "messages")
+
 # The same examples in every run: a failure seen once is a failure anyone can repeat. Look for new
 # ones with --hypothesis-profile=search.
 settings.register_profile(
@@ -70,3 +73,28 @@ def restored_global_state() -> Iterator[None]:
     if (accelerate := sys.modules.get("accelerate.state")) is not None:
         accelerate.AcceleratorState._reset_state(reset_partial_state=True)
         accelerate.GradientState._reset_state()
+
+
+# --- for the tests of the compiled step ----------------------------------------------------------
+
+
+@pytest.fixture
+def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernels as they are written; and tensors of 6 elements count as large."""
+    from halflife.mechanism.compiled import calls, kernels
+
+    monkeypatch.setattr(
+        kernels, "compiled", lambda kernel, rule, options, *_: kernel(rule, *options)
+    )
+    monkeypatch.setattr(calls, "SMALL", 6)
+
+
+@pytest.fixture
+def fresh_compiler() -> Iterator[None]:
+    from halflife.mechanism.compiled import kernels
+
+    torch._dynamo.reset()
+    kernels.compiled.cache_clear()
+    yield
+    torch._dynamo.reset()
+    kernels.compiled.cache_clear()

@@ -73,6 +73,7 @@ def adai(h: Settings, s: State, g: Array, mean: float) -> tuple:
 
 
 STEPS = {"yogi": yogi, "adabound": adabound, "padam": padam, "lion": lion}
+NAMES = (*STEPS, "adai")  # Adai's step needs the whole model
 
 
 def run(

@@ -17,15 +17,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-import halflife
-import own_optimizers
-from cases import RULES
-from halflife.optim.adabound import AdaBoundBase
-from halflife.optim.adam_delta import AdamDeltaBase
-from halflife.optim.heavy_ball import HeavyBallBase
-from halflife.optim.padam import PadamBase
-from halflife.optim.yogi import YogiBase
-from test_maps import CASES as MAPS
+import cases
+from cases import MAPS, RULES
 
 BETAS = st.sampled_from([(0.9, 0.999), (0.5, 0.9), (0.0, 0.99)])
 EPS = st.sampled_from([1e-8, 1e-3])
@@ -35,6 +28,8 @@ FLAGS: dict[str, dict[str, Any]] = {
     "fused": {"foreach": False, "fused": True},
     "open": {},
 }
+EVERY = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+HALF = (torch.bfloat16, torch.float16)
 SHAPES = [(), (0,), (0, 3), (1,), (17,), (4, 3), (2, 3, 2), (2, 3, 2, 2)]
 LAYOUTS = ["contiguous", "transposed", "channels_last", "every other"]
 NAMES = {case.id: case for case in (*RULES, *MAPS)}
@@ -55,65 +50,52 @@ def sgd(draw: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-# name: (ours, the native one, its options)
-BASES: dict[str, tuple[Any, Any, Any]] = {
-    "SGD": (halflife.SGD, torch.optim.SGD, sgd()),
-    "Adam": (halflife.Adam, torch.optim.Adam, adam(amsgrad=st.booleans())),
-    "AdamW": (halflife.AdamW, torch.optim.AdamW, adam(amsgrad=st.booleans())),
-    "NAdam": (halflife.NAdam, torch.optim.NAdam, adam()),
-    "RAdam": (halflife.RAdam, torch.optim.RAdam, adam()),
-    "Adamax": (halflife.Adamax, torch.optim.Adamax, adam()),
-    "RMSprop": (
-        halflife.RMSprop,
-        torch.optim.RMSprop,
-        st.fixed_dictionaries({"momentum": st.sampled_from([0.0, 0.9]), "maximize": st.booleans()}),
-    ),
-    "Adagrad": (
-        halflife.Adagrad,
-        torch.optim.Adagrad,
-        st.fixed_dictionaries({"lr_decay": st.sampled_from([0.0, 0.1])}),
-    ),
-    "Adadelta": (
-        halflife.Adadelta,
-        torch.optim.Adadelta,
-        st.fixed_dictionaries({"rho": st.sampled_from([0.9, 0.5])}),
-    ),
-    "Yogi": (halflife.Yogi, YogiBase, adam()),
-    "AdaBound": (halflife.AdaBound, AdaBoundBase, adam(amsbound=st.booleans())),
-    "Padam": (halflife.Padam, PadamBase, adam(amsgrad=st.booleans())),
-    "AdamDelta": (
-        halflife.AdamDelta,
-        AdamDeltaBase,
-        st.fixed_dictionaries({"moments": st.sampled_from(["gradient", "zero"])}),
-    ),
-    "HeavyBall": (
-        halflife.HeavyBall,
-        HeavyBallBase,
-        st.fixed_dictionaries({"momentum": st.sampled_from([0.0, 0.9])}),
-    ),
-    "ASGD": (
-        halflife.ASGD,
-        torch.optim.ASGD,
-        st.fixed_dictionaries({"lambd": st.sampled_from([0.0, 1e-2])}),
-    ),
+def drawn(**each: Any) -> Any:
+    return st.fixed_dictionaries(each)
+
+
+# The options of a class; what is not here has `maximize` alone.
+OPTIONS: dict[str, Any] = {
+    "SGD": sgd(),
+    "Adam": adam(amsgrad=st.booleans()),
+    "AdamW": adam(amsgrad=st.booleans()),
+    "NAdam": adam(),
+    "RAdam": adam(),
+    "Adamax": adam(),
+    "RMSprop": drawn(momentum=st.sampled_from([0.0, 0.9]), maximize=st.booleans()),
+    "Adagrad": drawn(lr_decay=st.sampled_from([0.0, 0.1])),
+    "Adadelta": drawn(rho=st.sampled_from([0.9, 0.5])),
+    "Yogi": adam(),
+    "AdaBound": adam(amsbound=st.booleans()),
+    "Padam": adam(amsgrad=st.booleans()),
+    "AdamDelta": drawn(moments=st.sampled_from(["gradient", "zero"])),
+    "HeavyBall": drawn(momentum=st.sampled_from([0.0, 0.9])),
+    "ASGD": drawn(lambd=st.sampled_from([0.0, 1e-2])),
 }
-for _cls, _base, _, _ in own_optimizers.OPTIMIZERS.values():
-    BASES.setdefault(
-        _cls.__name__, (_cls, _base, st.fixed_dictionaries({"maximize": st.booleans()}))
+UNDRAWN = {"Muon": "takes matrices only, and the shapes drawn here are not"}
+CLASSES = {o.cls.__name__: o for o in reversed(cases.OPTIMIZERS)}  # the first case of each
+# name: (ours, the native one, its options); in this order, which decides what is drawn
+BASES: dict[str, tuple[Any, Any, Any]] = {
+    name: (
+        CLASSES[name].cls,
+        CLASSES[name].native,
+        OPTIONS.get(name, drawn(maximize=st.booleans())),
     )
+    for name in dict.fromkeys((*OPTIONS, *(o.cls.__name__ for o in cases.OPTIMIZERS)))
+    if name not in UNDRAWN
+}
 FUSED = ("SGD", "Adam", "AdamW")  # in float64 as in the others
 ADAMS = ("Adam", "AdamW")  # whose preconditioner the oracle knows
 
 
-def accepts(base: str, rule: str) -> bool:
+def accepts(base: str, name: str) -> bool:
     """What a base refuses, and what the oracle here has no scale or metric for."""
-    if rule == "stable":
+    rule = NAMES[name].rule
+    if "effective_rate" in rule.needs:
         return base in ("SGD", *ADAMS, "NAdam")
-    if "preconditioned" in rule:
+    if "preconditioner" in rule.needs:
         return base in ADAMS
-    if rule.startswith("cautious"):
-        return base != "Adai"
-    return not (base in ("HeavyBall", "ASGD") and rule.startswith("proximal"))
+    return not CLASSES[base].refuses(rule)
 
 
 @dataclass(frozen=True)
@@ -193,7 +175,7 @@ def scenarios(
     possible = [i for i in implementations if i != "fused" or base in FUSED]
     implementation = draw(st.sampled_from(possible))
     dtype = draw(st.sampled_from(dtypes))
-    if dtype in (torch.bfloat16, torch.float16) and "eps" in options:
+    if dtype in HALF and "eps" in options:
         options = {**options, "eps": 1e-3}  # 1e-8 is 0 in float16
     steps = draw(st.integers(2, 5))
     known = tuple(r for r in (NAMES if others else rules) if accepts(base, r))
@@ -324,3 +306,14 @@ def take(optimizer: Any, closure: Any = None) -> Any:
 def advance(s: Scenario, optimizer: Any, tensors: list[Tensor], step: int, bare: bool) -> None:
     prepare(s, optimizer, tensors, step, bare)
     take(optimizer)
+
+
+def values(tensors: list[Tensor]) -> list[Tensor]:
+    return [p.detach().clone() for p in tensors]
+
+
+def same(a: list[Tensor], b: list[Tensor]) -> bool:
+    return all(
+        torch.equal(p.nan_to_num(nan=7e77), q.nan_to_num(nan=7e77))
+        for p, q in zip(a, b, strict=True)
+    )

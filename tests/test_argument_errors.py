@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import halflife
+import map_cases
 from bad_arguments import INF, NAN, Row, cases, check
 from halflife import schedules, testing
 from halflife.rules.scalar import Decoupled
@@ -105,10 +106,7 @@ OPTIMIZERS += [
 
 # --- rules and strengths -------------------------------------------------------------------------
 
-MAPS = [
-    "Anchored", "Cautious", "HuberDecay", "NormControl", "PowerDecay", "Preconditioned",
-    "ProximalL1", "ProximalNorm",
-]  # fmt: skip
+MAPS = sorted({type(case.rule).__name__ for case in map_cases.MAPS})
 
 
 def keyword(cls: str, key: str, **others: Any) -> Callable[[Any], Any]:

@@ -15,10 +15,10 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 import cases
-from cases import OPTIMIZERS, RULES, OptimizerCase, RuleCase
+from cases import RULES, OptimizerCase, RuleCase
 
 by_id: Any = {"ids": lambda case: case.id}
-CHOSEN = [OPTIMIZERS[1], OPTIMIZERS[4], OPTIMIZERS[5]]
+CHOSEN = [cases.optimizer(name) for name in ("SGD-momentum", "AMSGrad", "AdamW")]
 LRS = cases.schedule("cosine")
 # DCP warns that it runs in a single process; that is what this test does.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:torch.distributed")

@@ -17,22 +17,21 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 import cases
 import halflife
-import test_maps
-from cases import PEAK, RuleCase
-from test_maps import MapCase
+from cases import PEAK, MapCase, OptimizerCase, RuleCase
 
 # torch's own tracer imports a deprecated part of torch while it compiles.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.*is deprecated:DeprecationWarning")
 
 STEPS = 5
 LRS = cases.schedule("cosine", total=STEPS)
-EVERY: list[RuleCase | MapCase] = [*cases.RULES, *test_maps.CASES]
-BASES: dict[str, tuple[Any, dict[str, Any]]] = {
-    "AdamW": (halflife.AdamW, {"betas": (0.8, 0.95), "eps": 1e-3}),
-    "AdamW-capturable": (halflife.AdamW, {"capturable": True, "eps": 1e-3}),
-    "AdamW-uncaptured": (halflife.AdamW, {"eps": 1e-3}),  # what the above is compared with
-    "AMSGrad": (halflife.Adam, {"amsgrad": True, "eps": 1e-3}),
-    "SGD-momentum": (halflife.SGD, {"momentum": 0.9, "dampening": 0.4}),
+EVERY: list[RuleCase | MapCase] = [*cases.RULES, *cases.MAPS]
+ADAMW = cases.optimizer("AdamW")
+BASES: dict[str, OptimizerCase] = {
+    "AdamW": ADAMW,
+    "AdamW-capturable": ADAMW.only(capturable=True, eps=1e-3),
+    "AdamW-uncaptured": ADAMW.only(eps=1e-3),  # what the above is compared with
+    "AMSGrad": cases.optimizer("AMSGrad").given(eps=1e-3),
+    "SGD-momentum": cases.optimizer("SGD-momentum"),
 }
 AOT = ("l2-SGD-momentum", "independent-AdamW", "stable-AdamW", "cautious-SGD-momentum", "l1-AdamW")
 # AdamW takes every rule; on SGD, one of each kind of call.
@@ -56,10 +55,9 @@ def fresh_compiler() -> Iterator[None]:
 
 def make(case: RuleCase | MapCase, base: str, params: list[Tensor]) -> tuple[Any, Tensor, Tensor]:
     """The optimizer and its two scalars."""
-    cls, own = BASES[base]
     lr = torch.tensor(PEAK, dtype=torch.float64)
     decay = torch.tensor(case.weight_decay, dtype=torch.float64)
-    optimizer = cls(params, lr=lr, weight_decay=decay, decay=case.rule, peak_lr=PEAK, **own)
+    optimizer = BASES[base].make(params, case, lr=lr, weight_decay=decay, peak_lr=PEAK)
     return optimizer, lr, decay
 
 

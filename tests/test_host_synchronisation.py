@@ -18,27 +18,30 @@ from torch.utils._pytree import tree_leaves
 
 import cases
 import halflife
-import test_maps
-from cases import PEAK
+from cases import PEAK, OptimizerCase
 
 DEVICE = "meta"
 READS = {"aten::_local_scalar_dense", "aten::is_nonzero", "aten::nonzero", "aten::equal"}
-RULES = [(c.id, c.rule, c.weight_decay) for c in (*cases.RULES, *test_maps.CASES)]
+RULES = [(c.id, c.rule, c.weight_decay) for c in (*cases.RULES, *cases.MAPS)]
 FOREACH, FUSED, CAPTURABLE = {"foreach": True}, {"fused": True}, {"capturable": True}
-BASES: dict[str, tuple[Any, dict[str, Any]]] = {
-    "SGD-foreach": (halflife.SGD, {"momentum": 0.9, **FOREACH}),
-    "SGD-fused": (halflife.SGD, {"momentum": 0.9, **FUSED}),
-    "AdamW": (halflife.AdamW, {}),
-    "AdamW-foreach": (halflife.AdamW, FOREACH),
-    "AdamW-fused": (halflife.AdamW, FUSED),
-    "AdamW-capturable": (halflife.AdamW, {**FOREACH, **CAPTURABLE}),
-    "Adam-fused": (halflife.Adam, FUSED),
-    "AMSGrad-foreach": (halflife.Adam, {"amsgrad": True, **FOREACH}),
-    "AMSGrad-capturable": (halflife.Adam, {"amsgrad": True, **FOREACH, **CAPTURABLE}),
-    "Yogi-capturable": (halflife.Yogi, {**FOREACH, **CAPTURABLE}),
-    "RMSprop-capturable": (halflife.RMSprop, {**FOREACH, **CAPTURABLE}),
-    "Lion-foreach": (halflife.Lion, FOREACH),
-    "Adai-capturable": (halflife.Adai, {**FOREACH, **CAPTURABLE}),
+# Which implementations of which optimizer; with its defaults otherwise.
+BASES: dict[str, OptimizerCase] = {
+    f"{name}-{how}" if how else name: cases.optimizer(name).only(**settings)
+    for name, how, settings in (
+        ("SGD", "foreach", {"momentum": 0.9, **FOREACH}),
+        ("SGD", "fused", {"momentum": 0.9, **FUSED}),
+        ("AdamW", "", {}),
+        ("AdamW", "foreach", FOREACH),
+        ("AdamW", "fused", FUSED),
+        ("AdamW", "capturable", {**FOREACH, **CAPTURABLE}),
+        ("Adam", "fused", FUSED),
+        ("AMSGrad", "foreach", {"amsgrad": True, **FOREACH}),
+        ("AMSGrad", "capturable", {"amsgrad": True, **FOREACH, **CAPTURABLE}),
+        ("Yogi", "capturable", {**FOREACH, **CAPTURABLE}),
+        ("RMSprop", "capturable", {**FOREACH, **CAPTURABLE}),
+        ("Lion", "foreach", FOREACH),
+        ("Adai", "capturable", {**FOREACH, **CAPTURABLE}),
+    )
 }
 
 
@@ -95,7 +98,7 @@ def _modules_with(name: str) -> list[Any]:
 
 
 def make(base: str, rule: Any, weight_decay: float) -> tuple[Any, list[Tensor]]:
-    cls, flags = BASES[base]
+    cls, flags = BASES[base].cls, BASES[base].arguments
     params = [torch.nn.Parameter(torch.empty(s, device=DEVICE)) for s in [(4, 3), (5,), ()]]
     try:
         return cls(params, lr=PEAK, weight_decay=weight_decay, decay=rule, **flags), params

@@ -19,28 +19,27 @@ from torch import Tensor
 
 import reference
 import strategies
-from cases import RULES, RuleCase
-from strategies import ADAMS, BASES, NAMES, Scenario, advance, examples, prepare, scenarios, take
-from test_maps import CASES as MAPS
-from test_maps import MapCase, Seen
+from cases import MAPS, RULES, MapCase, RuleCase, Seen
+from strategies import (
+    ADAMS,
+    BASES,
+    EVERY,
+    HALF,
+    NAMES,
+    Scenario,
+    advance,
+    examples,
+    prepare,
+    same,
+    scenarios,
+    take,
+    values,
+)
 
-EVERY = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-HALF = (torch.bfloat16, torch.float16)
 # HeavyBall's steps are of other lrs than this one's (test_identities has it), and ASGD decays
 # by its lambd, which needs the weights.
 DEFINED = tuple(b for b in BASES if b not in ("HeavyBall", "ASGD"))
 BITWISE = ("for-loop", "foreach", "fused")  # ours and torch's choose alike
-
-
-def values(tensors: list[Tensor]) -> list[Tensor]:
-    return [p.detach().clone() for p in tensors]
-
-
-def same(a: list[Tensor], b: list[Tensor]) -> bool:
-    return all(
-        torch.equal(p.nan_to_num(nan=7e77), q.nan_to_num(nan=7e77))
-        for p, q in zip(a, b, strict=True)
-    )
 
 
 def run(s: Scenario, *, bare: bool = False) -> list[Tensor]:

@@ -19,8 +19,19 @@ from torch import Tensor
 import strategies
 from halflife import decayed
 from halflife.rules.step import Step
-from strategies import BASES, Scenario, advance, examples, prepare, scenarios, take
-from test_invariants import EVERY, HALF, same, values
+from strategies import (
+    BASES,
+    EVERY,
+    HALF,
+    Scenario,
+    advance,
+    examples,
+    prepare,
+    same,
+    scenarios,
+    take,
+    values,
+)
 
 # --- 2: lr, weight_decay and all other entries are the user's -----------------------------------
 

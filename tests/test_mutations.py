@@ -14,7 +14,7 @@ import pytest
 
 import cases
 import test_rules
-from cases import OPTIMIZERS, RULES
+from cases import RULES
 from halflife import (
     Adaptive,
     Constant,
@@ -27,9 +27,9 @@ from halflife import (
 )
 from halflife.bases.effective_rate import AdamRate, SGDRate
 
-ADAM = next(o for o in OPTIMIZERS if o.name == "AdamW")
-AMSGRAD = next(o for o in OPTIMIZERS if o.name == "AMSGrad")
-MOMENTUM = next(o for o in OPTIMIZERS if o.name == "SGD-momentum")
+ADAM = cases.optimizer("AdamW")
+AMSGRAD = cases.optimizer("AMSGrad")
+MOMENTUM = cases.optimizer("SGD-momentum")
 
 # (what is mutated, method, the mutant, rule whose test must fail, optimizer)
 MUTATIONS: list[tuple[type, str, Callable[..., Any], str, Any]] = [

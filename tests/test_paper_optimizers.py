@@ -14,20 +14,13 @@ import cases
 import halflife
 import reference
 import reference_papers
-import test_native_optimizers
 from cases import PEAK, RULES, RuleCase
+from compiled_runs import steps_compile_once
 from halflife.optim.adam_delta import AdamDelta, AdamDeltaBase
 from halflife.optim.heavy_ball import HeavyBall, HeavyBallBase
 
 LRS = cases.schedule("cosine")
-SETTINGS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
-    "AdamDelta": (AdamDelta, AdamDeltaBase, {"betas": (0.8, 0.95), "delta": 0.01}),
-    "AdamDelta-zero": (AdamDelta, AdamDeltaBase, {"delta": 0.1, "moments": "zero"}),
-    "AdamDelta-maximize": (AdamDelta, AdamDeltaBase, {"maximize": True}),
-    "HeavyBall": (HeavyBall, HeavyBallBase, {"momentum": 0.8}),
-    "HeavyBall-plain": (HeavyBall, HeavyBallBase, {"momentum": 0.0}),
-    "HeavyBall-maximize": (HeavyBall, HeavyBallBase, {"maximize": True}),
-}
+PAPERS = {o.name: o for o in cases.PAPERS}
 IMPLEMENTATIONS = {"for-loop": {"foreach": False}, "foreach": {"foreach": True}}
 
 
@@ -39,7 +32,7 @@ def groups_of(params: list[Any], weight_decay: float) -> list[dict[str, Any]]:
 def expected(name: str, rule: str, weight_decay: float) -> list[np.ndarray]:
     """The weights by the papers; `reference.update` puts the rule on a direction."""
     settings = {"betas": (0.9, 0.999), "delta": 1e-4, "moments": "gradient", "momentum": 0.9}
-    settings |= SETTINGS[name][2]
+    settings |= PAPERS[name].arguments
     settings["paper_betas"] = tuple(1 - beta for beta in settings["betas"])
     weights = [p.detach().numpy().copy() for p in cases.make_params()]
     halves = [lr / 2 for lr in LRS]
@@ -78,17 +71,17 @@ def expected(name: str, rule: str, weight_decay: float) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", PAPERS)
 @pytest.mark.parametrize("rule", RULES, ids=lambda r: r.id)
 def test_every_rule(rule: RuleCase, name: str, implementation: str) -> None:
-    cls, _, settings = SETTINGS[name]
+    case = PAPERS[name]
     params, weight_decay = cases.make_params(), rule.weight_decay / 2
-    settings = {**settings, **IMPLEMENTATIONS[implementation], "decay": rule.rule}
+    settings = {"weight_decay": weight_decay, **IMPLEMENTATIONS[implementation]}
 
     def make() -> Any:
-        return cls(groups_of(params, weight_decay), PEAK, weight_decay=weight_decay, **settings)
+        return case.make(groups_of(params, weight_decay), rule, **settings)
 
-    if cls is HeavyBall and rule.id.startswith("proximal"):
+    if case.refuses(rule.rule):
         with pytest.raises(ValueError, match="a step of HeavyBall is not proportional"):
             make()
         return
@@ -98,10 +91,10 @@ def test_every_rule(rule: RuleCase, name: str, implementation: str) -> None:
         np.testing.assert_allclose(p.detach().numpy(), w, rtol=1e-12, atol=1e-13)
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", PAPERS)
 def test_cautious_decay_follows_the_coming_update(name: str) -> None:
     """Against the native step, off which the direction is read."""
-    cls, native, settings = SETTINGS[name]
+    cls, native, settings = PAPERS[name].cls, PAPERS[name].native, PAPERS[name].arguments
     params, twins = cases.make_params(), cases.make_params()
     rule = halflife.Cautious("constant")
     optimizer = cls(params, PEAK, weight_decay=0.04, decay=rule, **settings)
@@ -121,9 +114,9 @@ def test_cautious_decay_follows_the_coming_update(name: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.complex64])
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", PAPERS)
 def test_for_loop_and_foreach_agree(name: str, dtype: torch.dtype) -> None:
-    _, cls, settings = SETTINGS[name]
+    cls, settings = PAPERS[name].native, PAPERS[name].arguments
     results = []
     for flags in IMPLEMENTATIONS.values():
         params = cases.make_params(dtype=dtype)
@@ -133,9 +126,9 @@ def test_for_loop_and_foreach_agree(name: str, dtype: torch.dtype) -> None:
         assert torch.equal(p, q)
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", PAPERS)
 def test_complex_parameters_are_pairs_of_real_ones(name: str) -> None:
-    _, cls, settings = SETTINGS[name]
+    cls, settings = PAPERS[name].native, PAPERS[name].arguments
     z = torch.nn.Parameter(torch.randn(5, dtype=torch.complex128))
     pairs = torch.nn.Parameter(torch.view_as_real(z.detach()).clone())
     one, two = cls([z], **settings), cls([pairs], **settings)
@@ -149,9 +142,9 @@ def test_complex_parameters_are_pairs_of_real_ones(name: str) -> None:
 
 @pytest.mark.parametrize("way", ["state_dict", "deepcopy"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", PAPERS)
 def test_resuming_equals_not_stopping(name: str, dtype: torch.dtype, way: str) -> None:
-    cls, _, settings = SETTINGS[name]
+    cls, settings = PAPERS[name].cls, PAPERS[name].arguments
     params = cases.make_params(dtype=dtype)
     first = cls(params, PEAK, weight_decay=0.01, **settings)
     gradients = cases.make_gradients()
@@ -171,7 +164,7 @@ def test_resuming_equals_not_stopping(name: str, dtype: torch.dtype, way: str) -
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("name", ["AdamDelta", "HeavyBall"])
 def test_lr_as_a_tensor(name: str, implementation: str) -> None:
-    _, cls, settings = SETTINGS[name]
+    cls, settings = PAPERS[name].native, PAPERS[name].arguments
     flags = {**settings, **IMPLEMENTATIONS[implementation]}
     results = []
     for lr in (PEAK, torch.tensor(PEAK, dtype=torch.float64)):
@@ -190,7 +183,7 @@ def test_lr_as_a_tensor(name: str, implementation: str) -> None:
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("cls", [AdamDeltaBase, HeavyBallBase])
 def test_compiled_step_is_the_same_and_compiles_once(cls: Any, implementation: str) -> None:
-    test_native_optimizers.test_compiled_step_is_the_same_and_compiles_once(cls, implementation)
+    steps_compile_once(cls, **IMPLEMENTATIONS[implementation])
 
 
 def test_heavy_ball_at_a_constant_lr_is_torchs_sgd() -> None:

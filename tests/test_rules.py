@@ -11,54 +11,20 @@ import pytest
 import torch
 
 import cases
-import reference
-from cases import IMPLEMENTATIONS, OPTIMIZERS, PEAK, RULES, STEPS, OptimizerCase, RuleCase
+from cases import CORE, IMPLEMENTATIONS, PEAK, RULES, STEPS, OptimizerCase, RuleCase
 from halflife import DecayRule, Proximal
 from halflife.rules.contract import as_rule, rule_names
 from halflife.rules.step import Step
+from oracles import fraction_and_size, run_ours, run_reference
 
 SCHEDULES = cases.schedules()
+MOMENTUM, ADAMW = cases.optimizer("SGD-momentum"), cases.optimizer("AdamW")
 by_id = {"ids": lambda case: getattr(case, "id", None)}
-
-
-def run_ours(
-    optimizer: OptimizerCase,
-    rule: RuleCase,
-    lrs: list[list[float]],
-    missing: bool = True,
-    **arguments: Any,
-) -> list[torch.Tensor]:
-    """Two groups with their own lr and decay; one parameter misses every other gradient."""
-    params = cases.make_params()
-    groups = [
-        {"params": params[:2]},
-        {"params": params[2:], "lr": PEAK / 2, "weight_decay": rule.weight_decay / 3},
-    ]
-    ours = optimizer.make(groups, rule, **arguments)
-    cases.train(ours, params, cases.make_gradients(missing=missing), lrs)
-    return params
-
-
-def run_reference(
-    optimizer: OptimizerCase, rule: RuleCase, lrs: list[list[float]], missing: bool = True
-) -> list[np.ndarray]:
-    weights = [p.detach().numpy().copy() for p in cases.make_params()]
-    groups = [
-        reference.Group(weights[:2], lrs[0], rule.weight_decay, PEAK),
-        reference.Group(weights[2:], lrs[1], rule.weight_decay / 3, PEAK / 2),
-    ]
-    gradients = [
-        [[None if g is None else g.numpy() for g in part] for part in (row[:2], row[2:])]
-        for row in cases.make_gradients(missing=missing)
-    ]
-    run = reference.Run(rule=rule.reference, **optimizer.arguments)
-    reference.RUNNERS[optimizer.runner](run, groups, gradients)
-    return [*groups[0].weights, *groups[1].weights]
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS, **by_id)
+@pytest.mark.parametrize("optimizer", CORE, **by_id)
 @pytest.mark.parametrize("rule", RULES, **by_id)
 def test_float64_oracle(
     rule: RuleCase, optimizer: OptimizerCase, schedule: str, implementation: str
@@ -71,38 +37,25 @@ def test_float64_oracle(
         np.testing.assert_allclose(p.detach().numpy(), expected, rtol=1e-12, atol=1e-14)
 
 
-def fractions(rule: RuleCase, lrs: list[float]) -> list[float]:
-    """The fraction removed at each step when there is nothing but decay, from the definitions."""
-    lam, peak = rule.weight_decay, PEAK
-    formula = {
-        "decoupled": lambda lr: lr * lam,
-        "independent": lambda lr: lr / peak * lam,
-        "constant": lambda lr: lam if lr > 0 else 0.0,
-        "corrected": lambda lr: lr * lr / peak * lam,
-        "proximal": lambda lr: 1 - 1 / (1 + lr * lam),
-        "proximal_independent": lambda lr: 1 - 1 / (1 + lr / peak * lam),
-        "stable": lambda lr: lr * lam,  # SGD without momentum: the effective rate is 1
-    }[rule.reference]
-    return [formula(lr) for lr in lrs]
-
-
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
-@pytest.mark.parametrize("rule", [r for r in RULES if r.reference != "l2"], **by_id)
+@pytest.mark.parametrize("rule", [r for r in RULES if not r.rule.joins_gradient], **by_id)
 def test_closed_form_at_zero_gradient(rule: RuleCase, optimizer: str, schedule: str) -> None:
     """Nothing but decay: the weight is the product of the survivals."""
-    if rule.reference == "adaptive":
+    if "gradient_norm" in rule.rule.needs:
         pytest.skip("its decay is as long as the gradient; test_adaptive.py has its closed form")
-    if (optimizer, rule.reference) == ("AdamW", "stable"):
+    if optimizer == "AdamW" and "effective_rate" in rule.rule.needs:
         pytest.skip("with all-zero gradients Adam has no effective rate: nothing decays, see below")
-    case = next(o for o in OPTIMIZERS if o.name == optimizer)
+    case = cases.optimizer(optimizer)
     params = cases.make_params()
     start = [p.detach().clone() for p in params]
     ours = case.make(params, rule)
     gradients = [[torch.zeros_like(p) for p in params] for _ in range(STEPS)]
     lrs = SCHEDULES[schedule]
     cases.train(ours, params, gradients, [lrs])
-    left = math.prod(1 - d for d in fractions(rule, lrs))
+    # SGD without momentum: the effective rate is 1
+    removed = (fraction_and_size(rule.id, rule.weight_decay, lr, PEAK, 1.0)[0] for lr in lrs)
+    left = math.prod(1 - d for d in removed)
     assert 0.1 < left < 0.95  # the decay is there to be seen
     for p, before in zip(params, start, strict=True):
         torch.testing.assert_close(p.detach(), left * before, rtol=1e-12, atol=0)
@@ -113,7 +66,7 @@ def test_l2_at_zero_loss_gradient_is_sgd_on_the_penalty() -> None:
     rule, params = RULES[0], cases.make_params()
     start = [p.detach().clone() for p in params]
     lrs = SCHEDULES["cosine"]
-    ours = OPTIMIZERS[0].make(params, rule)
+    ours = cases.optimizer("SGD").make(params, rule)
     cases.train(ours, params, [[torch.zeros_like(p) for p in params]] * STEPS, [lrs])
     left = math.prod(1 - lr * rule.weight_decay for lr in lrs)
     for p, before in zip(params, start, strict=True):
@@ -122,7 +75,7 @@ def test_l2_at_zero_loss_gradient_is_sgd_on_the_penalty() -> None:
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("rule", RULES, **by_id)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS, **by_id)
+@pytest.mark.parametrize("optimizer", CORE, **by_id)
 def test_lr_zero_changes_no_weight(
     rule: RuleCase, optimizer: OptimizerCase, implementation: str
 ) -> None:
@@ -132,7 +85,7 @@ def test_lr_zero_changes_no_weight(
     ours = optimizer.make(params, rule, **IMPLEMENTATIONS[implementation])
     cases.train(ours, params, cases.make_gradients(2, missing=False), [[0.0, 0.0]])
     assert all(torch.equal(p, before) for p, before in zip(params, start, strict=True))
-    if optimizer.runner == "adam":
+    if optimizer.oracle == "adam":
         assert all(ours.state[p]["step"] == 2 for p in params)
         assert all(ours.state[p]["exp_avg_sq"].abs().sum() > 0 for p in params)
 
@@ -140,20 +93,20 @@ def test_lr_zero_changes_no_weight(
 PAIRS = list(itertools.combinations(RULES, 2))
 
 
-@pytest.mark.parametrize("optimizer", [OPTIMIZERS[1], OPTIMIZERS[5]], **by_id)
+@pytest.mark.parametrize("optimizer", [MOMENTUM, ADAMW], **by_id)
 @pytest.mark.parametrize(("first", "second"), PAIRS, ids=[f"{a.id}-{b.id}" for a, b in PAIRS])
 def test_every_pair_of_rules_differs_under_a_schedule(
     first: RuleCase, second: RuleCase, optimizer: OptimizerCase
 ) -> None:
     """With coefficients of equal strength at the peak, so that only the rule can differ."""
-    if optimizer.runner == "sgd" and {first.id, second.id} == {"decoupled", "stable"}:
+    if optimizer.oracle == "sgd" and {first.id, second.id} == {"decoupled", "stable"}:
         pytest.skip("SGD's effective rate is a constant: the next test pins the identity instead")
     fraction = 0.01
     lrs = [SCHEDULES["cosine"], [lr / 2 for lr in SCHEDULES["cosine"]]]
     results = []
     for rule in (first, second):
         at_peak = Step(PEAK, PEAK, measured=cases.measured(6.0))
-        equal = 0.5 if rule.id == "l2" else rule.rule.coefficient(fraction, at_peak)
+        equal = 0.5 if rule.rule.joins_gradient else rule.rule.coefficient(fraction, at_peak)
         case = RuleCase(rule.rule, rule.reference, float(equal))
         results.append(torch.cat([p.detach().flatten() for p in run_ours(optimizer, case, lrs)]))
     assert (results[0] - results[1]).abs().max() > 1e-6
@@ -163,13 +116,13 @@ def test_stable_sgd_is_decoupled_in_another_unit() -> None:
     """math: SGDS decays by lr wd (1 - dampening)/(1 - momentum), here a factor of 6."""
     lrs = [SCHEDULES["cosine"], [lr / 2 for lr in SCHEDULES["cosine"]]]
     by_name = {r.id: r.rule for r in RULES}
-    stable = run_ours(OPTIMIZERS[1], RuleCase(by_name["stable"], "stable", 0.25), lrs)
-    decoupled = run_ours(OPTIMIZERS[1], RuleCase(by_name["decoupled"], "decoupled", 1.5), lrs)
+    stable = run_ours(MOMENTUM, RuleCase(by_name["stable"], "stable", 0.25), lrs)
+    decoupled = run_ours(MOMENTUM, RuleCase(by_name["decoupled"], "decoupled", 1.5), lrs)
     for p, q in zip(stable, decoupled, strict=True):
         torch.testing.assert_close(p, q, rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize("rule", [r for r in RULES if r.reference != "l2"], **by_id)
+@pytest.mark.parametrize("rule", [r for r in RULES if not r.rule.joins_gradient], **by_id)
 @pytest.mark.parametrize("multiplier", [1.0, 0.3])
 def test_coefficient_inverts_fraction(rule: RuleCase, multiplier: float) -> None:
     step = Step(PEAK * multiplier, PEAK, measured=cases.measured(3.0))

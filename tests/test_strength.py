@@ -11,7 +11,7 @@ import torch
 
 import cases
 import halflife
-from cases import RULES, RuleCase
+from cases import RuleCase
 from halflife import (
     Fraction,
     HalfLife,
@@ -25,7 +25,7 @@ from halflife import (
 )
 
 by_id: Any = {"ids": lambda case: case.id}
-FRACTIONAL = [r for r in RULES if not (r.rule.joins_gradient or r.rule.follows_gradients)]
+FRACTIONAL = cases.removing_a_fraction()
 
 
 def decayed_weight(steps: int, lrs: list[float] | None = None, **arguments: Any) -> float:

@@ -31,8 +31,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import cases
 import halflife
-import test_maps
-from cases import PEAK
+from cases import PEAK, OptimizerCase, optimizer
 from halflife.diagnostics import Monitor
 from halflife.mechanism.compiled import kernels
 from halflife.tensors import pieces
@@ -89,35 +88,37 @@ def anchor(param: Tensor) -> Tensor:
 
 
 # Bases whose own norms, or whose effective rate, take a pass over the whole model.
-OTHERS: dict[str, tuple[Any, dict[str, Any]]] = {
-    "stable-Yogi": (halflife.Yogi, {"decay": "stable", "eps": 1e-3}),
-    "stable-RMSprop": (halflife.RMSprop, {"decay": "stable", "momentum": 0.5, "eps": 1e-3}),
-    "stable-AdaBound": (halflife.AdaBound, {"decay": "stable", "eps": 1e-3}),
-    "decoupled-Adai": (halflife.Adai, {"decay": "decoupled"}),
+OTHERS: dict[str, OptimizerCase] = {
+    "stable-Yogi": optimizer("Yogi").only(decay="stable", eps=1e-3),
+    "stable-RMSprop": optimizer("RMSprop").only(decay="stable", momentum=0.5, eps=1e-3),
+    "stable-AdaBound": optimizer("AdaBound").only(decay="stable", eps=1e-3),
+    "decoupled-Adai": optimizer("Adai").only(decay="decoupled"),
 }
-BASES: dict[str, tuple[Any, dict[str, Any]]] = {
-    "AdamW": (halflife.AdamW, {"betas": (0.8, 0.95), "eps": 1e-3}),
-    "SGD-momentum": (halflife.SGD, {"momentum": 0.9, "dampening": 0.4}),
-    "AMSGrad": (halflife.Adam, {"amsgrad": True, "eps": 1e-3}),
+BASES: dict[str, OptimizerCase] = {
+    "AdamW": optimizer("AdamW"),
+    "SGD-momentum": optimizer("SGD-momentum"),
+    "AMSGrad": optimizer("AMSGrad").given(eps=1e-3),
 }
 
 
 def all_cases() -> list[Case]:
     found = []
-    for base, (cls, own) in BASES.items():
+    for base, on in BASES.items():
+        cls, own = on.cls, on.arguments
         for rule in cases.RULES:
-            if base == "AMSGrad" and rule.id != "stable":
+            measures = "effective_rate" in rule.rule.needs
+            if base == "AMSGrad" and not measures:
                 continue  # differs from AdamW where the second moment is asked for, only
             settings = {"decay": rule.rule, "weight_decay": rule.weight_decay, **own}
             found.append(Case(f"{rule.id}-{base}", cls, settings))
-            if rule.id == "stable":
+            if measures:
                 found.append(Case(f"{rule.id}-{base}-clipped", cls, settings, clip=0.05))
-        for entry in test_maps.CASES:
-            if base == "AdamW" or (base == "SGD-momentum" and not entry.adam_only):
+        for entry in cases.MAPS:
+            if base == "AdamW" or (base == "SGD-momentum" and not on.refuses(entry.rule)):
                 settings = {"decay": entry.rule, "weight_decay": entry.weight_decay, **own}
                 found.append(Case(f"{entry.id}-{base}", cls, settings))
-    for id, (cls, own) in OTHERS.items():
-        found.append(Case(id, cls, {"weight_decay": 0.2, **own}))
+    for id, on in OTHERS.items():
+        found.append(Case(id, on.cls, {"weight_decay": 0.2, **on.arguments}))
     anchored = {"weight_decay": 2.0, "eps": 1e-3}
     found.append(Case("anchored-given-AdamW", halflife.AdamW, anchored, anchors=True))
     compiled = {"weight_decay": 2.0, "implementation": "compiled"}

@@ -8,47 +8,20 @@ from dataclasses import dataclass
 import pytest
 import torch
 
+import cases
 from halflife.lab.ensemble import Ensemble, train_ensemble, train_one
 from halflife.lab.tasks import Digits
 from halflife.lab.training import Member, Training
 from halflife.lab.trial import Single, train
-from halflife.rules import (
-    Anchored,
-    Cautious,
-    DecayMap,
-    HuberDecay,
-    NormControl,
-    PowerDecay,
-    Preconditioned,
-    ProximalL1,
-    ProximalNorm,
-)
+from halflife.rules import DecayMap
 from halflife.rules.contract import as_rule, rule_names
 from halflife.rules.scalar import Decoupled, L2Regularization, Proximal, Stable
 from halflife.theory import equilibrium
 from halflife.theory.transient import mean_square
 
 # Coefficients at which each rule removes a clearly visible share within the short run.
-COEFFICIENTS = {
-    "l2": 1e-2,
-    "decoupled": 1.0,
-    "independent": 1e-2,
-    "constant": 1e-2,
-    "corrected": 1.0,
-    "stable": 3e-2,
-    "adaptive": 1.0,
-    "proximal": 1.0,
-}
-MAPS = {
-    "cautious": (Cautious(), 1.0),
-    "anchored": (Anchored("independent"), 1e-2),
-    "huber": (HuberDecay(delta=0.05), 1.0),
-    "norm_control": (NormControl(target=0.1), 1.0),
-    "proximal_l1": (ProximalL1(), 0.1),
-    "proximal_norm": (ProximalNorm(), 1.0),
-    "power": (PowerDecay(power=1.5), 0.3),
-    "preconditioned": (Preconditioned(), 1e-3),
-}
+COEFFICIENTS = {name: coefficient for name, (_, coefficient) in cases.in_lab(cases.RULES).items()}
+MAPS = cases.in_lab(cases.MAPS)
 SCALARS = ["test_error", "test_loss", "train_loss", "weight_rms"]
 
 
@@ -134,7 +107,7 @@ def test_maps_equal_one_by_one(optimizer):
     lr = 3e-3 if optimizer == "adam" else 3e-2
     chosen = [Member(rule, lr * f, c, 1) for rule, c in MAPS.values() for f in (1.0, 3.0)]
     if optimizer == "sgd":
-        chosen = [m for m in chosen if m.rule != Preconditioned()]
+        chosen = [m for m in chosen if "preconditioner" not in m.rule.needs]
     chosen.append(Member(Decoupled(), lr, 1.0, 1))
     run = training(optimizer)
     ensemble = Ensemble(run, chosen)
