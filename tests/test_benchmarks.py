@@ -38,6 +38,7 @@ def test_parameter_lists_are_those_of_the_models(model: str, tensors: int, param
     assert sum(map(math.prod, shapes)) == parameters
 
 
+@pytest.mark.slow
 def test_step_benchmark_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "results.json"
     assert main(["step", "--models", "tiny", "--rounds", "2", "--json", str(file)]) == 0
@@ -100,6 +101,7 @@ def results(
     return {row["name"]: row for row in result["rows"]}
 
 
+@pytest.mark.slow
 def test_rules_benchmark_has_every_rule(results: dict[str, dict]) -> None:
     own = {n for n, r in DecayRule._registry.items() if r.__module__.startswith("halflife.")}
     measured = {**rules.SCALAR_RULES, **rules.ELEMENTWISE, **rules.NORMS}
@@ -109,6 +111,7 @@ def test_rules_benchmark_has_every_rule(results: dict[str, dict]) -> None:
         assert (f"AdamW {name}, compiled" in results) == getattr(rule, "elementwise", False), name
 
 
+@pytest.mark.slow
 def test_rules_benchmark_rows_are_complete_and_consistent(results: dict[str, dict]) -> None:
     missing = [name for name, row in results.items() if "missing" in row]
     assert missing == ["no_such_package.AdamW"]
@@ -124,6 +127,7 @@ def test_rules_benchmark_rows_are_complete_and_consistent(results: dict[str, dic
             assert row["of_limit"]["median"] == pytest.approx(quotient, rel=1e-4), name
 
 
+@pytest.mark.slow
 def test_rules_benchmark_state_and_traffic_in_closed_form(results: dict[str, dict]) -> None:
     tensors, elements = len(MODELS["tiny"]()), sum(map(math.prod, MODELS["tiny"]()))
     adamw = 8 + 4 * tensors / elements  # two moments; a step count for each tensor
@@ -237,6 +241,7 @@ def test_verdict_on_a_lower_bound(target: float, verdict: str) -> None:
     assert Measured(np.arange(101.0)).verdict(at_least=target) == verdict
 
 
+@pytest.mark.slow
 def test_import_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
     result = imports.main(rounds=1)
     assert result["ratio"]["median"] > 1.0  # torch is part of it
@@ -288,6 +293,7 @@ def test_candidates_of_the_curvature_benchmark_find_the_same_eigenvalue() -> Non
                 assert abs(found / problem.top - 1) <= curvature.ERROR, name
 
 
+@pytest.mark.slow
 def test_monitor_benchmark_says_what_a_sample_adds(capsys: pytest.CaptureFixture[str]) -> None:
     found = monitor.main(rounds=2, tiny=True)
     for rows in found.values():

@@ -20,7 +20,10 @@ import halflife
 from cases import PEAK, MapCase, OptimizerCase, RuleCase
 
 # torch's own tracer imports a deprecated part of torch while it compiles.
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.*is deprecated:DeprecationWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:`torch.jit.*is deprecated:DeprecationWarning"),
+]
 
 STEPS = 5
 LRS = cases.schedule("cosine", total=STEPS)

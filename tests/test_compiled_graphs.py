@@ -24,6 +24,8 @@ from halflife import (
 )
 from halflife.mechanism.compiled import kernels
 
+pytestmark = pytest.mark.slow
+
 SHAPES = [(300, 100), (8, 5, 30, 30), (20_000,), (7, 3), (5,), (1,), (), (0, 3), (9, 1)]
 
 

@@ -17,6 +17,7 @@ import training
 from halflife.mechanism.compiled import kernels
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(not dist.is_available(), reason="torch was built without distributed"),
     pytest.mark.filterwarnings("ignore::UserWarning:torch.distributed"),
 ]

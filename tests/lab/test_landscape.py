@@ -144,6 +144,7 @@ def test_records_and_meta_have_the_schema(tmp_path):
     assert meta.coefficients["stable"][0] == pytest.approx(1e-3 / (1e-2 * rate))
 
 
+@pytest.mark.slow
 def test_workers_get_the_same_as_this_process(tmp_path):
     small = plan(rules=("stable",), lrs=Axis((1e-2,)), seeds=(0,), extend=False)
     here, _ = run(small, tmp_path / "here")

@@ -152,6 +152,7 @@ with Ledger({out!r}, writing=True) as ledger:
 """
 
 
+@pytest.mark.slow
 def test_killed_writers_lose_and_repeat_nothing(tmp_path):
     """SIGKILL at arbitrary moments; every record that a writer reported must be there, once."""
     code = WRITER.format(here=os.path.dirname(__file__), out=str(tmp_path))
