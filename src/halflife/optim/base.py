@@ -28,7 +28,17 @@ from torch.utils._foreach_utils import _get_foreach_kernels_supported_devices
 from ..checks import Scalar
 from ..tensors.reduction import real
 
-__all__ = ["BaseOptimizer", "Group", "Lists", "State", "check_betas", "check_eps", "scalar"]
+__all__ = [
+    "BaseOptimizer",
+    "Group",
+    "Lists",
+    "State",
+    "check_betas",
+    "check_eps",
+    "moments",
+    "moments_of_many",
+    "scalar",
+]
 
 Group: TypeAlias = "dict[str, Any]"  # a parameter group
 State: TypeAlias = "dict[str, Any]"  # what is kept of one parameter, by torch's keys
@@ -195,6 +205,31 @@ def scalar(lr: Scalar) -> Scalar:
         tensor(0.5000)
     """
     return lr.squeeze() if isinstance(lr, Tensor) else lr
+
+
+def moments(group: Group, grad: Tensor, state: State) -> tuple[Tensor, Tensor]:
+    """Adam's first and second moment of a parameter, advanced; the maximum where one is kept."""
+    beta1, beta2 = group["betas"]
+    state["exp_avg"].lerp_(grad, 1 - beta1)
+    second = state["exp_avg_sq"].mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+    if "max_exp_avg_sq" in state:
+        second = torch.maximum(state["max_exp_avg_sq"], second, out=state["max_exp_avg_sq"])
+    return state["exp_avg"], second
+
+
+def moments_of_many(
+    group: Group, grads: list[Tensor], state: dict[str, list[Any]]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The same of many parameters, in foreach operations."""
+    beta1, beta2 = group["betas"]
+    seconds = state["exp_avg_sq"]
+    torch._foreach_lerp_(state["exp_avg"], grads, 1 - beta1)
+    torch._foreach_mul_(seconds, beta2)
+    torch._foreach_addcmul_(seconds, grads, grads, value=1 - beta2)
+    if "max_exp_avg_sq" in state:
+        torch._foreach_maximum_(state["max_exp_avg_sq"], seconds)
+        seconds = state["max_exp_avg_sq"]
+    return state["exp_avg"], seconds
 
 
 def _uses_foreach(group: Group) -> bool:

@@ -15,7 +15,17 @@ from ..rules import facts
 from ..rules.contract import DecayRule
 from ..rules.scalar import L2Regularization
 from ..units.strength import Strength
-from .base import BaseOptimizer, Group, Lists, State, check_betas, check_eps, scalar
+from .base import (
+    BaseOptimizer,
+    Group,
+    Lists,
+    State,
+    check_betas,
+    check_eps,
+    moments,
+    moments_of_many,
+    scalar,
+)
 
 __all__ = ["Padam", "PadamBase"]
 
@@ -75,13 +85,7 @@ class PadamBase(BaseOptimizer):
 
     def _single(self, group: Group, p: Tensor, grad: Tensor, state: State) -> None:
         (beta1, beta2), t = group["betas"], state["step"]
-        exp_avg, exp_avg_sq = state["exp_avg"], state["exp_avg_sq"]
-        exp_avg.lerp_(grad, 1 - beta1)
-        exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
-        second = exp_avg_sq
-        if group["amsgrad"]:
-            second = state["max_exp_avg_sq"]
-            torch.maximum(second, exp_avg_sq, out=second)
+        exp_avg, second = moments(group, grad, state)
         denominator = second.sqrt().add_(group["eps"]).pow_(2 * group["partial"])
         correction = (1 - beta2**t) ** 0.5 / (1 - beta1**t)
         p.sub_((exp_avg / denominator).mul_(scalar(group["lr"]) * correction))
@@ -89,14 +93,7 @@ class PadamBase(BaseOptimizer):
     def _multi(self, group: Group, lists: Lists) -> None:
         params, grads, state = lists
         (beta1, beta2), steps = group["betas"], state["step"]
-        exp_avgs, exp_avg_sqs = state["exp_avg"], state["exp_avg_sq"]
-        torch._foreach_lerp_(exp_avgs, grads, 1 - beta1)
-        torch._foreach_mul_(exp_avg_sqs, beta2)
-        torch._foreach_addcmul_(exp_avg_sqs, grads, grads, value=1 - beta2)
-        seconds = exp_avg_sqs
-        if group["amsgrad"]:
-            seconds = state["max_exp_avg_sq"]
-            torch._foreach_maximum_(seconds, exp_avg_sqs)
+        exp_avgs, seconds = moments_of_many(group, grads, state)
         denominators = torch._foreach_sqrt(seconds)
         torch._foreach_add_(denominators, group["eps"])
         torch._foreach_pow_(denominators, 2 * group["partial"])
