@@ -23,21 +23,45 @@ from .before import Anchored as Anchored
 from .before import Cautious as Cautious
 from .before import HuberDecay as HuberDecay
 from .before import NormControl as NormControl
+from .contract import DecayRule as DecayRule
+from .contract import as_rule as as_rule
+from .contract import rule_names as rule_names
 from .maps import ANCHOR_KEY as ANCHOR_KEY
 from .maps import DecayMap as DecayMap
 from .maps import View as View
 from .maps import apply_maps as apply_maps
 from .maps import keep_anchors as keep_anchors
+from .scalar import Adaptive as Adaptive
+from .scalar import Constant as Constant
+from .scalar import Corrected as Corrected
+from .scalar import Decoupled as Decoupled
+from .scalar import Independent as Independent
+from .scalar import L2Regularization as L2Regularization
+from .scalar import Proximal as Proximal
+from .scalar import Stable as Stable
+from .step import Step as Step
 
 __all__ = [
+    "Adaptive",
     "Anchored",
     "Cautious",
+    "Constant",
+    "Corrected",
     "DecayMap",
+    "DecayRule",
+    "Decoupled",
     "HuberDecay",
+    "Independent",
+    "L2Regularization",
     "NormControl",
     "PowerDecay",
     "Preconditioned",
+    "Proximal",
     "ProximalL1",
     "ProximalNorm",
+    "Stable",
+    "Step",
     "View",
+    "as_rule",
+    "rule_names",
 ]
