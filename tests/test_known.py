@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from typing import Any
 
 import pytest
@@ -59,11 +60,20 @@ def test_only_some_weights_converted() -> None:
 def test_another_layout_is_noticed() -> None:
     p = torch.nn.Parameter(torch.randn(2, 3, 4, 4))
     optimizer = halflife.AdamW([p])
-    assert optimizer._known_at(0).layout == "contiguous"
-    p.data = p.data.to(memory_format=torch.channels_last)
-    assert optimizer._known_at(0).layout == "dense"
-    p.data = torch.randn(2, 3, 4, 8)[..., ::2]
-    assert optimizer._known_at(0).layout is None
+    (group,) = optimizer.param_groups
+    found = []
+    for data in (
+        p.data,
+        p.data.to(memory_format=torch.channels_last),
+        torch.randn(2, 3, 4, 8)[..., ::2],
+        torch.randn(2, 3, 4, 4),
+    ):
+        p.data = data
+        p.grad = torch.ones_like(p)
+        optimizer._fuses(optimizer._known_at(0), group)  # the step that finds it out does not fuse
+        fuses = optimizer._fuses(optimizer._known_at(0), group)
+        found.append((optimizer._known_at(0).layout, fuses))
+    assert found == [("contiguous", True), ("dense", True), (None, False), ("contiguous", True)]
 
 
 def test_nothing_is_looked_for_twice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,3 +237,214 @@ def test_a_copy_of_the_groups_is_no_other_rule() -> None:
     assert optimizer.param_groups[0]["decay"] is not optimizer._known[0].rule
     stepped(optimizer, [w], 1)
     assert torch.equal(w, torch.full_like(w, 3.0))  # half the way back to 5
+
+
+# --- anchors, through all that is written, moved and copied ---------------------------------------
+
+
+def anchored_at_5(**settings: Any) -> tuple[Any, torch.Tensor]:
+    """Weights of 1 whose anchors are 5, after a step: each goes half the way that is left."""
+    w = torch.nn.Parameter(torch.full((3,), 5.0, dtype=torch.float64))
+    known = {"lr": 0.1, "weight_decay": 5.0, "decay": Anchored(), **settings}
+    optimizer = halflife.SGD([w], **known)
+    stepped(optimizer, [w], 1)
+    with torch.no_grad():
+        w.fill_(1.0)
+    return optimizer, w
+
+
+def moved_to(optimizer: Any, w: torch.Tensor) -> float:
+    stepped(optimizer, [w], 1)
+    assert torch.equal(w, w[:1].expand(3))
+    return float(w.detach()[0])
+
+
+@pytest.mark.parametrize(
+    "same",
+    ["anchored", {"name": "anchored"}, Anchored(), Anchored().as_dict()],
+    ids=["name", "data", "object", "as_dict"],
+)
+def test_the_same_rule_written_in_any_form_keeps_the_anchors(same: Any) -> None:
+    optimizer, w = anchored_at_5()
+    optimizer.param_groups[0]["decay"] = same
+    assert moved_to(optimizer, w) == 3.0
+    assert isinstance(optimizer.param_groups[0]["decay"], Anchored)
+
+
+def test_a_group_restored_by_hand_keeps_its_anchors() -> None:
+    optimizer, w = anchored_at_5()
+    saved = optimizer.state_dict()["param_groups"][0]
+    optimizer.param_groups[0] = {**saved, "params": [w]}
+    assert moved_to(optimizer, w) == 3.0
+
+
+def test_a_strength_written_into_the_group_keeps_the_anchors() -> None:
+    optimizer, w = anchored_at_5()
+    optimizer.param_groups[0]["weight_decay"] = halflife.Fraction(0.25)
+    assert moved_to(optimizer, w) == 2.0
+
+
+@pytest.mark.parametrize("way", ["delete", "reverse", "insert"])
+def test_groups_that_are_moved_keep_what_is_theirs(way: str) -> None:
+    optimizer, w = anchored_at_5()
+    other = torch.nn.Parameter(torch.ones(2, dtype=torch.float64))
+    optimizer.add_param_group({"params": [other], "decay": "cautious", "weight_decay": 0.1})
+    w.grad = None
+    stepped(optimizer, [other], 1)
+    if way == "insert":
+        late = {**optimizer.param_groups[1], "params": []}
+        optimizer.param_groups.insert(0, late)
+    elif way == "reverse":
+        optimizer.param_groups.reverse()
+    else:
+        optimizer.param_groups.reverse()
+        del optimizer.param_groups[0]
+    for group in optimizer.param_groups:
+        group["lr"] = 0.1
+    assert moved_to(optimizer, w) == 3.0
+
+
+def test_a_group_taken_out_makes_no_other_rule_of_the_next() -> None:
+    """Whose lr a schedule may have raised above the peak of its own construction."""
+    a, b = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
+    optimizer = halflife.AdamW(
+        [{"params": [a]}, {"params": [b], "decay": "cautious"}], lr=1e-3, weight_decay=0.1
+    )
+    stepped(optimizer, [a, b], 1)
+    del optimizer.param_groups[0]
+    optimizer.param_groups[0]["lr"] = 5e-3
+    stepped(optimizer, [b], 1)
+
+
+def test_other_anchors_act_from_the_first_step() -> None:
+    optimizer, w = anchored_at_5()
+    optimizer.param_groups[0]["decay"] = Anchored(to=[torch.full((3,), 3.0, dtype=torch.float64)])
+    assert moved_to(optimizer, w) == 2.0
+    assert moved_to(optimizer, w) == 2.5
+
+
+def test_anchors_are_captured_anew_when_the_rule_comes_back() -> None:
+    optimizer, w = anchored_at_5()
+    optimizer.param_groups[0].update(decay="decoupled", weight_decay=0.0)
+    stepped(optimizer, [w], 1)
+    optimizer.param_groups[0].update(decay="anchored", weight_decay=5.0)
+    assert moved_to(optimizer, w) == 1.0  # it is where it is anchored
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["halflife", "torch"])
+def test_attached_anchors_are_the_given_ones(own: bool) -> None:
+    w = torch.nn.Parameter(torch.ones(3, dtype=torch.float64))
+    cls: Any = halflife.SGD if own else torch.optim.SGD
+    optimizer = cls([w], lr=0.1, weight_decay=5.0)
+    rule = Anchored(to=[torch.full((3,), 3.0, dtype=torch.float64)])
+    assert moved_to(halflife.attach(optimizer, rule), w) == 2.0
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda o: pickle.loads(pickle.dumps(o))])
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [("independent", 0.5), (Anchored(to=[torch.full((3,), 3.0, dtype=torch.float64)]), 2.0)],
+    ids=["name", "anchors"],
+)
+def test_a_copy_takes_what_was_written_just_before(copied: Any, rule: Any, expected: float) -> None:
+    w = torch.nn.Parameter(torch.ones(3, dtype=torch.float64))
+    optimizer = halflife.SGD([w], lr=0.1, weight_decay=5.0, decay="decoupled")
+    settings = {"decay": rule, "weight_decay": 0.5 if rule == "independent" else 5.0}
+    optimizer.param_groups[0].update(settings)
+    other = copied(optimizer)
+    assert moved_to(other, other.param_groups[0]["params"][0]) == expected
+
+
+def test_a_copy_refuses_by_name_what_was_written_just_before() -> None:
+    w = torch.nn.Parameter(torch.ones(3))
+    optimizer = halflife.AdamW([w])
+    optimizer.param_groups[0]["decay"] = "independant"
+    other = copy.deepcopy(optimizer)
+    with pytest.raises(ValueError, match="did you mean 'independent'"):
+        stepped(other, other.param_groups[0]["params"], 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_the_same_memory_in_another_precision_is_noticed(dtype: torch.dtype) -> None:
+    w = torch.nn.Parameter(torch.ones(256))
+    optimizer = halflife.SGD([w], lr=1e-2, weight_decay=0.1, decay="decoupled")
+    stepped(optimizer, [w], 1)
+    w.data = w.data.view(dtype)[: w.numel()].fill_(1.0)
+    stepped(optimizer, [w], 100)
+    assert float(w.detach().double().mean()) == pytest.approx((1.0 - 1e-3) ** 100, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda w: w.t(), lambda w: w[:, ::2], lambda w: w[::2]],
+    ids=["transposed", "gaps", "rows"],
+)
+def test_the_same_memory_in_another_layout_is_noticed(change: Any) -> None:
+    """A fused kernel walks the memory: it must not run on what lies otherwise than its gradient."""
+    start, gradient = torch.randn(8, 8), torch.randn(8, 8)
+    runs = []
+    for cls in (halflife.SGD, torch.optim.SGD):
+        w = torch.nn.Parameter(start.clone())
+        optimizer = cls([w], lr=0.1)
+        w.grad = gradient.clone()
+        optimizer.step()
+        w.data = change(w.data)
+        w.grad = None
+        w.grad = torch.cos(torch.arange(float(w.numel()))).view(w.shape)
+        optimizer.step()
+        runs.append(w.detach().clone())
+    torch.testing.assert_close(runs[0], runs[1])
+
+
+def test_a_parameter_added_to_the_list_of_a_group_decays_too() -> None:
+    a, b = (torch.nn.Parameter(torch.ones(64, dtype=BF16)) for _ in range(2))
+    optimizer = halflife.SGD([a], lr=1e-2, weight_decay=0.1, decay="decoupled")
+    stepped(optimizer, [a], 3)
+    optimizer.param_groups[0]["params"].append(b)
+    stepped(optimizer, [a, b], 100)
+    assert float(b.detach().double().mean()) == pytest.approx((1.0 - 1e-3) ** 100, rel=0.02)
+
+
+def test_what_a_constructor_sets_last_is_seen() -> None:
+    """A class that decides in its constructor, after its groups were made, how it decays."""
+
+    class Late(torch.optim.RMSprop):
+        def __init__(self, params: Any, lr: float = 0.1, weight_decay: float = 0.0) -> None:
+            super().__init__(params, lr=lr, weight_decay=weight_decay)
+            self.decouple = True
+
+        def step(self, closure: Any = None) -> None:
+            kept = [group["weight_decay"] for group in self.param_groups]
+            for group in self.param_groups:
+                if self.decouple:
+                    with torch.no_grad():
+                        for p in group["params"]:
+                            p.mul_(1.0 - group["lr"] * group["weight_decay"])
+                    group["weight_decay"] = 0.0
+            super().step()
+            for group, decay in zip(self.param_groups, kept, strict=True):
+                group["weight_decay"] = decay
+
+    optimizer = halflife.decayed(Late)([torch.nn.Parameter(torch.ones(2))], decay="independent")
+    assert optimizer._known[0].way == "decoupled"
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.*is deprecated:DeprecationWarning")
+@pytest.mark.parametrize(
+    "rule", ["independent", Anchored(to=[torch.full((3,), 3.0, dtype=torch.float64)])], ids=repr
+)
+def test_a_rule_written_into_a_compiled_step_is_taken(rule: Any) -> None:
+    """The graph is broken for it, and holds again from the next step."""
+    runs = []
+    for compiled in (True, False):
+        w = torch.nn.Parameter(torch.ones(3, dtype=torch.float64))
+        optimizer = halflife.SGD([w], lr=0.1, weight_decay=0.5, decay="decoupled")
+        step = torch.compile(optimizer.step, backend="eager") if compiled else optimizer.step
+        for t in range(4):
+            w.grad = torch.full_like(w, 0.1 * t)
+            if t == 2:
+                optimizer.param_groups[0]["decay"] = rule
+            step()
+        runs.append(w.detach().clone())
+    torch.testing.assert_close(*runs)
+    torch._dynamo.reset()

@@ -13,6 +13,7 @@ import halflife
 from halflife import rules
 from halflife.checks import Scalar
 from halflife.diagnostics import Monitor, audit
+from halflife.rules import DecayMap
 from halflife.rules.contract import DecayRule
 from halflife.rules.step import Step
 from halflife.testing import check_rule
@@ -122,7 +123,9 @@ def test_what_follows_the_gradients_is_known_after_a_step(rule: str) -> None:
     after = halflife.describe(optimizer).groups[0]
     assert after.fraction is not None
     assert after.fraction > 0.0
-    assert after.note == ""
+    assert (
+        after.note == "the fraction follows the gradients: it is that of the last step's measures."
+    )
 
 
 def test_a_tensor_of_lrs_is_read_at_once() -> None:
@@ -249,3 +252,64 @@ def test_what_is_added_by_hand_is_scaled_as_the_gradient_is() -> None:
         optimizer.found_inf = torch.tensor(0.0)
         optimizer.step()
     torch.testing.assert_close(w, q)
+
+
+@pytest.mark.parametrize(
+    "name", ["cautious", "anchored", "huber", "norm_control", "proximal_l1", "l2"]
+)
+def test_proximal_takes_no_rule_that_it_would_flatten(name: str) -> None:
+    with pytest.raises(ValueError, match="is not one of a fraction alone"):
+        halflife.Proximal(name)
+
+
+@dataclass(frozen=True)
+class FollowsAndJoins(DecayRule):
+    name = "follows_and_joins_for_this_test"
+    requires = ("gradient_norm", "weight_norm")
+
+    def rate(self, step: Step) -> Scalar:
+        return step.lr * step.measured("gradient_norm") / step.measured("weight_norm")
+
+    def gradient_coefficient(self, step: Step) -> Scalar:
+        return step.weight_decay
+
+
+@dataclass(frozen=True)
+class MapThatJoins(DecayMap):
+    name = "map_that_joins_for_this_test"
+    elementwise = True
+
+    def gradient_coefficient(self, step: Step) -> Scalar:
+        return step.weight_decay
+
+    def apply(self, view: Any) -> None:
+        view.elementwise(lambda w, d: w.mul_(1.0 - d))
+
+
+@pytest.mark.parametrize("rule", [FollowsAndJoins(), MapThatJoins(), Both()], ids=repr)
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_the_ensemble_carries_both_parts_out_alike(rule: DecayRule, optimizer: str) -> None:
+    from halflife.lab.ensemble import Ensemble
+    from halflife.lab.tasks import Digits
+    from halflife.lab.training import Member, Training
+    from halflife.lab.trial import Single
+    from halflife.lab.trial import train as train_trial
+
+    run = Training(Digits("digits", images=60), optimizer, 1, 10, "cosine", torch.float64)
+    member = Member(rule, 3e-3, 0.3, 1)
+    ensemble, single = Ensemble(run, [member, member]), Single(run, member)
+    train_trial(run, ensemble)
+    train_trial(run, single)
+    for name, p in single.model.named_parameters():
+        torch.testing.assert_close(ensemble.params[name][0], p, rtol=1e-9, atol=1e-12)
+
+
+def test_a_map_that_joins_the_gradient_joins_it_with_the_weights_as_they_are() -> None:
+    runs = []
+    for flags in ({}, {"implementation": "compiled"}):
+        w = torch.nn.Parameter(torch.ones(1, dtype=torch.float64))  # one element is not compiled
+        optimizer = halflife.SGD([w], lr=0.5, weight_decay=0.5, decay=MapThatJoins(), **flags)
+        w.grad = torch.zeros(1, dtype=torch.float64)
+        optimizer.step()
+        runs.append(w.item())
+    assert runs == [0.5, 0.5]  # (1 - 0.25) - 0.5 * 0.5

@@ -260,3 +260,19 @@ def test_what_zero_redundancy_saves_is_read_with_the_defaults(rule: Any) -> None
         optimizer.step()
     assert torch.equal(w, q)
     assert second.param_groups[0]["decay"] == first.param_groups[0]["decay"]
+
+
+def test_a_state_dict_pre_hook_has_the_optimizer_itself() -> None:
+    optimizer = made()
+
+    def hook(o: Optimizer) -> None:
+        o.param_groups[0].update(lr=0.5, mine=3)
+        if len(o.param_groups) == 1:
+            o.add_param_group({"params": [("late", torch.nn.Parameter(torch.ones(1)))]})
+
+    optimizer.register_state_dict_pre_hook(hook)
+    saved = optimizer.state_dict()["param_groups"]
+    assert (optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["mine"]) == (0.5, 3)
+    assert [len(saved), len(optimizer.param_groups)] == [2, 2]
+    assert [group["decay"] for group in saved] == [{"name": "independent"}] * 2
+    assert not optimizer._optimizer_state_dict_post_hooks

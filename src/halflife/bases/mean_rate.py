@@ -5,9 +5,8 @@ With an update written as ``lr * E_t * m_hat``, the effective rate that `Stable`
     e_t = (mean over the whole model of E_t^-2)^(-1/2)
 
 (see `halflife.bases.effective_rate`). An optimizer gives ``E_t^-2``, elementwise, at the step about
-to be
-taken: the second moment advanced by the gradient, with nothing changed. An eps that is added to a
-denominator is left out. The definitions are ours, but where the update is Adam's they give the
+to be taken: the second moment advanced by the gradient, with nothing changed. An eps that is added
+to a denominator is left out. The definitions are ours, but where the update is Adam's they give the
 published rule; the papers define stable decay for SGD, Adam, AMSGrad and Adai only.
 """
 

@@ -247,12 +247,12 @@ def _settings(values: dict[str, Any]) -> frozenset[tuple[str, Any]]:
 def _setting(name: str, value: Any) -> Any:
     # Flags decide, and an lr that is remembered; of the numbers, which schedules may write at every
     # step (OneCycleLR moves the momentum), only whether they are 0.
-    if name in ("lr", "initial_lr", "weight_decay", "_opt_called"):  # the last: a scheduler's note
+    if name in ("lr", "weight_decay", "_opt_called"):  # the last: a scheduler's note
         return None
     if isinstance(value, (bool, str)) or value is None:
         return repr(value)
     if is_number(value):
-        return float(value) if re.search(r"(max|peak|base)_?lr", name) else value != 0
+        return float(value) if re.search(r"(max|peak|base|initial)_?lr", name) else value != 0
     if isinstance(value, (tuple, list)) and all(map(is_number, value)):
         return tuple(v != 0 for v in value)
     return None

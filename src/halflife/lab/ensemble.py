@@ -145,15 +145,14 @@ class Ensemble:
         measured = functools.partial(self._measures.of, group)
         steps = [segment.at(multiplier, measured) for segment in self._segments]
 
-        # L2 joins the gradient before the optimizer, or an effective rate, sees it.
-        for segment, step in zip(self._segments, steps, strict=True):
-            coefficient = segment.rule.gradient_coefficient(step)
-            if isinstance(coefficient, Tensor):
+        wishes = [wish_of(s.rule, step) for s, step in zip(self._segments, steps, strict=True)]
+        for segment, wish in zip(self._segments, wishes, strict=True):
+            if isinstance(wish.gradient, Tensor) or wish.gradient != 0.0:
+                coefficient = segment.of_members(wish.gradient)
                 for w, moved in zip(weights, self._moved, strict=True):
                     own, gradient = w[segment.rows], cast("Tensor", moved.grad)[segment.rows]
                     gradient.addcmul_(own, _column(coefficient, own))
 
-        wishes = [wish_of(s.rule, step) for s, step in zip(self._segments, steps, strict=True)]
         fraction = torch.cat(
             [s.of_members(w.amount) for s, w in zip(self._segments, wishes, strict=True)]
         )

@@ -17,7 +17,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ..rules import DecayMap
 from ..rules.step import Step
 from ..theory.transient import mean_square
 from .tasks import Data
@@ -116,9 +115,7 @@ def train(training: Training, trainee: Trainee) -> list[Outcome]:
         # L2 joins the gradient: what it removes is up to the optimizer, and not predicted.
         # What a map removes is a fraction of some elements at most, or a length.
         none = member.weight_decay == 0.0
-        rule = member.rule
-        alike = rule.removes_fraction and not (rule.joins_gradient or isinstance(rule, DecayMap))
-        known = none or alike
+        known = none or member.rule.uniform
         outcomes.append(
             Outcome(
                 test_error=test_error,

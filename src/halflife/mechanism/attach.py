@@ -149,8 +149,7 @@ def attach(
     for group, values in zip(optimizer.param_groups, settings, strict=True):
         group.update(values)
         cast("Decayed", optimizer)._begin(group)
-    for index in range(len(settings)):
-        cast("Decayed", optimizer)._known_at(index)
+    cast("Decayed", optimizer)._look_again()
     optimizer._patch_step_function()
     if replaced is not None:
         _count_steps_for_scheduler(optimizer)

@@ -79,6 +79,7 @@ class Decayed(Optimizer):
     own: ClassVar[tuple[str, ...]] = ("decay", "peak_lr")  # settings that the native class has not
     prefers_fused: ClassVar[bool] = False
     _native_step: ClassVar[Callable[..., Any]]
+    _known: list[Known]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Find the native step: the first one behind `Decayed` in the method resolution order."""
@@ -104,6 +105,8 @@ class Decayed(Optimizer):
             call.arguments["weight_decay"] = 0.0
         self._own_defaults = own
         init(*call.args, **call.kwargs)
+        # Not before: a native constructor may set what decides its decay after the groups.
+        self._look_again()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; what it leaves open it inherits from the constructor.
@@ -127,7 +130,8 @@ class Decayed(Optimizer):
         except ValueError:  # anchors that do not fit
             self.param_groups.pop()
             raise
-        self._known_at(len(self.param_groups) - 1)
+        if "_known" in self.__dict__:  # else under construction
+            self._known_at(len(self.param_groups) - 1)
 
     @classmethod
     def _checked(cls, given: dict[str, Any], label: str) -> dict[str, Any]:
@@ -135,12 +139,14 @@ class Decayed(Optimizer):
         return group_settings(cls, given, label)
 
     def _begin(self, group: dict[str, Any]) -> None:
-        """Start what a group's rule keeps."""
+        """Start what a group's rule keeps; anchors that were kept before make room."""
         if isinstance(group["decay"], DecayMap):
             group["decay"], anchors = group["decay"].begin(group["params"])
             if anchors is not None:
                 pending = self.__dict__.setdefault("_pending_anchors", {})
                 pending.update(zip(group["params"], anchors, strict=True))
+                for p in group["params"]:
+                    (self.state.get(p) or {}).pop(ANCHOR_KEY, None)
         if group["decay"] is not None:
             rounding.begin(group)
 
@@ -167,16 +173,16 @@ class Decayed(Optimizer):
         taken = False
         try:
             calls = [self._native_call(i, group, measures) for i, group in enumerate(groups)]
+            scale, skipped = getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
+            for group, call in zip(groups, calls, strict=True):
+                if call.gradient is not None:  # of the weights as they are
+                    gradients += add_to_gradients(group, call.gradient, scale)
             views = [call.view for call in calls if call.view is not None]
             if views:
                 self._apply_maps("before", views)
-            for group, (swap, factor, gradient, *_) in zip(groups, calls, strict=True):
-                if gradient is not None:  # of the weights as they are
-                    gradients += add_to_gradients(
-                        group, gradient, getattr(self, "grad_scale", None)
-                    )
+            for group, (swap, factor, *_) in zip(groups, calls, strict=True):
                 if factor is not None:
-                    multiply_weights(group, factor, getattr(self, "found_inf", None))
+                    multiply_weights(group, factor, skipped)
                 originals.append({key: group[key] for key in tuple(swap)})
                 group.update(swap)
             result = self._native_step()
@@ -243,30 +249,56 @@ class Decayed(Optimizer):
 
     def _known_at(self, index: int) -> Known:
         """The record of a group, made anew where what it was derived from has changed."""
-        records: list[Known] = self.__dict__.setdefault("_known", [])
-        while len(records) <= index:
-            records.append(known_of(self, self.param_groups[len(records)]))
-        known, group = records[index], self.param_groups[index]
-        if torch.compiler.is_compiling():  # nothing can be found by running in a graph
+        group, records = self.param_groups[index], self._known
+        known = records[index] if index < len(records) else None
+        if known is None or known.group is not group or group["decay"] is not known.rule:
+            return self._renewed(index)
+        if torch.compiler.is_compiling():  # a graph has looked at the tensors by itself
             return known
-        written = isinstance(group.get("weight_decay"), Strength)
-        if not written and known.still_holds(group):
-            return known
-        if written or group["decay"] != known.rule:  # a copy of the rule is no other rule
-            self._adopt(index, known)
-        records[index] = known_of(self, group)
-        return records[index]
+        if isinstance(group.get("weight_decay"), Strength) or not known.still_holds():
+            return self._renewed(index)
+        return known
 
-    def _adopt(self, index: int, known: Known) -> None:
-        """Take a rule, or a strength, that was written into a group, as a new group's is taken."""
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # it may run a copy
+    def _renewed(self, index: int) -> Known:
+        records, group = self._known, self.param_groups[index]
+        # By identity: groups may have been taken out, reordered or copied.
+        known = next((record for record in records if record.group is group), None)
+        del records[len(self.param_groups) :]
+        self._adopt(index, known)
+        known = known_of(self, group)
+        records[index : index + 1] = [known]
+        return known
+
+    def _adopt(self, index: int, known: Known | None) -> None:
+        """Take what was written into a group, as a new group's is taken."""
         group, label = self.param_groups[index], f"parameter group {index}"
-        if group["decay"] is None:
-            raise TypeError(
-                f"decay=None of {label}: must be a DecayRule or its name, as its rule was "
-                f"{known.rule!r}; weight_decay=0 turns the decay off."
-            )
-        group.update(self._checked(group, label))
-        self._begin(group)
+        written = group["decay"]
+        if written is None:
+            if known is not None and known.rule is not None:
+                raise TypeError(
+                    f"decay=None of {label}: must be a DecayRule or its name, as its rule was "
+                    f"{known.rule!r}; weight_decay=0 turns the decay off."
+                )
+            return
+        rule = as_rule(written)
+        # The rule of a group that is not known, a copy's, has begun as far as it is plain.
+        other = isinstance(rule, DecayMap) and rule.carries_tensors
+        other = other or (known is not None and rule != known.rule)
+        unchecked = known is None and not isinstance(written, DecayRule)
+        if other or unchecked or isinstance(group.get("weight_decay"), Strength):
+            group.update(self._checked({**group, "decay": rule}, label))
+        group["decay"] = rule
+        if other:
+            self._begin(group)
+
+    def _look_again(self) -> None:
+        """Find out anew what is known of each group, where it can be."""
+        self._known = []
+        for index, group in enumerate(self.param_groups):
+            if not (group["decay"] is None or isinstance(group["decay"], DecayRule)):
+                break  # the next step takes it, or refuses it by name
+            self._known_at(index)
 
     def _fuses(self, known: Known, group: dict[str, Any]) -> bool:
         """Whether to run the fused kernel, which torch leaves off unless asked for."""
@@ -274,7 +306,11 @@ class Decayed(Optimizer):
             return False
         if group["differentiable"] or torch.compiler.is_compiling():
             return False
-        return fused.fits(known.layout, group["params"])
+        if fused.fits(known.layout, group["params"]):
+            return True
+        if known.layout == "contiguous" and not all(p.is_contiguous() for p in group["params"]):
+            self._known = [other for other in self._known if other is not known]  # laid out anew
+        return False
 
     def _measures(self) -> Measures:
         if "_measured" not in self.__dict__:
@@ -298,19 +334,16 @@ class Decayed(Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore from a pickle or a checkpoint; what is derived from the state is forgotten."""
         super().__setstate__(state)
-        for derived in ("_known", "_measured"):
-            self.__dict__.pop(derived, None)
-        for index in range(len(self.param_groups)):
-            self._known_at(index)
+        self.__dict__.pop("_measured", None)
+        self._look_again()
 
     def state_dict(self) -> dict[str, Any]:
         """As torch's, with each group's rule as plain data; hooks see it so too."""
-        groups = self.param_groups
+        plain = self.register_state_dict_post_hook(_make_plain, prepend=True)
         try:
-            self.param_groups = [_plain(group) for group in groups]
             return super().state_dict()
         finally:
-            self.param_groups = groups
+            plain.remove()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a checkpoint of this optimizer or of its torch twin.
@@ -372,12 +405,13 @@ class Decayed(Optimizer):
                 self.state[p]["step"] = step.to(p.device, torch.float32, copy=True)
 
 
-def _plain(group: dict[str, Any]) -> dict[str, Any]:
-    """A group whose rule is plain data, and whose counters no later step advances."""
-    plain = {**group, **{key: group[key].clone() for key in rounding.KEYS & group.keys()}}
-    if group["decay"] is not None:
-        plain["decay"] = as_rule(group["decay"]).as_dict()
-    return plain
+def _make_plain(_: Optimizer, state_dict: dict[str, Any]) -> None:
+    """Make rules plain data, and counters ones that no later step advances."""
+    for group in state_dict["param_groups"]:
+        if group["decay"] is not None:
+            group["decay"] = as_rule(group["decay"]).as_dict()
+        for key in rounding.KEYS & group.keys():
+            group[key] = group[key].clone()
 
 
 def _change_weights(views: list[View]) -> None:

@@ -101,6 +101,11 @@ class Anchored(DecayMap):
                 f"dtype={self.dtype!r}: must be the name of a torch dtype, such as 'bfloat16'."
             )
 
+    @property
+    def carries_tensors(self) -> bool:
+        """Whether the anchors were given and are still in it."""
+        return isinstance(self.to, (list, tuple))
+
     def begin(self, params: list[Tensor]) -> tuple[DecayRule, list[Tensor] | None]:
         """Capture the anchors; given tensors leave the rule, which stays plain data."""
         if isinstance(self.to, (int, float)):

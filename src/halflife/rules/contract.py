@@ -85,6 +85,11 @@ class DecayRule(ABC):
         return type(self).gradient_coefficient is not DecayRule.gradient_coefficient
 
     @property
+    def uniform(self) -> bool:
+        """Whether every weight loses the same fraction, and nothing else happens to it."""
+        return self.removes_fraction and not self.joins_gradient
+
+    @property
     def scales_step(self) -> bool:
         """Whether it changes the size of the step (`direction_scale`)."""
         return type(self).direction_scale is not DecayRule.direction_scale

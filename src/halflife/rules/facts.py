@@ -9,8 +9,8 @@ A fact is a function; there are six:
     effective_rate   (optimizer, reduction): what measures the base's own step scale in training;
                      see `halflife.bases.effective_rate`
     noise            (group): what is known of the updates before training; see
-    `halflife.bases.noise` gradient_norm    (optimizer): the tensors of each group whose norm it is;
-    declared once, for
+                     `halflife.bases.noise`
+    gradient_norm    (optimizer): the tensors of each group whose norm it is; declared once, for
                      every optimizer
     weight_norm      (optimizer): the same of the weights
 

@@ -163,9 +163,7 @@ class DecayMap(DecayRule):
     def __post_init__(self) -> None:
         """Accept the inner rule by name; refuse one that is no plain fraction."""
         object.__setattr__(self, "rule", as_rule(self.rule))
-        inner = self.rule
-        plain = inner.removes_fraction and not (inner.joins_gradient or inner.scales_step)
-        if isinstance(inner, DecayMap) or not plain:
+        if not self.rule.uniform or self.rule.scales_step:
             raise ValueError(
                 f"rule={self.rule!r}: {type(self).__name__} takes its strength from a rule that is "
                 "a plain fraction; use Decoupled(), Independent(), Constant(), Corrected() or "
@@ -180,6 +178,16 @@ class DecayMap(DecayRule):
     def needs(self) -> tuple[str, ...]:
         """What the map and its inner rule ask of the base optimizer."""
         return (*self.requires, *self.rule.needs)
+
+    @property
+    def uniform(self) -> bool:
+        """Never: what each weight loses is the map's affair."""
+        return False
+
+    @property
+    def carries_tensors(self) -> bool:
+        """Whether it holds tensors that `begin` has still to take out of it."""
+        return False
 
     @abstractmethod
     def apply(self, view: View) -> None:

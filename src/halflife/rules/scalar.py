@@ -230,7 +230,7 @@ class Proximal(DecayRule):
     def __post_init__(self) -> None:
         """Accept the inner rule by name; refuse one that has no fraction."""
         object.__setattr__(self, "rule", as_rule(self.rule))
-        if not self.rule.removes_fraction or self.rule.joins_gradient:
+        if not self.rule.uniform:
             raise ValueError(
                 f"rule={self.rule!r}: Proximal shrinks by the inner rule's fraction, and this rule "
                 "is not one of a fraction alone; use Proximal(Decoupled()), or "

@@ -105,8 +105,7 @@ class Step:
             what = name.replace("_", " ")
             raise ValueError(
                 f"{name} of {self.label}: this rule needs the {what}, which is known in a training "
-                "step only, of an optimizer that declares it; choose another rule or optimizer, or "
-                f"pass measured={{{name!r}: ...}}."
+                "step only, of an optimizer that declares it; choose another rule or optimizer."
             )
         return known[name]
 

@@ -37,12 +37,15 @@ def layout(params: list[Tensor]) -> Layout:
 
 
 def fits(known: Layout, params: list[Tensor]) -> bool:
-    """Whether the gradients lie as their parameters do; asked at every step, so in few calls."""
+    """Whether parameters still lie so, and their gradients as they do; asked at every step."""
     if known is None:
         return False
     dense = known == "dense"
     for p in params:
         g = p.grad
-        if g is not None and not (g.stride() == p.stride() if dense else g.is_contiguous()):
+        if dense:  # whose strides the caller knows
+            if g is not None and g.stride() != p.stride():
+                return False
+        elif not p.is_contiguous() or (g is not None and not g.is_contiguous()):
             return False
     return True

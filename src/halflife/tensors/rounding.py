@@ -129,6 +129,8 @@ def multiply(group: dict[str, Any], weights: dict[int, Tensor], factor: Scalar) 
         for position, w in weights.items():
             change(w, seed_at(step, position), lambda w: w.mul_(factor))
         return
+    if len(group[OWED_KEY]) != len(group["params"]):  # some were added or taken out
+        group[OWED_KEY] = torch.zeros(len(group["params"]), dtype=torch.float64)
     owed = group[OWED_KEY].numpy()
     owed[list(weights)] += -math.log(factor) if factor > 0.0 else math.inf
     for position, w in weights.items():

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 
 from ..bases.noise import Base
 from ..checks import is_number
-from ..rules import DecayMap
 from ..rules.contract import DecayRule, as_rule
 from ..rules.step import Step
 from ..theory.averaging import Averaging, averaging
@@ -50,7 +49,7 @@ def averaging_of(
     """
     rule = as_rule(rule)
     rates = _numbers("lrs", lrs)
-    if isinstance(rule, DecayMap) or not rule.removes_fraction or rule.joins_gradient:
+    if not rule.uniform:
         raise ValueError(
             f"rule={rule!r}: must remove a fraction known without gradients and weights; pass one "
             "of the scalar rules, such as the map's inner rule."

@@ -33,7 +33,10 @@ from ..theory import equilibrium
 
 __all__ = ["Reading", "read_group"]
 
-_DIVIDED = "L2 joins the gradient, which Adam divides by sqrt(v): no fraction of w."
+_DIVIDED = "{} joins the gradient, which the optimizer scales by its size: no fraction of w."
+_LONG_RUN = "{} joins the gradient; the fraction is the long-run one with momentum."
+_UNKNOWN = "the fraction follows the gradients: known in a training step only."
+_LAST = "the fraction follows the gradients: it is that of the last step's measures."
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,11 @@ class Reading:
             return None
         return equilibrium.rotation(fraction, momentum)
 
+    @property
+    def settled(self) -> tuple[str, ...]:
+        """What the rule may follow and the optimizer's settings alone decide, as SGD's rate."""
+        return () if self.base.effective_rate is None else ("effective_rate",)
+
     def _at(self, lr: Scalar, weight_decay: Scalar) -> tuple[Any, str]:
         rule, native = self.rule, self.native
         none = torch.zeros_like(lr) if isinstance(lr, Tensor) else 0.0
@@ -114,9 +122,11 @@ class Reading:
         if rule.joins_gradient:
             rate = self.measured.get("effective_rate")
             if rate is None or self.base.effective_rate is None:
-                return None, _DIVIDED
+                return None, _DIVIDED.format(_named(rule))
             fraction = fraction + gradient * lr * rate
-            note = "L2 joins the gradient; the fraction is the long-run one with momentum."
+            note = _LONG_RUN.format(_named(rule))
+        elif rule.follows_gradients and not {*rule.needs} <= {*self.settled}:
+            note = note or _LAST
         if isinstance(lr, Tensor):
             fraction = torch.as_tensor(fraction, dtype=torch.float64).expand_as(lr)
             unknown = bool(fraction.isnan().any())
@@ -124,7 +134,7 @@ class Reading:
             fraction = float(fraction)
             unknown = math.isnan(fraction)
         if unknown:
-            return None, "the fraction follows the gradients: known in a training step only."
+            return None, _UNKNOWN
         return fraction, note
 
 
@@ -159,6 +169,10 @@ def read_group(
         if name not in measured and last is not None:
             measured[name] = last
     return Reading(rule, native, peak, base, measured)
+
+
+def _named(rule: DecayRule) -> str:
+    return "L2" if not rule.removes_fraction else repr(rule)
 
 
 def _known(optimizer: Optimizer, group: dict[str, Any], lr: float) -> Base:
