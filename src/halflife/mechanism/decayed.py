@@ -20,14 +20,12 @@ import functools
 import inspect
 import warnings
 from collections.abc import Callable, Iterator
-from itertools import chain
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ..bases.effective_rate import SUM_KEY
 from ..bases.measures import Measures
 from ..rules import ANCHOR_KEY, DecayMap, View, apply_maps, keep_anchors
 from ..rules.contract import DecayRule, as_rule
@@ -38,6 +36,7 @@ from ..tensors import fused, rounding
 from ..tensors.passes import add_to_gradients, multiply_weights
 from ..tensors.reduction import is_sharded
 from ..units.strength import Strength
+from .checkpoint import completed, make_plain, restore_precision
 from .known import Known, known_of
 from .native_call import Call, native_call
 from .settings import check_keywords, group_settings
@@ -339,7 +338,7 @@ class Decayed(Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """As torch's, with each group's rule as plain data; hooks see it so too."""
-        plain = self.register_state_dict_post_hook(_make_plain, prepend=True)
+        plain = self.register_state_dict_post_hook(make_plain, prepend=True)
         try:
             return super().state_dict()
         finally:
@@ -359,59 +358,18 @@ class Decayed(Optimizer):
         loaded: dict[str, Any] = {}
 
         def complete(_: Optimizer, given: dict[str, Any]) -> dict[str, Any]:
-            loaded.update(given, param_groups=self._completed(given["param_groups"]))
+            loaded.update(given, param_groups=completed(self, given["param_groups"]))
             return {**loaded}
 
         before = self.register_load_state_dict_pre_hook(complete)
         after = self.register_load_state_dict_post_hook(
-            lambda _: self._restore_precision(loaded), prepend=True
+            lambda _: restore_precision(self, loaded), prepend=True
         )
         try:
             super().load_state_dict(state_dict)
         finally:
             before.remove()
             after.remove()
-
-    def _completed(self, saved_groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The groups of a checkpoint, with their rules, and with what it does not know."""
-        groups = []
-        for position, saved in enumerate(saved_groups):
-            live = self.param_groups[position] if position < len(self.param_groups) else {}
-            own = {key: live.get(key) for key in (*self.own, "weight_decay")}
-            own |= {key: live[key] for key in rounding.KEYS & live.keys()}
-            group = {**own, **saved}
-            if group["decay"] is not None:
-                group["decay"] = as_rule(group["decay"])
-            groups.append(group)
-        return groups
-
-    def _restore_precision(self, loaded: dict[str, Any]) -> None:
-        """Put back what torch has cast to the parameter's dtype, or left on another device."""
-        saved_indices = chain.from_iterable(group["params"] for group in loaded["param_groups"])
-        params = chain.from_iterable(group["params"] for group in self.param_groups)
-        for index, p in zip(saved_indices, params, strict=True):
-            saved_state = loaded["state"].get(index, {})
-            for key, value in saved_state.items():
-                scalar = isinstance(value, Tensor) and value.dim() == 0 and key != "step"
-                if scalar or key == SUM_KEY:
-                    self.state[p][key] = value.to(p.device, copy=True)
-            if ANCHOR_KEY in saved_state:
-                self.state[p][ANCHOR_KEY] = saved_state[ANCHOR_KEY].clone()
-                self.__dict__.get("_pending_anchors", {}).pop(p, None)
-            step = saved_state.get("step")
-            if self.prefers_fused and isinstance(step, Tensor) and step.device != p.device:
-                # Fused kernels want the count beside the parameter; torch moves it only for
-                # groups whose flag is set, and ours is chosen at each step.
-                self.state[p]["step"] = step.to(p.device, torch.float32, copy=True)
-
-
-def _make_plain(_: Optimizer, state_dict: dict[str, Any]) -> None:
-    """Make rules plain data, and counters ones that no later step advances."""
-    for group in state_dict["param_groups"]:
-        if group["decay"] is not None:
-            group["decay"] = as_rule(group["decay"]).as_dict()
-        for key in rounding.KEYS & group.keys():
-            group[key] = group[key].clone()
 
 
 def _change_weights(views: list[View]) -> None:
