@@ -167,7 +167,7 @@ def test_no_lr_and_no_decay(base: str) -> None:
 class WhereTheGradientAgrees(halflife.rules.DecayMap):
     """A user's map that reads gradients."""
 
-    name = "where_the_gradient_agrees_compiled"
+    name = "planted_where_the_gradient_agrees_compiled"
     elementwise = True
 
     def apply(self, view: Any) -> None:

@@ -143,7 +143,7 @@ def test_a_tensor_of_lrs_is_read_at_once() -> None:
 class HalfOfL2(DecayRule):
     """wd/2 w joins the gradient."""
 
-    name = "half_of_l2_for_this_test"
+    name = "planted_half_of_l2"
 
     def rate(self, step: Step) -> Scalar:
         return 0.0
@@ -156,7 +156,7 @@ class HalfOfL2(DecayRule):
 class Both(DecayRule):
     """One half as a fraction, one in the gradient."""
 
-    name = "both_for_this_test"
+    name = "planted_both"
 
     def rate(self, step: Step) -> Scalar:
         return 0.5 * step.lr
@@ -232,7 +232,7 @@ def test_fraction_is_not_overridden() -> None:
     with pytest.raises(TypeError, match="override rate instead"):
 
         class Overrides(DecayRule):
-            name = "overrides_for_this_test"
+            name = "planted_overrides"
 
             def rate(self, step: Step) -> Scalar:
                 return step.lr
@@ -264,7 +264,7 @@ def test_proximal_takes_no_rule_that_it_would_flatten(name: str) -> None:
 
 @dataclass(frozen=True)
 class FollowsAndJoins(DecayRule):
-    name = "follows_and_joins_for_this_test"
+    name = "planted_follows_and_joins"
     requires = ("gradient_norm", "weight_norm")
 
     def rate(self, step: Step) -> Scalar:
@@ -276,7 +276,7 @@ class FollowsAndJoins(DecayRule):
 
 @dataclass(frozen=True)
 class MapThatJoins(DecayMap):
-    name = "map_that_joins_for_this_test"
+    name = "planted_map_that_joins"
     elementwise = True
 
     def gradient_coefficient(self, step: Step) -> Scalar:

@@ -80,7 +80,7 @@ def test_equals_one_by_one(optimizer, schedule, batch_norm):
 class WhereTheGradientAgrees(DecayMap):
     """A user's map: decay only where the gradient pulls toward zero too."""
 
-    name = "where_the_gradient_agrees"
+    name = "planted_where_the_gradient_agrees"
     elementwise = True
 
     def apply(self, view):

@@ -250,16 +250,17 @@ class Decayed(Optimizer):
         """The record of a group, made anew where what it was derived from has changed."""
         group, records = self.param_groups[index], self._known
         known = records[index] if index < len(records) else None
-        if known is None or known.group is not group or group["decay"] is not known.rule:
-            return self._renewed(index)
-        if torch.compiler.is_compiling():  # a graph has looked at the tensors by itself
-            return known
-        if isinstance(group.get("weight_decay"), Strength) or not known.still_holds():
-            return self._renewed(index)
-        return known
+        compiling = torch.compiler.is_compiling()  # a graph looks at the tensors by itself
+        if known is not None and known.group is group and group["decay"] is known.rule:
+            written = isinstance(group.get("weight_decay"), Strength)
+            if compiling or (not written and known.still_holds()):
+                return known
+        # Not as a decorator, which would import the compiler where nothing is compiled.
+        renewed = torch.compiler.disable(self._renewed) if compiling else self._renewed
+        return renewed(index)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]  # it may run a copy
     def _renewed(self, index: int) -> Known:
+        """The record made anew; a copy of the optimizer may be run, which no graph can hold."""
         records, group = self._known, self.param_groups[index]
         # By identity: groups may have been taken out, reordered or copied.
         known = next((record for record in records if record.group is group), None)
