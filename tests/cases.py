@@ -331,3 +331,11 @@ def schedules() -> dict[str, list[float]]:
         "warmup_from_zero": schedule("warmup_from_zero"),
         "one_cycle": one_cycle(),
     }
+
+
+def stepped(optimizer: Any, params: list[Tensor], steps: int) -> None:
+    """Take steps without a gradient: nothing but the decay."""
+    for _ in range(steps):
+        for p in params:
+            p.grad = torch.zeros_like(p)
+        optimizer.step()
