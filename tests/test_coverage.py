@@ -117,7 +117,7 @@ def test_what_is_nowhere_is_missing_from_every_list(forgotten: type[DecayRule]) 
     assert len(missing_of_rule(forgotten.name, forgotten)) == 6
 
     class Unheard(cases.torch.optim.Optimizer):
-        pass
+        """In no list."""
 
     assert len(missing_of_optimizer("Unheard", Unheard)) == 6
 

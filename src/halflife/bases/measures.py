@@ -91,11 +91,15 @@ class Measures:
             self._measure([norm for norm in _NORMS if norm == name or norm in wanted])
         return self._norms[name]
 
+    @property
+    def reads_gradients(self) -> bool:
+        """Whether some rule follows the gradients' norms, so that they are worth handing over."""
+        return bool({"gradient_norm", "effective_rate"} & self._needed())
+
     def hand(self, squares: dict[int, HandedSquares]) -> None:
         """Take over squared gradient norms, by group, for the coming step only."""
         self.handed.clear()
-        if {"gradient_norm", "effective_rate"} & self._needed():
-            self.handed.update(squares)
+        self.handed.update(squares)
 
     def last(self, name: str) -> float | None:
         """A number of the last step that was taken; None if no rule has asked for it."""
@@ -145,8 +149,8 @@ class Measures:
     def _tensors(self, name: str) -> list[list[Tensor]]:
         if name == "weight_norm" and self._weights is not None:
             return [self._weights()]
-        of = facts.fact(name, type(self._optimizer))
-        return [] if of is None else of(self._optimizer)
+        of: Any = facts.fact(name, type(self._optimizer))  # every optimizer has both
+        return of(self._optimizer)
 
 
 def _root(total: Any) -> Scalar:

@@ -30,7 +30,7 @@ from ..rules import Anchored, DecayMap, View, apply_maps
 from ..rules.contract import DecayRule
 from ..rules.facts import Column
 from ..rules.step import Step
-from ..rules.wish import check_fraction, wish_of
+from ..rules.wish import check_fraction, never, wish_of
 from ..tensors.reduction import PerMember
 from .tasks import Data
 from .training import Member, Training
@@ -147,7 +147,7 @@ class Ensemble:
 
         wishes = [wish_of(s.rule, step) for s, step in zip(self._segments, steps, strict=True)]
         for segment, wish in zip(self._segments, wishes, strict=True):
-            if isinstance(wish.gradient, Tensor) or wish.gradient != 0.0:
+            if not never(wish.gradient):
                 coefficient = segment.of_members(wish.gradient)
                 for w, moved in zip(weights, self._moved, strict=True):
                     own, gradient = w[segment.rows], cast("Tensor", moved.grad)[segment.rows]

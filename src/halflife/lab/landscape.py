@@ -36,6 +36,7 @@ CHUNK = 64
 
 # Bounds that no extension reaches: an lr above 1 is none, and a strength of 1 is the whole weight.
 _HIGHEST_LR = 1.0
+_TINY = 1e-12  # a coefficient too small to act
 
 # Called with cells done, cells planned so far, and what is going on.
 Progress = Callable[[int, int, str], None]
@@ -160,7 +161,7 @@ class _Grid:
             self.progress(0, 0, f"measuring the effective rate for {rule.name}")
             seed = self.landscape.seeds[0]
             # A coefficient too small to act, so that the fraction tells the rate and no more.
-            probe = Member(rule, central, 1e-12, seed)
+            probe = Member(rule, central, _TINY, seed)
             (outcome,) = train_ensemble(self.landscape.training, [probe])
             self.calibration[rule.name] = {
                 "effective_rate": (outcome.fraction or 0.0) / (central * probe.weight_decay),
@@ -171,7 +172,7 @@ class _Grid:
         rate = self.calibration[rule.name]["effective_rate"]
         currency = Currency(rule, self.landscape.training, central, rate)
         if not math.isclose(
-            currency.fraction(1e-12, central) / 1e-12, central * rate, rel_tol=1e-6
+            currency.fraction(_TINY, central) / _TINY, central * rate, rel_tol=1e-6
         ):
             raise ValueError(
                 f"rules={rule.name!r}: its fraction is not lr * weight_decay times one measured "

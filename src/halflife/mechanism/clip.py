@@ -90,10 +90,12 @@ def clip_grad_norm_(
         scale = scale if on_host else scale.clamp(max=1.0)
         for grads in map(shards, present.values()):
             torch._foreach_mul_(grads, scale if on_host else scale.to(grads[0].device))
-    if isinstance(optimizer, Decayed) and (not on_host or math.isfinite(norm)):
-        handed = {
-            index: HandedSquares(grads, squares[index] * like(squares[index], scale) ** 2)
-            for index, grads in present.items()
-        }
-        optimizer._measures().hand(handed)
+    measures = optimizer._measures() if isinstance(optimizer, Decayed) else None
+    if measures is not None and measures.reads_gradients and (not on_host or math.isfinite(norm)):
+        measures.hand(
+            {
+                index: HandedSquares(grads, squares[index] * like(squares[index], scale) ** 2)
+                for index, grads in present.items()
+            }
+        )
     return torch.as_tensor(norm, dtype=torch.float64) if on_host else norm

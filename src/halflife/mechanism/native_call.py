@@ -20,7 +20,7 @@ from torch import Tensor
 from ..bases.native_decay import SWITCH
 from ..checks import Scalar
 from ..rules import DecayMap, View
-from ..rules.wish import Wish
+from ..rules.wish import Wish, never
 from .known import Known
 
 __all__ = ["Call", "native_call"]
@@ -51,8 +51,8 @@ def native_call(known: Known, group: dict[str, Any], wish: Wish, swap: dict[str,
     unseen = torch.compiler.is_compiling() or (isinstance(decay, Tensor) and not decay.is_cpu)
     if wish.size is not group["lr"]:
         swap["lr"] = wish.size
-    mapped, joins = isinstance(group["decay"], DecayMap), not _never(wish.gradient)
-    alone = joins and _never(wish.rate) and not mapped  # one native decay cannot be two things
+    mapped, joins = isinstance(group["decay"], DecayMap), not never(wish.gradient)
+    alone = joins and never(wish.rate) and not mapped  # one native decay cannot be two things
     by_hand = joins and not (alone and _gives_gradient(known, group, wish, swap, unseen))
     gradient = wish.gradient if by_hand else None
     if mapped or (alone and by_hand):
@@ -95,8 +95,3 @@ def _give_decay(
     # In this order: lr / lr is exactly 1, whereas (lr * wd) / lr need not be wd.
     swap["weight_decay"] = 1.0 / size if amount == 1.0 else group["weight_decay"] * (rate / size)
     return None
-
-
-def _never(value: Scalar) -> bool:
-    """Whether a number is 0 whatever the step: a tensor may be another one next time."""
-    return not isinstance(value, Tensor) and value == 0.0

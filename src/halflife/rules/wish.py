@@ -18,7 +18,7 @@ from ..checks import Scalar
 from .contract import DecayRule
 from .step import Step
 
-__all__ = ["Wish", "check_fraction", "wish_of"]
+__all__ = ["Wish", "check_fraction", "never", "wish_of"]
 
 
 class Wish(NamedTuple):
@@ -52,7 +52,7 @@ def wish_of(rule: DecayRule, step: Step) -> Wish:
     """
     lr, rate, scale = step.lr, rule.rate(step), rule.direction_scale(step)
     # A number that is 0 or 1 spares an operation on the device where the other factor lives.
-    amount = rate if _is(rate, 0.0) else step.weight_decay * rate
+    amount = rate if never(rate) else step.weight_decay * rate
     if rule.removes_fraction:
         if isinstance(amount, Tensor):
             amount = amount.clamp(max=1.0) if rule.follows_gradients else amount
@@ -60,9 +60,8 @@ def wish_of(rule: DecayRule, step: Step) -> Wish:
             if not rule.follows_gradients:
                 check_fraction(rule, amount, step)
             amount = 1.0
-    return Wish(
-        amount, lr if _is(scale, 1.0) else lr * scale, rule.gradient_coefficient(step), rate
-    )
+    size = lr if not isinstance(scale, Tensor) and scale == 1.0 else lr * scale
+    return Wish(amount, size, rule.gradient_coefficient(step), rate)
 
 
 def check_fraction(rule: DecayRule, fraction: Scalar, step: Step) -> None:
@@ -80,5 +79,12 @@ def check_fraction(rule: DecayRule, fraction: Scalar, step: Step) -> None:
         )
 
 
-def _is(value: Scalar, number: float) -> bool:
-    return not isinstance(value, Tensor) and value == number
+def never(value: Scalar) -> bool:
+    """Whether a number is 0 whatever the step: a tensor may be another one next time.
+
+    Example:
+        >>> import torch
+        >>> never(0.0), never(torch.tensor(0.0))
+        (True, False)
+    """
+    return not isinstance(value, Tensor) and value == 0.0

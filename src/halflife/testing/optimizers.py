@@ -335,9 +335,9 @@ def _keeps_small_decay(case: Case) -> None:
 
 
 def _described_as_it_decays(case: Case) -> None:
-    row = describe(case.make(case.params())).groups[0]
     params = case.params()
     before, ours = _values(params), case.make(params)
+    row = describe(ours).groups[0]
     _set(ours, PEAK, params, [torch.zeros_like(p) for p in params])
     ours.step()
     moved = not _equal(params, before)

@@ -139,7 +139,7 @@ def _describe_group(
     reading = read_group(optimizer, group)
     _require_rule(optimizer, reading)
     peak, decay = reading.peak_lr, float(group["weight_decay"])
-    fraction = reading.fraction_at(peak, decay)
+    fraction, note = reading.at(peak, decay)
     half_life = None if fraction is None else equilibrium.half_life(fraction)
     timescale = None if fraction is None else equilibrium.timescale(fraction)
     return GroupDescription(
@@ -157,7 +157,7 @@ def _describe_group(
         timescale_epochs=per(timescale, steps_per_epoch),
         rms=reading.rms_at(fraction, peak),
         rotation=reading.rotation_at(fraction),
-        note=reading.note_at(peak, decay),
+        note=note,
     )
 
 

@@ -59,8 +59,8 @@ class Reading:
     measured: dict[str, float]
 
     @property
-    def uniform(self) -> bool:
-        """Whether every weight loses the same fraction, so that predictions hold."""
+    def predictable(self) -> bool:
+        """Whether all weights lose alike, so that an equilibrium can be predicted."""
         return self.rule is not None and not isinstance(self.rule, DecayMap)
 
     def fraction_at(self, lr: Scalar, weight_decay: Scalar) -> Any:
@@ -76,25 +76,21 @@ class Reading:
         Raises:
             ValueError: if the rule refuses the lr, as one above its peak.
         """
-        return self._at(lr, weight_decay)[0]
-
-    def note_at(self, lr: Scalar, weight_decay: Scalar) -> str:
-        """What to know about the fraction, or why there is none; may be empty."""
-        return self._at(lr, weight_decay)[1]
+        return self.at(lr, weight_decay)[0]
 
     def rms_at(self, fraction: float | None, lr: float) -> float | None:
         """Predicted equilibrium RMS of the weights; None where none is predicted."""
         base = self.base
         if not fraction or fraction > 1.0 or base.momentum is None or base.update_rms is None:
             return None
-        return (
-            equilibrium.rms(fraction, lr, base.momentum, base.update_rms) if self.uniform else None
-        )
+        if not self.predictable:
+            return None
+        return equilibrium.rms(fraction, lr, base.momentum, base.update_rms)
 
     def rotation_at(self, fraction: float | None) -> float | None:
         """Predicted equilibrium angle per step, in radians; None where none is predicted."""
         momentum = self.base.momentum
-        if not fraction or fraction > 1.0 or momentum is None or not self.uniform:
+        if not fraction or fraction > 1.0 or momentum is None or not self.predictable:
             return None
         return equilibrium.rotation(fraction, momentum)
 
@@ -103,7 +99,8 @@ class Reading:
         """What the rule may follow and the optimizer's settings alone decide, as SGD's rate."""
         return () if self.base.effective_rate is None else ("effective_rate",)
 
-    def _at(self, lr: Scalar, weight_decay: Scalar) -> tuple[Any, str]:
+    def at(self, lr: Scalar, weight_decay: Scalar) -> tuple[Any, str]:
+        """The fraction, as `fraction_at`, and what to know about it or why there is none."""
         rule, native = self.rule, self.native
         none = torch.zeros_like(lr) if isinstance(lr, Tensor) else 0.0
         off = not (weight_decay.any() if isinstance(weight_decay, Tensor) else weight_decay)

@@ -134,7 +134,7 @@ def _group(
 def _fractions(reading: Reading, course: Course) -> tuple[Tensor | None, str]:
     # One step says whether it can be known; then all steps at once, as tensors.
     highest, decay = float(course.lrs.max()), float(course.weight_decays.abs().max())
-    note = reading.note_at(min(highest, reading.peak_lr), decay)
+    _, note = reading.at(min(highest, reading.peak_lr), decay)
     return reading.fraction_at(course.lrs, course.weight_decays), note
 
 

@@ -38,10 +38,10 @@ def read(optimizer: Optimizer, group: dict[str, Any]) -> GroupSample:
         return GroupSample(lr, None if outside else 0.0)
     try:
         reading = read_group(optimizer, group)
-        fraction, note = reading.fraction_at(lr, decay), reading.note_at(lr, decay)
+        fraction, note = reading.at(lr, decay)
     except (TypeError, ValueError) as error:
         return GroupSample(lr, None, note=str(error))
-    if fraction is not None and fraction > 0.0 and not reading.uniform:
+    if fraction is not None and fraction > 0.0 and not reading.predictable:
         fraction, note = None, f"{reading.rule!r}: {note} Not told apart."
     if fraction is None:
         return GroupSample(lr, None, note=note)
