@@ -114,6 +114,31 @@ def test_a_large_tensor_is_one_piece_of_the_graph() -> None:
     assert operations(300_000) == operations(300)
 
 
+@pytest.mark.parametrize(
+    ("case", "base"),
+    [
+        pytest.param(case, base, id=f"{case.id}-{base}")
+        for case in cases.MAPS
+        for base in ("AdamW", "SGD-momentum")
+        if not BASES[base].refuses(case.rule)
+    ],
+)
+def test_groups_whose_gradients_are_replaced(case: MapCase, base: str) -> None:
+    """As ``zero_grad`` does it: a graph for one group does not hang on another's gradients."""
+    params = cases.make_params()
+    groups = [{"params": params[:2]}, {"params": params[2:], "weight_decay": 0.0}]
+    lr, graphs = torch.tensor(PEAK), []
+    optimizer = BASES[base].make(groups, case, lr=lr, weight_decay=case.weight_decay, peak_lr=PEAK)
+    counter = CompileCounterWithBackend("eager")
+    step = torch.compile(optimizer.step, backend=counter)
+    for t, row in enumerate(cases.make_gradients(STEPS, missing=False)):
+        cases.set_gradients(params, row)
+        lr.fill_(LRS[t])
+        step()
+        graphs.append(counter.frame_count)
+    assert graphs[1:] == [graphs[1]] * (STEPS - 1)
+
+
 @pytest.mark.parametrize(("case", "base"), [p for p in PAIRS if p.id in AOT])
 def test_graphs_without_writes(case: RuleCase | MapCase, base: str) -> None:
     """As backends that generate code get them: writes become outputs that are copied back.

@@ -243,6 +243,8 @@ class Decayed(Optimizer):
 
     def _apply_maps(self, when: str, views: list[View]) -> None:
         due = [view for view in views if view.rule.acts == when and view.params]
+        for view in due:
+            view.look()
         if due:
             _change_weights(due)
 

@@ -132,10 +132,11 @@ def ask(name: str, optimizer: Optimizer, group: dict[str, Any], params: list[Ten
     Raises:
         ValueError: if it declares none.
     """
-    function = fact(name, type(optimizer))
+    cls = getattr(optimizer, "kind", type(optimizer))
+    function = fact(name, cls)
     if function is None:
         raise ValueError(
-            f"{type(optimizer).__name__} declares no {name}, which this rule needs; choose another "
+            f"{cls.__name__} declares no {name}, which this rule needs; choose another "
             "rule, or declare it with halflife.rules.facts.declare."
         )
     return function(optimizer, group, params)

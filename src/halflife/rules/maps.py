@@ -29,6 +29,18 @@ ANCHOR_KEY = "anchor"  # in the optimizer's per-parameter state
 _DECOUPLED = Decoupled()
 
 
+class Seen:
+    """An optimizer as facts see it: with the state of some parameters only."""
+
+    def __init__(self, optimizer: Optimizer, params: list[Tensor]) -> None:
+        self.optimizer, self.kind = optimizer, type(optimizer)
+        self.state = {p: optimizer.state[p] for p in params if p in optimizer.state}
+        self._pending_anchors = vars(optimizer).setdefault("_pending_anchors", {})
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.optimizer, name)
+
+
 class View:
     """One group's weights at one step, as a map sees them.
 
@@ -56,22 +68,31 @@ class View:
         self.weights = params if weights is None else weights
         self.reduction = reduction or WholeModel()
         self.amount = amount
+        self.seen: Any = optimizer
+
+    def look(self) -> None:
+        """Take what facts may read out of the optimizer, before a graph is made of the map.
+
+        A graph that reads the whole state is guarded by the gradients of all parameters, those of
+        other groups too, and made anew whenever one of them is replaced: at every step.
+        """
+        self.seen = Seen(self.optimizer, self.params)
 
     def anchors(self) -> list[Tensor]:
         """What `Anchored` remembered of each parameter."""
-        return [anchor_of(self.optimizer, p) for p in self.params]
+        return [anchor_of(self.seen, p) for p in self.params]
 
     def gradients(self) -> Column:
         """The gradients to descend along, unscaled, for `elementwise`."""
-        return facts.gradients(self.optimizer, self.group, self.params)
+        return facts.gradients(self.seen, self.group, self.params)
 
     def directions(self) -> Column:
         """The coming update directions, for `elementwise`; their signs are exact."""
-        return facts.ask("direction", self.optimizer, self.group, self.params)
+        return facts.ask("direction", self.seen, self.group, self.params)
 
     def preconditioners(self) -> Column:
         """The metric ``D`` of the step just taken, for `elementwise`."""
-        return facts.ask("preconditioner", self.optimizer, self.group, self.params)
+        return facts.ask("preconditioner", self.seen, self.group, self.params)
 
     def amount_for(self, weight: Tensor, amount: Any = None) -> Any:
         """The amount, shaped to broadcast against a weight of a stacked ensemble."""
