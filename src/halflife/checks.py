@@ -6,9 +6,9 @@ A check names the argument, its value, what is required, and what to do.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
-from typing import TypeAlias, TypeGuard
+from typing import Any, TypeAlias, TypeGuard
 
 from torch import Tensor
 
@@ -16,6 +16,7 @@ __all__ = [
     "Scalar",
     "aligned",
     "is_number",
+    "numbers_of",
     "require",
     "require_argument",
     "require_count",
@@ -38,6 +39,24 @@ def is_number(value: object) -> bool:
         (True, False, False)
     """
     return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def numbers_of(value: Any) -> tuple[Scalar, ...] | None:
+    """Some numbers as a plain tuple, whatever holds them in order; None if it is something else.
+
+    A list of a configuration (omegaconf's), a NumPy array, or NumPy's own numbers would be refused
+    by torch here and there, and by ``torch.load`` in a checkpoint.
+
+    Example:
+        >>> numbers_of([0.9, 0.999]), numbers_of("0.9"), numbers_of(0.9)
+        ((0.9, 0.999), None, None)
+    """
+    ordered = hasattr(value, "__len__") and hasattr(value, "__getitem__")
+    if not ordered or isinstance(value, (str, bytes, Mapping)) or getattr(value, "ndim", 1) != 1:
+        return None
+    if not all(is_number(v) or isinstance(v, Tensor) for v in value):
+        return None
+    return tuple(v if isinstance(v, (Tensor, int)) else float(v) for v in value)
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

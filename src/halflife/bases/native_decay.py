@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ..checks import is_number
+from ..checks import is_number, numbers_of
 from ..rules.contract import DecayRule
 from ..rules.scalar import Constant, Corrected, Decoupled, Independent, L2Regularization, Proximal
 from ..rules.step import Step
@@ -253,9 +253,10 @@ def _setting(name: str, value: Any) -> Any:
         return repr(value)
     if is_number(value):
         return float(value) if re.search(r"(max|peak|base|initial)_?lr", name) else value != 0
-    if isinstance(value, (tuple, list)) and all(map(is_number, value)):
-        return tuple(v != 0 for v in value)
-    return None
+    numbers = None if isinstance(value, Tensor) else numbers_of(value)
+    if numbers is None or any(isinstance(v, Tensor) for v in numbers):
+        return None
+    return tuple(v != 0 for v in numbers)
 
 
 def _without_rule(cls: type[Optimizer]) -> type[Optimizer]:

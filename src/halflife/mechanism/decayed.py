@@ -39,7 +39,7 @@ from ..units.strength import Strength
 from .checkpoint import completed, make_plain, restore_precision
 from .known import Known, known_of
 from .native_call import Call, native_call
-from .settings import check_keywords, group_settings
+from .settings import check_keywords, group_settings, plain_pairs
 
 __all__ = ["Decayed"]
 
@@ -98,6 +98,7 @@ class Decayed(Optimizer):
         if "weight_decay" not in signature.parameters:
             own["weight_decay"] = kwargs.pop("weight_decay", 0.0)
         call = signature.bind(params, *args, **kwargs)
+        plain_pairs(call.arguments, {n: p.default for n, p in signature.parameters.items()})
         if isinstance(strength := call.arguments.get("weight_decay"), Strength):
             # The native constructor wants a number; each group resolves the strength for itself.
             own["weight_decay"] = strength
@@ -120,6 +121,7 @@ class Decayed(Optimizer):
         if isinstance(param_group, dict):
             if isinstance(param_group.get("params"), Iterator):
                 param_group["params"] = list(param_group["params"])
+            plain_pairs(param_group, self.defaults)
             given = {**self.defaults, **param_group}
             label = f"parameter group {len(self.param_groups)}"
             param_group.update(self._checked(given, label))

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from ..bases.native_decay import check_base, scales_with_lr
 from ..bases.noise import base_of
-from ..checks import Scalar, is_number
+from ..checks import Scalar, is_number, numbers_of
 from ..rules.contract import DecayRule, as_rule
 from ..rules.facts import fact
 from ..rules.step import Step
@@ -31,7 +31,7 @@ _REMEDIES = {
     "weight_decay": "0 turns the decay off",
 }
 
-__all__ = ["check_keywords", "group_settings", "tensors_of"]
+__all__ = ["check_keywords", "group_settings", "plain_pairs", "tensors_of"]
 
 
 def group_settings(cls: type[Optimizer], group: Mapping[str, Any], label: str) -> dict[str, Any]:
@@ -89,6 +89,13 @@ def tensors_of(params: Any) -> list[Tensor]:
     return [p for p in tensors if isinstance(p, Tensor)]
 
 
+def plain_pairs(values: dict[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Make tuples of what stands for the numbers of a default that is one, in place."""
+    for name, value in values.items():
+        if isinstance(defaults.get(name), tuple) and (numbers := numbers_of(value)) is not None:
+            values[name] = numbers
+
+
 def check_keywords(
     signature: inspect.Signature, kwargs: Mapping[str, Any], own: tuple[str, ...]
 ) -> None:
@@ -120,8 +127,8 @@ def _require_like(name: str, value: Any, default: Any) -> None:
         if not is_number(value) and not isinstance(value, allowed):
             raise TypeError(f"{name}={value!r}: must be {_NUMBER.get(name, 'a number')}.")
     elif isinstance(default, tuple) and all(map(is_number, default)):
-        pair = isinstance(value, (tuple, list)) and len(value) == len(default)
-        if not pair or not all(is_number(v) or isinstance(v, Tensor) for v in value):
+        numbers = numbers_of(value)
+        if numbers is None or len(numbers) != len(default):
             raise TypeError(
                 f"{name}={value!r}: must be {len(default)} numbers, such as the default {default}."
             )
