@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.utils._python_dispatch import _disable_current_modes
 
 __all__ = [
     "Bench",
@@ -35,7 +36,8 @@ __all__ = [
 Make: TypeAlias = Callable[[list[Tensor], float, float], Optimizer]  # params, lr, weight_decay
 _Pair: TypeAlias = tuple[float, float]  # one number for each of the two steps
 
-_IMPLEMENTATIONS = {"foreach", "fused", "capturable"}  # some refuse what the others take
+# Some refuse what the others take.
+_IMPLEMENTATIONS = {"foreach", "fused", "capturable", "differentiable"}
 
 # A matrix and a vector: some bases treat them differently, and some take only matrices.
 _START = (((1.0, -2.0), (3.0, 0.5), (-1.5, 0.75)), (0.8, -1.2, 2.5))
@@ -73,7 +75,8 @@ def copied(
     own = {k: copy.deepcopy(v, memo) for k, v in group.items() if k != "params"}
     if hasattr(cls, "default_rule"):
         own["decay"] = None  # of a class of ours: native, and it shall not ask in its turn
-    settings |= {"defaults": dict(own), "state": defaultdict(dict)}
+    defaults = {**own, "differentiable": False}  # by which torch sets the grad mode
+    settings |= {"defaults": defaults, "state": defaultdict(dict)}
     settings["param_groups"] = [{**own, "params": params}]
     settings |= {"_optimizer_step_pre_hooks": {}, "_optimizer_step_post_hooks": {}}
     Optimizer.__setstate__(new, settings)
@@ -90,9 +93,15 @@ def parameters(scale: float, tensors: int, dtype: torch.dtype) -> list[Tensor]:
 
 @contextlib.contextmanager
 def unnoticed() -> Iterator[None]:
-    """Leave random states and grad mode as they were, and say nothing."""
+    """Run on the CPU, outside of any mode; leave random states as they were, and say nothing.
+
+    Surroundings such as ``with torch.device("meta")`` or fake tensors would take what is run.
+    """
     python, numpy = random.getstate(), np.random.get_state()
     with (
+        _disable_current_modes(),
+        torch._C.DisableTorchFunction(),  # default devices are such a mode
+        torch.inference_mode(False),
         torch.random.fork_rng(devices=[]),
         torch.enable_grad(),
         warnings.catch_warnings(),

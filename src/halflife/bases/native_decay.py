@@ -8,8 +8,7 @@ The same word stands for at least five updates. With ``u`` the step without deca
     independent      w <- (1 - d) w - lr u      d = (lr / p) weight_decay, p an lr it remembers
     constant         w <- (1 - d) w - lr u      d = weight_decay
 
-Each is put in the place of the native decay, by hand, around the same optimizer without decay. The
-one that gives the native weights is the answer. Two steps with two learning rates tell how the
+`halflife.bases.judging` tells which one it is. Two steps with two learning rates tell how the
 fraction follows the lr, and whether the decay enters the optimizer's state (as L2 does).
 """
 
@@ -19,99 +18,32 @@ import functools
 import itertools
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, cast
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensor
 from torch.optim import Optimizer
 
 from ..checks import is_number, numbers_of
-from ..rules.contract import DecayRule
-from ..rules.scalar import Constant, Corrected, Decoupled, Independent, L2Regularization, Proximal
-from ..rules.step import Step
 from .bench import Bench, Make, arguments, build_optimizer, copied, parameters, unnoticed
+from .judging import TOLERANCE, NativeDecay, distance, judge
 
 __all__ = [
-    "Evidence",
-    "Kind",
-    "NativeDecay",
+    "SWITCH",
     "Way",
     "check_base",
-    "fraction_law",
     "group_decay",
-    "judge",
     "native_decay",
     "native_kind",
     "scales_with_lr",
-]
-
-Kind: TypeAlias = Literal[
-    "absent",
-    "l2",
-    "decoupled",
-    "decoupled_after",
-    "independent",
-    "constant",
-    "other",
-    "averaged",
-    "unknown",
 ]
 
 Way: TypeAlias = Literal["switch", "decoupled", "l2", "none"]
 
 SWITCH = "decoupled_weight_decay"
 _LR = 0.125
-# Relative to what the decay does. Bases that compute in float32 agree to about 1e-5, and different
-# updates differ by 1e-2 or more.
-_TOLERANCE = 1e-4
-_RULES: dict[str, DecayRule] = {
-    "l2": L2Regularization(),
-    "decoupled": Decoupled(),
-    "independent": Independent(),
-    "constant": Constant(),
-}
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What was measured.
-
-    Args:
-        lrs: learning rate of each of the two steps.
-        weight_decay: the native coefficient.
-        fractions: share of the weights that each step removed where all gradients were zero.
-        errors: of each candidate, the weights' largest deviation from the native ones, relative to
-            what the decay did, with zero and with other gradients. "before" and "after" remove
-            those fractions before or after the step; below 1e-4 it is the native update.
-    """
-
-    lrs: tuple[float, float]
-    weight_decay: float
-    fractions: tuple[float, float]
-    errors: dict[str, float]
-
-
-@dataclass(frozen=True)
-class NativeDecay:
-    """The native meaning of an optimizer's ``weight_decay``.
-
-    Args:
-        kind: the update's name in `halflife.bases.native_decay`; "absent" if there is none, "other"
-            if it is no known one, "averaged" if the weights are not the optimizer's iterate
-            (schedule-free methods), "unknown" if it could not be run.
-        reason: why, in a sentence.
-        rule: our rule for the same update, if there is one.
-        peak_lr: the lr by which an independent or corrected decay divides.
-        evidence: the measurements; None if nothing was run.
-    """
-
-    kind: Kind
-    reason: str
-    rule: DecayRule | None = None
-    peak_lr: float | None = None
-    evidence: Evidence | None = None
 
 
 def native_decay(optimizer: type[Optimizer] | Optimizer) -> NativeDecay:
@@ -160,7 +92,6 @@ def native_kind(optimizer: Optimizer, group: dict[str, Any]) -> Way:
     return kind if kind in {"decoupled", "l2"} else "none"
 
 
-@functools.cache
 def check_base(cls: type[Optimizer]) -> None:
     """Refuse an optimizer class that no rule can be put on.
 
@@ -182,7 +113,6 @@ def check_base(cls: type[Optimizer]) -> None:
         )
 
 
-@functools.cache
 def scales_with_lr(cls: type[Optimizer]) -> bool:
     """Whether an update at c times the lr is c times the update; found by running two steps.
 
@@ -194,33 +124,52 @@ def scales_with_lr(cls: type[Optimizer]) -> bool:
         >>> scales_with_lr(torch.optim.Adam), scales_with_lr(torch.optim.ASGD)
         (True, False)
     """
-    make = functools.partial(build_optimizer, _without_rule(cls))
-    for dtype, tensors in itertools.product((torch.float64, torch.float32), (2, 1)):
-        try:
-            # A large lr, so that bounds on it (Adafactor's 1 / sqrt(t)) are felt.
-            bench, updates = Bench(make, 1.0, tensors, dtype), []
-            for second in (1.0, 0.5):
-                bench.lrs = (1.0, second)
-                _, before, after = bench.run(True)
-                updates.append(after - before)
-            size = float(updates[0].abs().max())
-            return _distance([2.0 * updates[1]], [updates[0]]) <= _TOLERANCE * size
-        except Exception:  # it may take only the other dtype, or only matrices
-            continue
-    return True
+    try:
+        return _scales(cast("Any", cls))
+    except _NotRun:
+        return True
 
 
 # --- what is asked ------------------------------------------------------------------------------
+#
+# What could not be run is raised, so that no cache takes a failure for an answer.
+
+
+class _NotRun(Exception):
+    """No small tensor could be stepped."""
 
 
 @functools.cache
+@unnoticed()
+def _scales(cls: type[Optimizer]) -> bool:
+    def double(bench: Bench) -> bool:
+        updates = []
+        for second in (1.0, 0.5):
+            bench.lrs = (1.0, second)
+            _, before, after = bench.run(True)
+            updates.append(after - before)
+        size = float(updates[0].abs().max())
+        return distance([2.0 * updates[1]], [updates[0]]) <= TOLERANCE * size
+
+    # A large lr, so that bounds on it (Adafactor's 1 / sqrt(t)) are felt.
+    return _tried(double, functools.partial(build_optimizer, _without_rule(cls)), 1.0)
+
+
 def _of_class(cls: type[Optimizer]) -> NativeDecay:
     if _averages(cls):
         return NativeDecay("averaged", "train() and eval() exchange the parameters")
     names = arguments(cls)
     if missing := [n for n, p in names.items() if p.default is p.empty and n != "lr"]:
         return NativeDecay("unknown", f"it needs {', '.join(missing)}; pass an instance")
-    return _attempt(functools.partial(build_optimizer, _without_rule(cls)), _LR)
+    try:
+        return _judged_class(cast("Any", cls))
+    except _NotRun as error:
+        return NativeDecay("unknown", str(error))
+
+
+@functools.cache
+def _judged_class(cls: type[Optimizer]) -> NativeDecay:
+    return _judged(functools.partial(build_optimizer, _without_rule(cls)), _LR)
 
 
 def group_decay(optimizer: Optimizer, group: dict[str, Any]) -> NativeDecay:
@@ -229,9 +178,13 @@ def group_decay(optimizer: Optimizer, group: dict[str, Any]) -> NativeDecay:
         return NativeDecay("averaged", "train() and eval() exchange the parameters")
     known = (type(optimizer), _settings(vars(optimizer)), _settings(group))
     if known not in _INSTANCES:
+        try:
+            found = _judged(functools.partial(copied, optimizer, group), _lr_of(group))
+        except _NotRun as error:
+            return NativeDecay("unknown", str(error))
         if len(_INSTANCES) >= _REMEMBERED:
             _INSTANCES.pop(next(iter(_INSTANCES)))
-        _INSTANCES[known] = _attempt(functools.partial(copied, optimizer, group), _lr_of(group))
+        _INSTANCES[known] = found
     return _INSTANCES[known]
 
 
@@ -269,130 +222,55 @@ def _averages(cls: type[Optimizer]) -> bool:
     return all(callable(getattr(cls, name, None)) for name in ("train", "eval"))
 
 
-@functools.cache
 def _keeps_decay_outside(cls: type[Optimizer]) -> bool:
     if "weight_decay" not in arguments(cls):
         return False
     try:
-        with unnoticed():
-            params = parameters(1.0, 1, torch.float64)
-            group = build_optimizer(cls, params, _LR, 0.25).param_groups[0]
+        return "weight_decay" not in _group_of(cast("Any", cls))
     except Exception:
         return False
-    return "weight_decay" not in group
+
+
+@functools.cache
+@unnoticed()
+def _group_of(cls: type[Optimizer]) -> dict[str, Any]:
+    return build_optimizer(cls, parameters(1.0, 1, torch.float64), _LR, 0.25).param_groups[0]
 
 
 def _lr_of(group: dict[str, Any]) -> float:
-    lr = float(group.get("lr") or 0.0)
+    given = group.get("lr")
+    if isinstance(given, Tensor) and (given.is_meta or isinstance(given, FakeTensor)):
+        return _LR  # it has no number
+    lr = float(given or 0.0)
     return lr if 0.0 < lr < math.inf else _LR
 
 
 # --- how it is judged ---------------------------------------------------------------------------
 
 
-def _attempt(make: Make, lr: float) -> NativeDecay:
-    """Probe on a matrix and a vector, or on what of it the optimizer takes."""
+T = TypeVar("T")
+
+
+def _tried(function: Callable[[Bench], T], make: Make, lr: float) -> T:
+    """What a function finds on a matrix and a vector, or on what of it the optimizer takes."""
     reason = ""
     for dtype, tensors in itertools.product((torch.float64, torch.float32), (2, 1)):
         try:
-            bench = Bench(make, lr, tensors, dtype)
-            with unnoticed():
-                optimizer = make(bench.parameters(), lr, bench.weight_decay)
-            if any("weight_decay" not in group for group in optimizer.param_groups):
-                return NativeDecay("absent", "its parameter groups have no weight_decay")
-            return judge(bench)
+            return function(Bench(make, lr, tensors, dtype))
         except Exception as error:
             message = str(error).partition("\n")[0][:200]
             reason = (
                 reason or f"no small tensor could be stepped: {type(error).__name__}: {message}"
             )
-    return NativeDecay("unknown", reason)
+    raise _NotRun(reason)
 
 
-def judge(bench: Bench) -> NativeDecay:
-    """What the decay of the bench's optimizer is."""
-    evidence = _measure(bench)
-    if not evidence.errors:
-        return NativeDecay("absent", "weight_decay changed nothing", evidence=evidence)
-    fits = [name for name, error in evidence.errors.items() if error < _TOLERANCE]
-    if not fits:
-        reason = "neither L2 nor one fraction of every weight, before or after the step"
-        return NativeDecay("other", reason, evidence=evidence)
-    if fits[0] == "l2":
-        return NativeDecay("l2", "it joins the gradient", _RULES["l2"], evidence=evidence)
-    when = fits[0]
-    first, second = (d / evidence.weight_decay for d in evidence.fractions)
-    reason = (
-        f"{when} the step it removes {first:.6g} and {second:.6g} times weight_decay at the "
-        f"learning rates {evidence.lrs[0]:.6g} and {evidence.lrs[1]:.6g}"
-    )
-    kind, rule, peak = fraction_law(evidence.fractions, evidence.lrs, evidence.weight_decay, when)
-    return NativeDecay(kind, reason, rule, peak, evidence)
+@unnoticed()
+def _judged(make: Make, lr: float) -> NativeDecay:
+    def look(bench: Bench) -> NativeDecay:
+        optimizer = make(bench.parameters(), lr, bench.weight_decay)
+        if any("weight_decay" not in group for group in optimizer.param_groups):
+            return NativeDecay("absent", "its parameter groups have no weight_decay")
+        return judge(bench)
 
-
-def fraction_law(
-    fractions: tuple[float, float], lrs: tuple[float, float], weight_decay: float, when: str
-) -> tuple[Kind, DecayRule | None, float | None]:
-    """The kind, our rule and the remembered lr behind two fractions, the second at half the lr.
-
-    Args:
-        fractions: share of the weights that each of two steps removes.
-        lrs: their learning rates.
-        weight_decay: the coefficient of both.
-        when: "before" or "after" the step.
-    """
-    first, second = (d / weight_decay for d in fractions)
-    kind: Kind = "other"
-    rule: DecayRule | None = None
-    peak: float | None = None
-    steps = [Step(lr, weight_decay=weight_decay) for lr in lrs]
-    bent = Proximal()
-    if _agree((first, second), lrs):
-        kind = "decoupled" if when == "before" else "decoupled_after"
-    elif when == "after" and _agree(fractions, [float(bent.fraction(s)) for s in steps]):
-        rule = bent
-    elif when == "before" and _agree((first, second), (1.0, 1.0)):
-        kind = "constant"
-    elif when == "before" and _agree((first, second), (first, first / 2)):
-        kind, peak = "independent", lrs[0] / first
-    elif when == "before" and _agree((first, second), (first, first / 4)):
-        rule, peak = Corrected(), lrs[0] ** 2 / first
-    return kind, rule or _RULES.get(kind), peak
-
-
-def _measure(bench: Bench) -> Evidence:
-    """Which decay made by hand gives the native weights; no errors where nothing decays."""
-    amount = bench.weight_decay
-    still, held = bench.run(False, (amount, amount)), bench.run(False, (amount, 0.0))
-    fractions = (
-        _share(bench.run(False)[1] - still[1], still[0]),
-        _share(held[2] - still[2], still[1]),
-    )
-    hands: dict[str, dict[str, Any]] = {
-        "l2": {"l2": amount},
-        "before": {"before": fractions},
-        "after": {"after": fractions},
-    }
-    errors: dict[str, float] = {}
-    for noise in (False, True):
-        native, plain = bench.run(noise, (amount, amount)), bench.run(noise)
-        effect = _distance(native, plain)
-        if effect > 0.0:
-            for name, hand in hands.items():
-                error = _distance(bench.run(noise, **hand), native) / effect
-                errors[name] = max(errors.get(name, 0.0), error)
-    return Evidence(bench.lrs, amount, fractions, errors)
-
-
-def _distance(a: list[Tensor], b: list[Tensor]) -> float:
-    distance = float(torch.stack(a).sub(torch.stack(b)).abs().max())
-    return distance if math.isfinite(distance) else math.inf
-
-
-def _share(removed: Tensor, weights: Tensor) -> float:
-    return float(removed.dot(weights) / weights.dot(weights))
-
-
-def _agree(found: Sequence[float], wanted: Sequence[float]) -> bool:
-    pairs = zip(found, wanted, strict=True)
-    return all(math.isclose(a, b, rel_tol=_TOLERANCE) for a, b in pairs)
+    return _tried(look, make, lr)

@@ -69,7 +69,7 @@ def group_settings(cls: type[Optimizer], group: Mapping[str, Any], label: str) -
         if isinstance(value, float) and math.isnan(value):  # torch lets some pass
             raise ValueError(f"{name}=nan of {label}: must be a number; correct what computes it.")
     if rule is not None:
-        check_base(cls)  # type: ignore[arg-type]
+        check_base(cls)
         _check_needs(cls, rule, label)
     if rule is not None and not isinstance(decay, Tensor):
         if not rule.follows_gradients:  # else known, and bounded, in a step only
@@ -142,7 +142,7 @@ def _check_needs(cls: type[Optimizer], rule: DecayRule, label: str) -> None:
                 f"decay={rule!r} of {label}: needs the optimizer's {what}, and {cls.__name__} "
                 "declares none; choose another rule or optimizer, or see halflife.rules.facts."
             )
-    if rule.scales_step and not scales_with_lr(cls):  # type: ignore[arg-type]
+    if rule.scales_step and not scales_with_lr(cls):
         raise ValueError(
             f"decay={rule!r} of {label}: the rule scales each step, and a step of {cls.__name__} "
             "is not proportional to the lr it is given; choose another rule or optimizer."

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..bases.bench import unnoticed
 from ..mechanism.compiled import Compilable
 from ..mechanism.known import Known
 from ..mechanism.settings import tensors_of
@@ -120,6 +121,7 @@ def _fused_trains(params: list[Tensor]) -> bool:
 
 
 @functools.cache
+@unnoticed()
 def _fused_moves(dtype: torch.dtype) -> bool:
     """Whether this torch's kernel for the CPU moves all of a vector register; 2.13's does not."""
     w = torch.zeros(64, dtype=dtype, requires_grad=True)

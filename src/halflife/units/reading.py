@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ..bases.native_decay import NativeDecay, group_decay
+from ..bases.judging import NativeDecay
+from ..bases.native_decay import group_decay
 from ..bases.noise import Base, base_of
 from ..checks import Scalar
 from ..rules import DecayMap

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ...bases.bench import Bench, copied
-from ...bases.native_decay import NativeDecay
+from ...bases.judging import NativeDecay
 from ...bases.noise import Base
 from ...rules.contract import DecayRule
 from ...units.reading import Reading, read_group

@@ -19,7 +19,7 @@ from typing import Any, cast
 
 from torch.optim import Optimizer
 
-from ...bases.bench import Make, arguments, build_optimizer, copied
+from ...bases.bench import Make, arguments, build_optimizer, copied, unnoticed
 from . import runs
 from .names import check_arguments, find, parse
 from .runs import FIRST_LR, LrUse, ScaleFree
@@ -233,6 +233,7 @@ def _path(cls: type[Optimizer]) -> str:
     return f"{'torch.optim' if module.startswith('torch.optim') else module}.{cls.__qualname__}"
 
 
+@unnoticed()
 def _probe(make: Make, name: str, cls: type[Optimizer] | None, default: float | None) -> Probe:
     if cls is not None and all(callable(getattr(cls, n, None)) for n in ("train", "eval")):
         return Probe(name, "averaged", "train() and eval() exchange the parameters", default)
