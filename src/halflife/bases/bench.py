@@ -26,6 +26,7 @@ __all__ = [
     "Bench",
     "Make",
     "arguments",
+    "asks_for_closure",
     "build_optimizer",
     "copied",
     "parameters",
@@ -74,7 +75,8 @@ def copied(
     settings = copy.deepcopy(settings, memo)
     own = {k: copy.deepcopy(v, memo) for k, v in group.items() if k != "params"}
     if hasattr(cls, "default_rule"):
-        own["decay"] = None  # of a class of ours: native, and it shall not ask in its turn
+        # Of a class of ours: native, and it shall not ask in its turn.
+        own |= dict.fromkeys({"decay", "implementation"} & own.keys())
     defaults = {**own, "differentiable": False}  # by which torch sets the grad mode
     settings |= {"defaults": defaults, "state": defaultdict(dict)}
     settings["param_groups"] = [{**own, "params": params}]
@@ -216,13 +218,14 @@ def _flat(params: list[Tensor]) -> Tensor:
 
 def take_step(optimizer: Optimizer) -> None:
     """Take one step, with a closure where there must be one."""
-    if _needs_closure(cast("Any", type(optimizer))):
+    if asks_for_closure(cast("Any", type(optimizer))):
         optimizer.step(lambda: 0.0)
     else:
         optimizer.step()
 
 
 @functools.cache
-def _needs_closure(cls: type[Optimizer]) -> bool:
+def asks_for_closure(cls: type[Optimizer]) -> bool:
+    """Whether ``step`` cannot be called without a closure."""
     closure = inspect.signature(cls.step).parameters.get("closure")
     return closure is not None and closure.default is closure.empty

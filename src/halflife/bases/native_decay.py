@@ -18,6 +18,7 @@ import functools
 import itertools
 import math
 import re
+import weakref
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias, TypeVar, cast
 
@@ -27,14 +28,25 @@ from torch._subclasses import FakeTensor
 from torch.optim import Optimizer
 
 from ..checks import is_number, numbers_of
-from .bench import Bench, Make, arguments, build_optimizer, copied, parameters, unnoticed
+from .bench import (
+    Bench,
+    Make,
+    arguments,
+    asks_for_closure,
+    build_optimizer,
+    copied,
+    parameters,
+    unnoticed,
+)
 from .judging import TOLERANCE, NativeDecay, distance, judge
 
 __all__ = [
     "SWITCH",
     "Way",
     "check_base",
+    "check_closure",
     "group_decay",
+    "native_class",
     "native_decay",
     "native_kind",
     "scales_with_lr",
@@ -99,7 +111,7 @@ def check_base(cls: type[Optimizer]) -> None:
         ValueError: if its parameters are not the weights that it trains, or if its native decay
             cannot be turned off.
     """
-    cls = _without_rule(cls)
+    cls = native_class(cls)
     if _averages(cls):
         raise ValueError(
             f"{cls.__name__}: its train() and eval() exchange the parameters, which hold a point "
@@ -111,6 +123,48 @@ def check_base(cls: type[Optimizer]) -> None:
             f"{cls.__name__}: it keeps weight_decay outside its parameter groups, so its native "
             "decay cannot be replaced; pass weight_decay=0 and attach a rule to the instance."
         )
+
+
+def check_closure(optimizer: Optimizer) -> None:
+    """Refuse an optimizer that evaluates its closure by itself; found by running a copy.
+
+    A rule acts between the gradient and the step. Such an optimizer (LBFGS, SAM) computes gradients
+    within its step, at other weights, where no rule can.
+
+    Raises:
+        ValueError: if it cannot step without a closure, or refuses to.
+    """
+    cls = type(optimizer)
+    if cls not in _CLOSURES and (found := _steps_without_closure(optimizer)) is not None:
+        _CLOSURES[cls] = not found
+    if _CLOSURES.get(cls):
+        raise ValueError(
+            f"{cls.__name__}: computes gradients by calling the closure within its step, where no "
+            "rule can act on the weights; leave decay out (it is the native optimizer then), and "
+            "add the L2 term to the loss that the closure returns."
+        )
+
+
+_CLOSURES: weakref.WeakKeyDictionary[type[Optimizer], bool] = weakref.WeakKeyDictionary()
+
+
+@unnoticed()
+def _steps_without_closure(optimizer: Optimizer) -> bool | None:
+    """Whether it does; None if it could be stepped neither without nor with one."""
+    if asks_for_closure(cast("Any", native_class(type(optimizer)))):
+        return False
+    for closure in (None, lambda: 0.0):
+        for tensors in (2, 1):
+            params = parameters(1.0, tensors, torch.float64)
+            try:
+                copy = copied(optimizer, optimizer.param_groups[0], params)
+                for p in params:
+                    p.grad = torch.ones_like(p)
+                copy.step(closure)
+            except Exception:
+                continue
+            return closure is None
+    return None
 
 
 def scales_with_lr(cls: type[Optimizer]) -> bool:
@@ -152,7 +206,7 @@ def _scales(cls: type[Optimizer]) -> bool:
         return distance([2.0 * updates[1]], [updates[0]]) <= TOLERANCE * size
 
     # A large lr, so that bounds on it (Adafactor's 1 / sqrt(t)) are felt.
-    return _tried(double, functools.partial(build_optimizer, _without_rule(cls)), 1.0)
+    return _tried(double, functools.partial(build_optimizer, native_class(cls)), 1.0)
 
 
 def _of_class(cls: type[Optimizer]) -> NativeDecay:
@@ -169,7 +223,7 @@ def _of_class(cls: type[Optimizer]) -> NativeDecay:
 
 @functools.cache
 def _judged_class(cls: type[Optimizer]) -> NativeDecay:
-    return _judged(functools.partial(build_optimizer, _without_rule(cls)), _LR)
+    return _judged(functools.partial(build_optimizer, native_class(cls)), _LR)
 
 
 def group_decay(optimizer: Optimizer, group: dict[str, Any]) -> NativeDecay:
@@ -212,7 +266,7 @@ def _setting(name: str, value: Any) -> Any:
     return tuple(v != 0 for v in numbers)
 
 
-def _without_rule(cls: type[Optimizer]) -> type[Optimizer]:
+def native_class(cls: type[Optimizer]) -> type[Optimizer]:
     """The native class behind one of ours, whose constructor would ask the same again."""
     native = (c for c in cls.__mro__ if issubclass(c, Optimizer) and not hasattr(c, "default_rule"))
     return next(native)

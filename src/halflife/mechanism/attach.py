@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 
 from torch.optim import Optimizer
 
+from ..bases.native_decay import check_closure
 from ..bases.wrappers import unwrapped
 from ..rules.contract import DecayRule, as_rule
 from .decayed import Decayed
@@ -132,6 +133,7 @@ def attach(
             f"attach: {replaced!r} has replaced step of this {type(optimizer).__name__} and would "
             "go on calling the old one; attach the rule first."
         )
+    check_closure(optimizer)
     own = {"decay": rule} if peak_lr is None else {"decay": rule, "peak_lr": peak_lr}
     settings = [
         cls._checked({**group, **own}, f"parameter group {index}")

@@ -128,11 +128,11 @@ class Decayed(Optimizer):
         super().add_param_group(param_group)
         try:
             self._begin(self.param_groups[-1])
-        except ValueError:  # anchors that do not fit
+            if "_known" in self.__dict__:  # else under construction
+                self._known_at(len(self.param_groups) - 1)
+        except ValueError:  # anchors that do not fit, or a base that steps by its closure
             self.param_groups.pop()
             raise
-        if "_known" in self.__dict__:  # else under construction
-            self._known_at(len(self.param_groups) - 1)
 
     @classmethod
     def _checked(cls, given: dict[str, Any], label: str) -> dict[str, Any]:
@@ -155,7 +155,8 @@ class Decayed(Optimizer):
         """Take one step: the native one, with each group's decay as its rule says.
 
         Args:
-            closure: reevaluates the model and returns the loss; called once.
+            closure: reevaluates the model and returns the loss; called once, or, without any rule,
+                as the native step calls it.
 
         Returns:
             The closure's loss, or what the native step returns without one.
@@ -164,6 +165,8 @@ class Decayed(Optimizer):
             ValueError: if a rule would remove a fraction of 1 or more, or the lr is above its
                 peak; nothing has changed then.
         """
+        if not self.prefers_fused and self._has_no_rule():
+            return self._native_step(closure)  # which may call it more than once
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -200,6 +203,11 @@ class Decayed(Optimizer):
                 param.grad = grad
             measures.finish(taken)
         return result if closure is None else loss
+
+    def _has_no_rule(self) -> bool:
+        return all(known.rule is None for known in self._known) and all(
+            group["decay"] is None for group in self.param_groups
+        )
 
     def _native_call(self, index: int, group: dict[str, Any], measures: Measures) -> Call:
         """The native call that does what the group's rule says."""

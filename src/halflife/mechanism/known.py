@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.optim import Optimizer
 
-from ..bases.native_decay import Way, native_kind
+from ..bases.native_decay import Way, check_closure, native_kind
 from ..rules.contract import DecayRule
 from ..tensors import fused, rounding
 
@@ -52,8 +52,14 @@ class Known(NamedTuple):
 
 
 def known_of(optimizer: Optimizer, group: dict[str, Any]) -> Known:
-    """The record of a group of an optimizer. A copy of the optimizer may be run: not in a graph."""
+    """The record of a group of an optimizer. A copy of the optimizer may be run: not in a graph.
+
+    Raises:
+        ValueError: if the group has a rule, and the optimizer cannot step without a closure.
+    """
     rule, params = group["decay"], group["params"]
+    if rule is not None:
+        check_closure(optimizer)
     layout = fused.layout(params)
     return Known(
         group,
