@@ -44,8 +44,8 @@ class _Place(NamedTuple):
 def depths_of(parameters: Sequence[Parameter]) -> Depths | None:
     """The depth of each parameter by its first name; None if no layer is numbered.
 
-    Layer i of n (from 0) is n - i below the head, what comes before the first layer n + 1, what
-    comes after the last one 0. Stacks side by side count each from their own end.
+    Layer i of n (from 0) is n - i below the head, what is registered before the first layer n + 1,
+    what is after the last one 0. Stacks side by side count each from their own end.
     """
     names = [parameter.names[0] for parameter in parameters]
     places = [_place(name) for name in names]
@@ -59,10 +59,12 @@ def depths_of(parameters: Sequence[Parameter]) -> Depths | None:
             below.append(count[place.stack] - levels[place.stack][place.number])
             continue
         near = _nearest(names[index], count)
-        deepest = max(count[stack] for stack in near) + 1
-        before = parameter.shape != () and all(index < starts[stack] for stack in near)
-        looked_up = is_embedding(parameter.uses[0]) is not None
-        below.append(deepest if before or looked_up else 0)
+        after = [stack for stack in near if index < starts[stack]]
+        if is_embedding(parameter.uses[0]) is not None:
+            after = after or near  # wherever it is registered, a token is an input
+        elif parameter.shape == ():
+            after = []  # a temperature of the loss, first as the model's own
+        below.append(max((count[stack] + 1 for stack in after), default=0))
     return Depths(below, max(count.values()) + 1)
 
 
@@ -126,14 +128,15 @@ def _starts(places: Sequence[_Place | None]) -> dict[str, int]:
 
 
 def _nearest(name: str, stacks: dict[str, int]) -> list[str]:
-    """The stacks that share the longest path with a name."""
+    """The stacks that share the longest path with a name, of those the least nested."""
 
-    def shared(stack: str) -> int:
-        pairs = zip(name.split("."), stack.split("."), strict=False)
-        return len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
+    def nearness(stack: str) -> tuple[int, int]:
+        parts = stack.split(".")
+        pairs = zip(name.split("."), parts, strict=False)
+        return len(list(takewhile(lambda pair: pair[0] == pair[1], pairs))), -len(parts)
 
-    longest = max(shared(stack) for stack in stacks)
-    return [stack for stack in stacks if shared(stack) == longest]
+    best = max(nearness(stack) for stack in stacks)
+    return [stack for stack in stacks if nearness(stack) == best]
 
 
 def _of_a_sequence(names: Sequence[str]) -> Depths | None:

@@ -264,7 +264,8 @@ def param_groups(
 
     used = [settings for settings, _ in plans if settings is not None]
     distinct: list[dict[str, Any]] = []
-    for settings in (decaying, exempt, *used):
+    first = (decaying, exempt) if layer_decay is None else ()  # else by depth
+    for settings in (*first, *used):
         if settings in used and settings not in distinct:
             distinct.append(settings)
 

@@ -59,7 +59,9 @@ def name_cleaner(raw: list[str]) -> Callable[[str], str]:
     return lambda name: _WRAPPERS.sub("", name).removeprefix(prefix)
 
 
-def collect(model: nn.Module, clean: Callable[[str], str]) -> list[Parameter]:
+def collect(
+    model: nn.Module, clean: Callable[[str], str], caller: str = "param_groups"
+) -> list[Parameter]:
     """Every parameter of the model once, in the model's order, under its clean names."""
     found: dict[int, Parameter] = {}
     layers: dict[str, nn.Module] = {}
@@ -69,7 +71,7 @@ def collect(model: nn.Module, clean: Callable[[str], str]) -> list[Parameter]:
         whole |= _whole_shapes(module)
         for key, tensor in module.named_parameters(recurse=False, remove_duplicate=False):
             name = clean(f"{path}.{key}" if path else key)
-            _check(name, tensor)
+            _check(caller, name, tensor)
             shape = whole.get(id(tensor), tuple(tensor.shape))
             layer, attribute = module, key
             if isinstance(module, ParametrizationList):  # at LAYER.parametrizations.ATTRIBUTE
@@ -81,15 +83,15 @@ def collect(model: nn.Module, clean: Callable[[str], str]) -> list[Parameter]:
     return list(found.values())
 
 
-def _check(name: str, tensor: Tensor) -> None:
+def _check(caller: str, name: str, tensor: Tensor) -> None:
     if is_lazy(tensor):
         raise ValueError(
-            f"param_groups: parameter {name!r} must be initialized, got "
+            f"{caller}: parameter {name!r} must be initialized, got "
             f"{type(tensor).__name__}; run one forward pass first."
         )
     if getattr(tensor, "_is_flat_param", False):
         raise ValueError(
-            f"param_groups: parameter {name!r} must be one tensor of the model, got FSDP's "
+            f"{caller}: parameter {name!r} must be one tensor of the model, got FSDP's "
             "FlatParameter, which lays matrices, biases and gains end to end; wrap the model with "
             "FullyShardedDataParallel(model, use_orig_params=True), or use fully_shard (FSDP2)."
         )

@@ -16,7 +16,7 @@ from ...bases.bench import unnoticed
 from ...bases.wrappers import unwrapped
 from ...checks import is_number
 
-__all__ = ["Course", "TrainingPlan", "plan_of", "schedulers_in", "settled"]
+__all__ = ["Course", "TrainingPlan", "plan_of", "schedulers_in", "settled", "unread_scales"]
 
 
 class Course(NamedTuple):
@@ -107,10 +107,12 @@ def plan_of(
         every = 1 if interval == "step" else max(1, round(steps_per_epoch or 1))
         return TrainingPlan(_followed(optimizers, schedulers, steps, every, keep), steps, True)
     multipliers, steps = _multipliers(schedule, optimizers, steps, steps_per_epoch, interval)
-    courses = [
-        [Course(_base(g) * multipliers, _full(g, len(multipliers))) for g in o.param_groups]
-        for o in optimizers
-    ]
+    courses = []
+    for groups in (o.param_groups for o in optimizers):
+        scales = unread_scales(groups, [_base(g) for g in groups])
+        lrs = [_base(g) * scale * multipliers for g, scale in zip(groups, scales, strict=True)]
+        full = [_full(g, len(multipliers)) for g in groups]
+        courses.append([Course(*both) for both in zip(lrs, full, strict=True)])
     return TrainingPlan(courses, steps, True)
 
 
@@ -118,6 +120,12 @@ def settled(group: dict[str, Any]) -> float:
     """A group's lr, or the higher one that a warm-up is to reach."""
     values = [float(group.get(key) or 0.0) for key in ("lr", "initial_lr", "peak_lr")]
     return max(values)
+
+
+def unread_scales(groups: Sequence[dict[str, Any]], lrs: Sequence[float]) -> list[float]:
+    """What is yet to multiply each lr: its ``lr_scale``, timm's, where all lrs are one, else 1."""
+    known = [float(s) if is_number(s := group.get("lr_scale")) else 1.0 for group in groups]
+    return known if len(set(lrs)) == 1 and len(set(known)) > 1 else [1.0] * len(known)
 
 
 def _base(group: dict[str, Any]) -> float:

@@ -88,7 +88,7 @@ class Subject:
 def subjects_of(model: nn.Module, groups: Sequence[GroupDecay]) -> list[Subject]:
     """Every parameter of the model, in its order."""
     clean = name_cleaner([name for name, _ in model.named_parameters(remove_duplicate=False)])
-    parameters = collect(model, clean)
+    parameters = collect(model, clean, "audit")
     marks = marks_of(model, parameters, clean)
     owner = {id(p): group for group in groups for p in group.settings["params"]}
     found = []
