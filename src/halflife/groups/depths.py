@@ -18,7 +18,7 @@ _NUMBERED = re.compile(r"^(layer|block|stage|denseblock)_?(\d+)$", re.IGNORECASE
 # What is numbered in there is part of the head.
 _HEAD = re.compile(
     r"^(?!multi)(\w*_)?(heads?|classifiers?|score|logits?|predictions?|unembed(ding)?|fc|bbox_\w+"
-    r"|class_embed|(output|out)_(proj|projection|layer)|proj_out|vocab_\w+)$",
+    r"|class_embed|(text|visual|vision|image)_projection|(output|out)_(proj|projection|layer)|proj_out|vocab_\w+)$",
     re.IGNORECASE,
 )
 _INNER = re.compile(r"(layers|blocks)$", re.IGNORECASE)  # stages.1.blocks.0, not block.0.layer.1
