@@ -1,4 +1,4 @@
-"""Parameter groups of many architectures: the audit has no objection, and each lies in its place."""
+"""Parameter groups of many architectures: no objection of the audit, all in their places."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from architectures import MODELS, builder
 from torch import nn
 
 import halflife
+from architectures import MODELS, builder
 from halflife.diagnostics import audit
 from halflife.groups import param_groups
 

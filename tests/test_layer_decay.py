@@ -89,7 +89,12 @@ NAMES: dict[str, dict[str, int]] = {
     "GPT": {"wte": 3, "h__0__mlp": 2, "h__1__mlp": 1, "ln_f": 0, "lm_head": 0},
     "BERT": {"embeddings__word": 3, "encoder__layer__0__o": 2, "encoder__layer__1__o": 1, "cls": 0},
     "ten": {f"layers__{i}__w": 11 - i for i in range(11)},
-    "T5's sublayers": {"shared": 3, "block__0__layer__0": 2, "block__0__layer__1": 2, "block__1": 1},
+    "T5's sublayers": {
+        "shared": 3,
+        "block__0__layer__0": 2,
+        "block__0__layer__1": 2,
+        "block__1": 1,
+    },
     "stages of blocks": {
         "stem": 4,
         "stages__0__blocks__0": 3,
@@ -127,13 +132,28 @@ def test_a_bare_sequence_has_its_last_layer_as_the_head() -> None:
     assert {name.split(".")[0]: k for name, k in found.items()} == {"0": 2, "2": 1, "3": 0}
 
 
+def test_any_number_will_do_where_no_stack_has_a_known_name() -> None:
+    inside = tree(net__0=0, net__2=0, net__4=0)
+    assert list(below(inside).values()) == [2, 1, 0]
+    beside = tree(first=0, net__0=0, net__2=0, last=0)
+    assert list(below(beside).values()) == [3, 2, 1, 0]
+
+
+def test_a_model_may_be_wrapped_under_the_name_of_a_head() -> None:
+    model = nn.ModuleDict({"classifier": ViT(2)})
+    assert {n.removeprefix("classifier."): k for n, k in below(model).items()} == below(ViT(2))
+    hidden = split(model)[0]
+    assert hidden == {f"classifier.blocks.{i}.mlp.{j}.weight" for i in (0, 1) for j in (0, 1)}
+
+
 def test_lr_and_decay_are_settings_of_one_group() -> None:
     groups = param_groups(ViT(2), lr=0.25, layer_decay=DECAY, weight_decay=0.1)
     settings = [(group["lr"], group["weight_decay"]) for group in groups]
     assert len(settings) == len(set(settings)) == 8  # four depths, with and without decay
     assert min(settings)[0] == 0.25 * DECAY**3
     assert max(settings)[0] == 0.25
-    assert not any("lr_scale" in group for group in groups)  # timm's schedulers would multiply by it
+    # timm's schedulers would multiply by it a second time.
+    assert not any("lr_scale" in group for group in groups)
     head = next(d for d in groups.decisions if d.name == "blocks.0.mlp.0.weight")
     assert head.reason == "2-d parameter of Linear; 2 of 3 below the head, lr x 0.25"
 

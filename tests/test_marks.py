@@ -67,7 +67,10 @@ LISTED: dict[str, tuple[Any, set[str]]] = {
 @pytest.mark.parametrize("wrap", [lambda m: m, nn.DataParallel], ids=["plain", "wrapped"])
 @pytest.mark.parametrize(("listed", "exempt"), LISTED.values(), ids=LISTED.keys())
 def test_no_weight_decay(
-    form: Callable[[Any], Any], wrap: Callable[[nn.Module], nn.Module], listed: Any, exempt: set[str]
+    form: Callable[[Any], Any],
+    wrap: Callable[[nn.Module], nn.Module],
+    listed: Any,
+    exempt: set[str],
 ) -> None:
     cls = type("Marked", (Net,), {"no_weight_decay": form(listed)})
     assert decayed(param_groups(wrap(cls()))) == MATRICES - exempt

@@ -143,7 +143,10 @@ CASES: dict[str, tuple[Callable[[], nn.Module], set[str]]] = {
         lambda: with_parametrized(nn.Linear(4, 1), "weight", "bias"),
         {f"{WEIGHT}.original"},
     ),
-    "parametrized normalization": (lambda: with_parametrized(nn.LayerNorm([3, 4]), "weight"), set()),
+    "parametrized normalization": (
+        lambda: with_parametrized(nn.LayerNorm([3, 4]), "weight"),
+        set(),
+    ),
     "LoRA of rank 1 in layers": (
         lambda: nn.ModuleDict({"lora_A": nn.Linear(4, 1, False), "lora_B": nn.Linear(1, 4, False)}),
         {"lora_A.weight", "lora_B.weight"},
@@ -278,7 +281,9 @@ def test_flat_parameters_are_refused_by_name_with_the_remedy() -> None:
     optimizer = torch.optim.AdamW(model.parameters())
     calls = {"param_groups": lambda: param_groups(model), "audit": lambda: audit(model, optimizer)}
     for caller, call in calls.items():
-        with pytest.raises(ValueError, match=rf"^{caller}: parameter '_flat_param'.*use_orig_params"):
+        with pytest.raises(
+            ValueError, match=rf"^{caller}: parameter '_flat_param'.*use_orig_params"
+        ):
             call()
 
 
@@ -294,3 +299,12 @@ def test_original_parameters_are_known_by_their_whole_shapes() -> None:
         p.data = p.data.flatten()[:5]
     assert param_groups(model).decisions == expected.decisions
     halflife.AdamW(param_groups(model))
+
+
+def test_deepspeeds_empty_tensors_are_known_by_their_whole_shapes() -> None:
+    model = nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6))
+    expected = param_groups(model).decisions
+    for p in model.parameters():
+        p.ds_shape = p.shape  # as zero.Init does
+        p.data = torch.empty(0)
+    assert param_groups(model).decisions == expected

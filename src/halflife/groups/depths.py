@@ -10,7 +10,7 @@ from typing import NamedTuple
 from .names import Parameter
 from .policies import is_embedding
 
-__all__ = ["Depths", "depths_of", "in_a_stack", "is_in_a_head"]
+__all__ = ["Depths", "depths_of", "in_a_stack", "inner_names", "is_in_a_head"]
 
 # What comes before the number of a layer: encoder.layer.3, blocks.3, h.3, resblocks.3, features.3.
 _STACK = re.compile(r"(layers?|blocks?|stages?|groups?|features|norms|^h)$", re.IGNORECASE)
@@ -18,7 +18,8 @@ _NUMBERED = re.compile(r"^(layer|block|stage|denseblock)_?(\d+)$", re.IGNORECASE
 # What is numbered in there is part of the head.
 _HEAD = re.compile(
     r"^(?!multi)(\w*_)?(heads?|classifiers?|score|logits?|predictions?|unembed(ding)?|fc|bbox_\w+"
-    r"|class_embed|(text|visual|vision|image)_projection|(output|out)_(proj|projection|layer)|proj_out|vocab_\w+)$",
+    r"|class_embed|(text|visual|vision|image)_projection|(output|out)_(proj|projection|layer)"
+    r"|proj_out|vocab_\w+)$",
     re.IGNORECASE,
 )
 _INNER = re.compile(r"(layers|blocks)$", re.IGNORECASE)  # stages.1.blocks.0, not block.0.layer.1
@@ -45,14 +46,19 @@ def depths_of(parameters: Sequence[Parameter]) -> Depths | None:
     """The depth of each parameter by its first name; None if no layer is numbered.
 
     Layer i of n (from 0) is n - i below the head, what is registered before the first layer n + 1,
-    what is after the last one 0. Stacks side by side count each from their own end.
+    what is after the last one 0. Stacks side by side count each from their own end. Where no stack
+    has a known name, any number is a layer's; if there is nothing besides, the last is the head.
     """
-    names = [parameter.names[0] for parameter in parameters]
+    names = inner_names([parameter.names[0] for parameter in parameters])
     places = [_place(name) for name in names]
+    is_known = any(places)
+    if not is_known:
+        places = [_numbered(name) for name in names]
     if not any(places):
-        return _of_a_sequence(names)
+        return None
     levels, starts = _levels(places), _starts(places)
-    count = {stack: max(level.values()) + 1 for stack, level in levels.items()}
+    has_head = is_known or len(levels) > 1 or not all(places)
+    count = {stack: max(level.values()) + has_head for stack, level in levels.items()}
     below = []
     for index, (parameter, place) in enumerate(zip(parameters, places, strict=True)):
         if place is not None:
@@ -65,7 +71,16 @@ def depths_of(parameters: Sequence[Parameter]) -> Depths | None:
         elif parameter.shape == ():
             after = []  # a temperature of the loss, first as the model's own
         below.append(max((count[stack] + 1 for stack in after), default=0))
-    return Depths(below, max(count.values()) + 1)
+    return Depths(below, max(count.values()) + has_head)
+
+
+def inner_names(names: Sequence[str]) -> list[str]:
+    """The names without what all begin with, where that is a head's name: a model in a wrapper."""
+    columns = zip(*(name.split(".")[:-1] for name in names), strict=False)
+    common = [column[0] for column in takewhile(lambda column: len(set(column)) == 1, columns)]
+    outer = max((at + 1 for at, part in enumerate(common) if _HEAD.match(part)), default=0)
+    inner = [".".join(name.split(".")[outer:]) for name in names]
+    return inner if any(in_a_stack(name) for name in inner) else list(names)
 
 
 def in_a_stack(name: str) -> bool:
@@ -103,6 +118,13 @@ def _place(name: str) -> _Place | None:
     return None
 
 
+def _numbered(name: str) -> _Place | None:
+    """The outermost number in a name, whatever stands before it."""
+    parts = name.split(".")
+    at = next((at for at, part in enumerate(parts) if part.isdigit()), None)
+    return None if at is None else _Place(".".join(parts[:at]), (int(parts[at]),))
+
+
 def _levels(places: Sequence[_Place | None]) -> dict[str, dict[tuple[int, ...], int]]:
     """Each stack's numbers in their order; what a stage has besides blocks joins one of them."""
     found: dict[str, dict[tuple[int, ...], int]] = {}
@@ -137,12 +159,3 @@ def _nearest(name: str, stacks: dict[str, int]) -> list[str]:
 
     best = max(nearness(stack) for stack in stacks)
     return [stack for stack in stacks if nearness(stack) == best]
-
-
-def _of_a_sequence(names: Sequence[str]) -> Depths | None:
-    """Of a bare ``nn.Sequential``, whose last layer is the head."""
-    firsts = [name.partition(".")[0] for name in names]
-    if not all(first.isdigit() for first in firsts):
-        return None
-    order = {first: level for level, first in enumerate(dict.fromkeys(firsts))}
-    return Depths([len(order) - 1 - order[first] for first in firsts], len(order) - 1)

@@ -72,7 +72,9 @@ def collect(
         for key, tensor in module.named_parameters(recurse=False, remove_duplicate=False):
             name = clean(f"{path}.{key}" if path else key)
             _check(caller, name, tensor)
-            shape = whole.get(id(tensor), tuple(tensor.shape))
+            # DeepSpeed's stage 3 keeps the whole shape beside an empty tensor.
+            own = tuple(getattr(tensor, "ds_shape", tensor.shape))
+            shape = whole.get(id(tensor), own)
             layer, attribute = module, key
             if isinstance(module, ParametrizationList):  # at LAYER.parametrizations.ATTRIBUTE
                 above, _, attribute = path.rpartition(".")

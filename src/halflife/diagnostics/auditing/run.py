@@ -45,7 +45,7 @@ def audit(
         model: the model, wrapped or not.
         optimizer: any torch optimizer, or all of them if there are several.
         schedule: an ``LRScheduler``, or all of them; a function of the step that multiplies each
-            group's lr (and its ``lr_scale``, timm's key, if that is not in the lr yet); the learning
+            group's lr (and timm's key ``lr_scale``, if that is not in the lr yet); the learning
             rates of all steps, for the first group, which the others follow in proportion; None for
             a constant lr. A scheduler is followed from the state it is in, on a copy.
         steps: optimizer steps of the training. Default: the schedule's own length, if it has one.

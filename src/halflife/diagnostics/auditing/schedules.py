@@ -124,7 +124,8 @@ def settled(group: dict[str, Any]) -> float:
 
 def unread_scales(groups: Sequence[dict[str, Any]], lrs: Sequence[float]) -> list[float]:
     """What is yet to multiply each lr: its ``lr_scale``, timm's, where all lrs are one, else 1."""
-    known = [float(s) if is_number(s := group.get("lr_scale")) else 1.0 for group in groups]
+    scales: list[Any] = [group.get("lr_scale") for group in groups]
+    known = [float(scale) if is_number(scale) else 1.0 for scale in scales]
     return known if len(set(lrs)) == 1 and len(set(known)) > 1 else [1.0] * len(known)
 
 
