@@ -77,6 +77,18 @@ def test_what_is_in_the_lr_is_not_multiplied_again():
         assert "unread-lr-scale" not in codes(result)
 
 
+def test_a_timm_scheduler_that_was_built_and_not_passed():
+    """It keeps the lr of all as initial_lr, and has multiplied each group's lr already."""
+
+    def groups(model):
+        return [{**g, "lr": LR * g["lr_scale"], "initial_lr": LR} for g in by_key(model)]
+
+    result = audited(groups, None)
+    assert fractions(result) == RIGHT
+    assert "unread-lr-scale" not in codes(result)
+    assert fractions(audited(groups)) == RIGHT
+
+
 @pytest.mark.parametrize("schedule", [None, lambda o: LambdaLR(o, falling)], ids=["none", "torch"])
 def test_nothing_reads_the_key_under_torchs_schedulers(schedule):
     result = audited(by_key, schedule)

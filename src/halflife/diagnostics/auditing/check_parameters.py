@@ -38,8 +38,9 @@ def check_parameters(
         subjects,
         "decayed-against-model",
         lambda s: s.decays and s.listed,
-        "the model exempts {names}, in no_weight_decay() or by a mark on the tensor, and their "
-        "group decays (weight_decay {value}); build the groups with halflife.param_groups(model).",
+        "{names} are exempt, by the model's no_weight_decay, a mark on the tensor or as a state "
+        "matrix such as A_log, and their group decays (weight_decay {value}); build the groups "
+        "with halflife.param_groups(model).",
     )
     yield from _named(
         subjects,

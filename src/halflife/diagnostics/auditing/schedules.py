@@ -88,15 +88,13 @@ def plan_of(
         TypeError: for what is no schedule.
     """
     if schedule is None:
-        return TrainingPlan(
-            [[_constant(g, steps) for g in o.param_groups] for o in optimizers], steps, False
-        )
+        return TrainingPlan([_still(o, steps) for o in optimizers], steps, False)
     if schedulers := schedulers_in(schedule):
         schedulers = [s for s in schedulers if any(unwrapped(s.optimizer) is o for o in optimizers)]
         if not schedulers:
             return plan_of(optimizers, None, steps, steps_per_epoch, interval, keep)
         if any(isinstance(s, ReduceLROnPlateau) for s in schedulers):
-            still = [[_constant(g, steps) for g in o.param_groups] for o in optimizers]
+            still = [_still(optimizer, steps) for optimizer in optimizers]
             return TrainingPlan(still, steps, False, by_metric=True)
         steps = steps or _own_length(schedulers, interval, steps_per_epoch)
         if steps is None:
@@ -134,9 +132,16 @@ def _base(group: dict[str, Any]) -> float:
     return float(group.get("initial_lr", group.get("lr")) or 0.0)
 
 
-def _constant(group: dict[str, Any], steps: int | None) -> Course:
-    count = steps or 1
-    return Course(torch.full((count,), settled(group), dtype=torch.float64), _full(group, count))
+def _still(optimizer: Optimizer, steps: int | None) -> list[Course]:
+    """A constant lr, the one that a warm-up is to reach."""
+    groups, count = optimizer.param_groups, steps or 1
+    lrs = [settled(group) for group in groups]
+    if len({float(group.get("lr") or 0.0) for group in groups}) > 1:  # what scales is at work
+        lrs = [a * b for a, b in zip(lrs, unread_scales(groups, lrs), strict=True)]
+    return [
+        Course(torch.full((count,), lr, dtype=torch.float64), _full(group, count))
+        for group, lr in zip(groups, lrs, strict=True)
+    ]
 
 
 def _full(group: dict[str, Any], count: int) -> Tensor:
