@@ -241,17 +241,25 @@ def test_a_layers_own_weight_is_no_token() -> None:
 
 def test_relative_position_biases_are_biases_and_embeddings() -> None:
     t5 = nn.ModuleDict({"relative_attention_bias": nn.Embedding(8, 2), "q": nn.Linear(4, 4)})
-    swin = holding(relative_position_bias_table=(9, 2))
-    model = nn.ModuleDict({"t5": t5, "swin": swin})
+    swin = holding(relative_position_bias_table=(9, 2), rpb=(2, 5, 5))
+    one_hot = nn.ModuleDict({"rel_pos_x_bias": nn.Linear(8, 2, bias=False)})  # LayoutLMv3's
+    model = nn.ModuleDict({"t5": t5, "swin": swin, "layout": one_hot})
     decayed = {
         policy: {d.name for d in param_groups(model, policy).decisions if d.decays}
         for policy in ("norm-and-bias-free", "olmo", "matrices")
     }
     assert decayed["norm-and-bias-free"] == {"t5.q.weight"}
-    assert decayed["olmo"] == {"t5.q.weight", "t5.q.bias"}
-    assert len(decayed["matrices"]) == 3
+    assert decayed["olmo"] == {"t5.q.weight", "t5.q.bias", "layout.rel_pos_x_bias.weight"}
+    assert len(decayed["matrices"]) == 5
     reasons = {d.name: d.reason for d in param_groups(model).decisions}
     assert reasons["t5.relative_attention_bias.weight"] == "bias 'relative_attention_bias'"
+
+
+def test_what_computes_a_bias_is_a_matrix() -> None:
+    model = nn.ModuleDict({"continuous_position_bias_mlp": nn.Sequential(nn.Linear(2, 4))})
+    model["rel_bias_proj"] = nn.Linear(4, 4)
+    decayed = {d.name for d in param_groups(model).decisions if d.decays}
+    assert decayed == {"continuous_position_bias_mlp.0.weight", "rel_bias_proj.weight"}
 
 
 # FSDP1

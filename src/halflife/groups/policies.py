@@ -48,15 +48,16 @@ _TOKEN = re.compile(
     r"(^|_)(tokens?|emb|embed|embeds|embeddings?|pos|position|positional|positions|cls|registers?"
     r"|w[tp]e|queries|latents|prompts?)(_(?!.*(proj|projection|kernel|matrix|scale|gain)$)|$)"
 )
-_TABLE = re.compile(r"(^|_)rel(ative)?_.*bias|bias_table|^rpb$")
+# Tables of relative position biases, and T5's embedding or LayoutLMv3's Linear in their place.
+_TABLE = re.compile(r"(^|_)rel(ative)?_\w*bias(es)?(_table)?$|bias_table$|^rpb$")
 
 
 def _is_bias(use: Use) -> str | None:
-    if _BIAS.search(use.attribute):
+    if _BIAS.search(use.attribute) or _TABLE.search(use.attribute):
         return f"bias of {_kind(use.module)}"
-    # T5 looks up its relative_attention_bias in an Embedding.
     own_name = use.name.rpartition(".")[0].rpartition(".")[2]
-    return f"bias {own_name!r}" if _is_embedding_layer(use) and _BIAS.search(own_name) else None
+    is_table = is_weight(use) and _TABLE.search(own_name)
+    return f"bias {own_name!r}" if is_table else None
 
 
 def _is_in_norm(use: Use) -> str | None:
