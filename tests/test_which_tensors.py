@@ -182,6 +182,20 @@ def test_audit_objects_to_exactly_the_others(name: str) -> None:
     assert found == {name for name, _ in model.named_parameters()} - expected
 
 
+@pytest.mark.parametrize("trained", ["ia3_l", "bias"])
+def test_a_model_of_which_only_vectors_train_decays_nowhere(trained: str) -> None:
+    """IA3 and BitFit: that nothing decays is right, whatever weight_decay the optimizer has."""
+    model = nn.ModuleDict({"base": nn.Linear(4, 4), "ia3_l": parameters(default=(4, 1))})
+    for name, p in model.named_parameters():
+        p.requires_grad_(trained in name)
+    result = audit(model, torch.optim.AdamW(param_groups(model), lr=1e-3, weight_decay=0.1))
+    assert not result.findings
+    model.requires_grad_(True)
+    groups = [{"params": list(model.parameters()), "weight_decay": 0.0}]
+    result = audit(model, torch.optim.AdamW(groups, lr=1e-3, weight_decay=0.1))
+    assert [f.code for f in result.findings] == ["overridden-decay"]
+
+
 def test_reasons() -> None:
     model = nn.ModuleList(
         [holding(gamma=(4, 1, 1)), parametrizations.weight_norm(nn.Linear(4, 3, bias=False))]

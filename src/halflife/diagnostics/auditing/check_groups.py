@@ -15,6 +15,7 @@ from ...checks import is_number
 from .findings import Finding
 from .groups import GroupDecay, is_adaptive
 from .schedules import unread_scales
+from .subjects import Subject
 
 __all__ = ["check_settings"]
 
@@ -26,14 +27,14 @@ _CLAIMS_DECOUPLED = re.compile(r"^Decoupled|[a-zD]W(\d+bit)?$")
 _SWITCH = "decoupled_weight_decay"
 
 
-def check_settings(groups: Sequence[GroupDecay]) -> Iterator[Finding]:
+def check_settings(groups: Sequence[GroupDecay], subjects: Sequence[Subject]) -> Iterator[Finding]:
     """All findings about what is written in the groups."""
     for group in groups:
         yield from _value(group)
         yield from _keys(group)
         yield from _behaviour(group)
         yield from _group_name(group)
-    yield from _overridden(groups)
+    yield from _overridden(groups, subjects)
     yield from _lr_scales(groups)
 
 
@@ -125,8 +126,10 @@ def _group_name(group: GroupDecay) -> Iterator[Finding]:
         )
 
 
-def _overridden(groups: Sequence[GroupDecay]) -> Iterator[Finding]:
-    for number in sorted({group.number for group in groups}):
+def _overridden(groups: Sequence[GroupDecay], subjects: Sequence[Subject]) -> Iterator[Finding]:
+    # Where only gains or biases train (IA3, BitFit), none is to decay.
+    concerned = {s.group.number for s in subjects if s.group is not None and s.is_to_decay}
+    for number in sorted(concerned):
         own = [group for group in groups if group.number == number]
         cls = type(own[0].optimizer)
         given: Any = own[0].optimizer.defaults.get(_KEY)

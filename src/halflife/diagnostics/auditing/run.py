@@ -77,7 +77,7 @@ def audit(
     subjects = subjects_of(model, groups)
 
     def findings() -> Iterator[Finding]:
-        yield from check_settings(groups)
+        yield from check_settings(groups, subjects)
         yield from check_parameters(subjects, groups)
         yield from check_strength(groups, subjects, plan, schedule, steps_per_epoch)
 

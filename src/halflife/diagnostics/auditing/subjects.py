@@ -74,6 +74,12 @@ class Subject:
         return self.group is not None and self.group.decays and self.tensor.requires_grad
 
     @property
+    def is_to_decay(self) -> bool:
+        """Whether it would decay in the groups of ``param_groups``."""
+        by_default, _ = decide(self.parameter, POLICIES["norm-and-bias-free"])
+        return by_default and not self.listed and self.tensor.requires_grad
+
+    @property
     def is_held_up(self) -> bool:
         """Whether its decay does not lead to zero: an anchored one, or that of ``1 + gain``."""
         if self.group is not None and isinstance(self.group.rule, Anchored):
