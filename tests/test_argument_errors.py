@@ -226,6 +226,7 @@ FUNCTIONS = [
     groups("policy", V, "gtp2", "", None, 3),
     groups("weight_decay", V, *OUT, "0.1", True),
     groups("lr", V, *OUT, "0.1", True),
+    groups("layer_decay", V, -1.0, 0.0, 1.5, NAN, "0.5", True),
     groups("overrides", T, 3, [1]),
     groups("overrides", V, {"x": {}}, name="override 'x'"),
     groups("overrides", V, {"weight": {"lr": -1.0}}, name="override 'weight': lr"),

@@ -146,7 +146,7 @@ BAD: list[tuple[Callable[[], Any], str]] = [
     (
         lambda: param_groups(small(), "norm-and-bias-fre"),
         "param_groups: policy must be one of norm-and-bias-free, norm-bias-and-embedding-free, "
-        "matrices, gpt2, embedding-free, olmo, all, none, got 'norm-and-bias-fre'; "
+        "matrices, gpt2, embedding-free, olmo, muon, all, none, got 'norm-and-bias-fre'; "
         "the nearest is 'norm-and-bias-free'.",
     ),
     (

@@ -8,6 +8,7 @@ import pytest
 import torch
 from planting import BIASES, GAINS, MATRICES, Net, healthy, plant
 from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from halflife.groups import param_groups
 
@@ -166,3 +167,12 @@ def weights_are_tied_by_their_data():
     model = Net()
     model.head.weight = nn.Parameter(model.embedding.weight.data)
     return healthy(model)
+
+
+@plant("unread-lr-scale")
+def layer_wise_lr_is_a_key_that_nothing_reads():
+    model = Net()
+    decaying, exempt = param_groups(model)
+    groups = [{**decaying, "lr_scale": 0.5}, {**exempt, "lr_scale": 1.0}]  # as timm's function does
+    optimizer = torch.optim.AdamW(groups, lr=1e-3, weight_decay=0.5)
+    return model, optimizer, {"schedule": CosineAnnealingLR(optimizer, 400, eta_min=1e-4)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -256,6 +257,36 @@ def lion():
     model = GPT()
     optimizer = halflife.Lion(param_groups(model), lr=1e-4, weight_decay=1.0)
     return model, optimizer, {"schedule": warmup_cosine(5000, 100), "steps": 5000}
+
+
+class DeepViT(ViT):
+    def __init__(self, size=16, depth=24):
+        super().__init__(size)
+        layer = nn.TransformerEncoderLayer(size, 2, 32, norm_first=True)
+        self.blocks = nn.ModuleList(copy.deepcopy(layer) for _ in range(depth))
+
+
+@recipe
+def fine_tuning_with_layer_decay():
+    """BEiT's and MAE's: the lr falls by 0.75 a layer, to a 1,300th at the embeddings."""
+    model = DeepViT()
+    groups = param_groups(model, lr=4e-3, layer_decay=0.75)
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.05)
+    more = {"schedule": CosineAnnealingLR(optimizer, 6000), "steps_per_epoch": 1200}
+    return model, optimizer, more
+
+
+@recipe
+def a_loop_that_multiplies_lr_scale():
+    """MAE's: groups carry ``lr_scale``, and the loop writes each lr."""
+    model = DeepViT()
+    scaled = param_groups(model, lr=1.0, layer_decay=0.75)
+    groups = [
+        {"lr_scale": group["lr"], **{k: v for k, v in group.items() if k != "lr"}}
+        for group in scaled
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=4e-3, weight_decay=0.05)
+    return model, optimizer, {"schedule": warmup_cosine(6000, 500), "steps": 6000}
 
 
 @pytest.mark.parametrize("name", RECIPES)

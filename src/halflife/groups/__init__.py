@@ -10,6 +10,7 @@ reason of every decision:
 A policy is a list of exemptions. A parameter decays unless an exemption of the policy holds for it.
 """
 
-from .groups import ParameterDecision, ParamGroups, param_groups
+from .decisions import ParameterDecision, ParamGroups
+from .groups import param_groups
 
 __all__ = ["ParamGroups", "ParameterDecision", "param_groups"]

@@ -1,82 +1,24 @@
-"""Sorting parameters into groups, with overrides by name and a table of reasons."""
+"""Sorting parameters into groups, with overrides by name."""
 
 from __future__ import annotations
 
 import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import nn
 
-from ..checks import aligned, is_number
-from .names import Parameter, collect, listed_by_the_model, name_cleaner
-from .policies import POLICIES, decide
+from ..checks import is_number
+from .decisions import ParameterDecision, ParamGroups
+from .depths import depths_of
+from .hidden import hidden_matrices
+from .marks import marks_of
+from .names import Parameter, collect, name_cleaner
+from .policies import MUON, POLICIES, decide
 
-__all__ = ["ParamGroups", "ParameterDecision", "param_groups"]
-
-
-@dataclass(frozen=True)
-class ParameterDecision:
-    """What was decided about one parameter.
-
-    Attributes:
-        name: Name in the model, without the prefixes of wrappers.
-        shape: Its shape.
-        decays: Whether weight decay applies.
-        group: Index of its group, None if it is frozen and in no group.
-        reason: Why, in a few words.
-        tied_names: Its other names, if the tensor is shared.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    decays: bool
-    group: int | None
-    reason: str
-    tied_names: tuple[str, ...] = ()
-
-
-class ParamGroups(list[dict[str, Any]]):
-    """A list of parameter groups that can explain itself; ``str()`` gives the table.
-
-    A torch optimizer keeps and extends the dicts it is given: build one list per optimizer.
-
-    Attributes:
-        decisions: One `ParameterDecision` per parameter, in the order of the model.
-    """
-
-    def __init__(
-        self, groups: Sequence[dict[str, Any]], decisions: Sequence[ParameterDecision]
-    ) -> None:
-        super().__init__(groups)
-        self.decisions = tuple(decisions)
-
-    def table(self) -> str:
-        """One line for each parameter with its reason, then the totals."""
-        rows = [("group", "decays", "parameter", "shape", "reason")]
-        totals = {"yes": ("decayed", [0, 0]), "no": ("not decayed", [0, 0])}
-        totals["-"] = ("frozen", [0, 0])
-        for d in self.decisions:
-            decays = "-" if d.group is None else "yes" if d.decays else "no"
-            group = "-" if d.group is None else str(d.group)
-            shape = "x".join(map(str, d.shape)) or "scalar"
-            rows.append((group, decays, " = ".join((d.name, *d.tied_names)), shape, d.reason))
-            total = totals[decays][1]
-            total[0] += 1
-            total[1] += math.prod(d.shape)
-        lines = aligned(rows)
-        for kind, (tensors, elements) in totals.values():
-            if tensors:
-                lines.append(
-                    f"{kind}: {_plural(tensors, 'tensor')}, {_plural(elements, 'element')}"
-                )
-        return "\n".join(lines)
-
-    def __str__(self) -> str:
-        return self.table()
+__all__ = ["param_groups"]
 
 
 def param_groups(
@@ -86,6 +28,7 @@ def param_groups(
     *,
     weight_decay: Any = None,
     lr: Any = None,
+    layer_decay: float | None = None,
     named: bool = False,
 ) -> ParamGroups:
     """Sort the parameters of a model into groups with and without weight decay.
@@ -93,17 +36,26 @@ def param_groups(
     The policies and what they exempt from decay:
 
     - ``"norm-and-bias-free"`` (default): biases by name, parameters of normalization layers by
-      module type, and everything of one dimension or none.
-    - ``"norm-bias-and-embedding-free"``: embeddings as well.
+      module type, and vectors: what has at most one dimension above 1 and is not the weight of a
+      linear, convolution or embedding layer (``layer_scale`` of shape (C, 1, 1), the magnitudes of
+      ``weight_norm``). Tables of relative position biases are biases, T5's embedding of them too.
+    - ``"norm-bias-and-embedding-free"``: embeddings as well, by module type, and by name what a
+      module holds itself (``cls_token``, ``pos_embed``, ``register_tokens``).
     - ``"matrices"``, also called ``"gpt2"``: all but tensors of two dimensions or more, as nanoGPT
       does.
     - ``"embedding-free"``, also called ``"olmo"``: embeddings only, as the training scripts of
       OLMo 2 do; gains and biases decay.
+    - ``"muon"``: as the default. Its groups have a key ``use_muon`` besides, True for the hidden
+      matrices; `ParamGroups.split` makes lists for two optimizers of them.
     - ``"all"``: nothing. ``"none"``: everything.
 
-    Names listed by a ``no_weight_decay()`` method of the model or of one of its modules (timm's
-    convention) are exempt too, except under ``"all"``. A tensor with several names is one
-    parameter: it decays if any of its uses does (an embedding tied to a head follows the head),
+    What the model marks as exempt is so under every policy but ``"all"``: tensors with
+    ``_no_weight_decay`` (Mamba), names and patterns listed by ``no_weight_decay`` (timm) and parts
+    of names by ``no_weight_decay_keywords`` (Swin) of the model or one of its modules, be it a
+    method, a property or a set; the state matrices ``A_log`` of Mamba and S4 by their name. The
+    settings that S4 attaches to a tensor, ``_optim = {"lr": 1e-3, "weight_decay": 0.0}``, become
+    those of its group; ``"all"`` and ``"none"`` keep only its lr. A tensor with several names is
+    one parameter: it decays if any of its uses does (an embedding tied to a head follows the head),
     unless one of its names is listed. Parameters that do not require a gradient are left out.
 
     Names are given and matched without the prefixes of wrappers: ``module.`` (DDP) where all names
@@ -120,6 +72,12 @@ def param_groups(
         weight_decay: For the groups that decay, a number or whatever the optimizer accepts.
             None leaves it to the optimizer's ``weight_decay``.
         lr: For all groups. None leaves it to the optimizer's ``lr``. Unit: the optimizer's.
+        layer_decay: Layer-wise lr decay, in (0, 1]: the lr of a parameter ``k`` layers below the
+            head is ``lr layer_decay^k``, as in BEiT. Layer ``i`` of ``n`` (from 0) in names such
+            as ``blocks.i``, ``encoder.layer.i`` or ``h.i`` is ``n - i`` below it, what comes before
+            the first layer ``n + 1``, head and final norm 0; stacks side by side count each from
+            its own end. Written into each group's own ``lr``, so `lr` must be given. There is no
+            ``lr_scale``, timm's key, which its schedulers would multiply by a second time.
         named: Give parameters as ``(name, tensor)``, so that the optimizer's state dict has names.
 
     Returns:
@@ -129,7 +87,8 @@ def param_groups(
     Raises:
         TypeError: If `model` is not a module or an override is not a mapping.
         ValueError: If the policy is unknown, a pattern decides nothing, a setting is negative, NaN
-            or not a setting, a parameter is not initialized, or nothing requires a gradient.
+            or not a setting, a parameter is not initialized or is FSDP's ``FlatParameter``, nothing
+            requires a gradient, or a `layer_decay` has no lr or no numbered layers.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4))
@@ -146,6 +105,13 @@ def param_groups(
         >>> optimizer = torch.optim.AdamW(groups, weight_decay=0.1)
         >>> [group["weight_decay"] for group in optimizer.param_groups]
         [0.1, 0.0]
+
+        Layer-wise lr decay, the head last:
+
+        >>> groups = param_groups(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)), lr=1.0,
+        ...                       layer_decay=0.5)
+        >>> [group["lr"] for group in groups]
+        [0.5, 0.5, 1.0, 1.0]
     """
     if not isinstance(model, nn.Module):
         raise TypeError(
@@ -170,18 +136,31 @@ def param_groups(
             f"{len(parameters)} parameters without; call requires_grad_() on what is to be trained."
         )
     patterns = _match(overrides, parameters)
-    listed = set() if policy == "all" else listed_by_the_model(model, clean)
+    marks = marks_of(model, parameters, clean)
+    scales = _scales(parameters, layer_decay, lr)
+    hidden = hidden_matrices(model, parameters) if policy == MUON else set()
 
     # First what becomes of each parameter (None: it is left out), then the groups.
     plans: list[tuple[dict[str, Any] | None, str]] = []
-    for parameter, pattern in zip(parameters, patterns, strict=True):
+    for parameter, pattern, (scale, depth) in zip(parameters, patterns, scales, strict=True):
         if not parameter.tensor.requires_grad:
             plans.append((None, "requires_grad is False: not optimized"))
             continue
-        decays, reason = decide(parameter, POLICIES[policy], listed)
-        settings = decaying if decays else exempt
+        decays, reason = decide(parameter, POLICIES[policy])
+        settings = dict(decaying if decays else exempt)
         if decays and settings.get("weight_decay", 1.0) == 0:
             reason = "weight_decay is 0"
+        if policy == MUON:
+            settings["use_muon"] = id(parameter.tensor) in hidden
+        if layer_decay is not None:
+            settings["lr"], reason = lr * scale, f"{reason}; {depth}"
+        if mark := marks.get(id(parameter.tensor)):
+            asked = _checked(f"param_groups: the mark on {parameter.names[0]!r}", mark.settings)
+            if policy in ("all", "none"):
+                asked.pop("weight_decay", None)
+            settings.update(asked)
+            if asked:
+                reason = mark.reason if "weight_decay" in asked else f"{reason}; {mark.reason}"
         if pattern is not None:
             settings = {**settings, **overrides[pattern]}
             reason = _with_override(reason, pattern, overrides[pattern])
@@ -189,21 +168,52 @@ def param_groups(
 
     used = [settings for settings, _ in plans if settings is not None]
     distinct: list[dict[str, Any]] = []
-    for settings in (decaying, exempt, *used):
+    first = (decaying, exempt) if layer_decay is None else ()  # else by depth
+    for settings in (*first, *used):
         if settings in used and settings not in distinct:
             distinct.append(settings)
 
     groups: list[dict[str, Any]] = [{"params": [], **settings} for settings in distinct]
     decisions = []
-    for (names, tensor, _), (plan, reason) in zip(parameters, plans, strict=True):
+    for parameter, (plan, reason) in zip(parameters, plans, strict=True):
+        (name, *tied), tensor = parameter.names, parameter.tensor
         index = None if plan is None else distinct.index(plan)
         if index is not None:
-            groups[index]["params"].append((names[0], tensor) if named else tensor)
+            groups[index]["params"].append((name, tensor) if named else tensor)
         decays = plan is not None and bool(plan.get("weight_decay", 1.0) != 0)
         decisions.append(
-            ParameterDecision(names[0], tuple(tensor.shape), decays, index, reason, names[1:])
+            ParameterDecision(name, parameter.shape, decays, index, reason, tuple(tied))
         )
     return ParamGroups(groups, decisions)
+
+
+def _scales(
+    parameters: Sequence[Parameter], layer_decay: float | None, lr: Any
+) -> list[tuple[float, str]]:
+    """What each parameter's lr is multiplied by, and why."""
+    if layer_decay is None:
+        return [(1.0, "")] * len(parameters)
+    if not (is_number(layer_decay) and 0.0 < layer_decay <= 1.0):
+        raise ValueError(
+            f"param_groups: layer_decay must be a number in (0, 1], got {layer_decay!r}; 0.75 is "
+            "usual for fine-tuning."
+        )
+    if lr is None:
+        raise ValueError(
+            f"param_groups: layer_decay={layer_decay!r} must come with lr, that of the head, got "
+            "None; pass lr= here as well, because each group is given its own."
+        )
+    depths = depths_of(parameters)
+    if depths is None:
+        names = ", ".join(repr(p.names[0]) for p in parameters[:3])
+        raise ValueError(
+            f"param_groups: layer_decay={layer_decay!r} must find numbered layers, such as "
+            f"'blocks.0', in the names, got {names}, ...; give each lr by overrides."
+        )
+    return [
+        (layer_decay**k, f"{k} of {depths.deepest} below the head, lr x {layer_decay**k:.3g}")
+        for k in depths.below
+    ]
 
 
 def _with_override(reason: str, pattern: str, changes: Mapping[str, Any]) -> str:
@@ -275,7 +285,3 @@ def _is_admissible(value: Any) -> bool:
 
 def _nearest(word: str, names: Iterable[str]) -> list[str]:
     return difflib.get_close_matches(word, list(names), n=3, cutoff=0.0)
-
-
-def _plural(count: int, word: str) -> str:
-    return f"{count:,} {word}{'' if count == 1 else 's'}"

@@ -8,16 +8,40 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.nn.utils.parametrize import ParametrizationList
 
-__all__ = ["Parameter", "collect", "listed_by_the_model", "name_cleaner"]
+__all__ = ["Parameter", "Use", "collect", "name_cleaner"]
+
+
+class Use(NamedTuple):
+    """One use of a parameter.
+
+    Attributes:
+        name: Its name there.
+        holder: The module that holds the tensor.
+        module: The layer that it is of; another one than `holder` under a parametrization.
+        attribute: What it is, or makes up, in that layer: ``weight`` also for each part of one.
+        shape: Of the tensor.
+    """
+
+    name: str
+    holder: nn.Module
+    module: nn.Module
+    attribute: str
+    shape: tuple[int, ...]
 
 
 class Parameter(NamedTuple):
-    """One tensor under all its names, with the module that holds each."""
+    """One tensor with all its uses, and its shape (that of the whole where it is sharded)."""
 
-    names: tuple[str, ...]
     tensor: Tensor
-    modules: tuple[nn.Module, ...]
+    shape: tuple[int, ...]
+    uses: tuple[Use, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its names, in the model's order."""
+        return tuple(use.name for use in self.uses)
 
 
 _WRAPPERS = re.compile(
@@ -35,27 +59,50 @@ def name_cleaner(raw: list[str]) -> Callable[[str], str]:
     return lambda name: _WRAPPERS.sub("", name).removeprefix(prefix)
 
 
-def collect(model: nn.Module, clean: Callable[[str], str]) -> list[Parameter]:
+def collect(
+    model: nn.Module, clean: Callable[[str], str], caller: str = "param_groups"
+) -> list[Parameter]:
     """Every parameter of the model once, in the model's order, under its clean names."""
     found: dict[int, Parameter] = {}
+    layers: dict[str, nn.Module] = {}
+    whole: dict[int, tuple[int, ...]] = {}
     for path, module in model.named_modules(remove_duplicate=False):
+        layers[path] = module
+        whole |= _whole_shapes(module)
         for key, tensor in module.named_parameters(recurse=False, remove_duplicate=False):
             name = clean(f"{path}.{key}" if path else key)
-            if is_lazy(tensor):
-                raise ValueError(
-                    f"param_groups: parameter {name!r} must be initialized, got "
-                    f"{type(tensor).__name__}; run one forward pass first."
-                )
-            names, _, modules = found.get(id(tensor), ((), tensor, ()))
-            found[id(tensor)] = Parameter((*names, name), tensor, (*modules, module))
+            _check(caller, name, tensor)
+            # DeepSpeed's stage 3 keeps the whole shape beside an empty tensor.
+            own = tuple(getattr(tensor, "ds_shape", tensor.shape))
+            shape = whole.get(id(tensor), own)
+            layer, attribute = module, key
+            if isinstance(module, ParametrizationList):  # at LAYER.parametrizations.ATTRIBUTE
+                above, _, attribute = path.rpartition(".")
+                layer = layers[above.rpartition(".")[0]]
+            use = Use(name, module, layer, attribute, shape)
+            known = found.get(id(tensor), Parameter(tensor, shape, ()))
+            found[id(tensor)] = known._replace(uses=(*known.uses, use))
     return list(found.values())
 
 
-def listed_by_the_model(model: nn.Module, clean: Callable[[str], str]) -> set[str]:
-    """The clean names that ``no_weight_decay()`` methods list (timm's convention)."""
-    listed = set()
-    for path, module in model.named_modules(remove_duplicate=False):
-        method = getattr(module, "no_weight_decay", None)
-        if callable(method):
-            listed |= {clean(f"{path}.{name}" if path else name) for name in method()}
-    return listed
+def _check(caller: str, name: str, tensor: Tensor) -> None:
+    if is_lazy(tensor):
+        raise ValueError(
+            f"{caller}: parameter {name!r} must be initialized, got "
+            f"{type(tensor).__name__}; run one forward pass first."
+        )
+    if getattr(tensor, "_is_flat_param", False):
+        raise ValueError(
+            f"{caller}: parameter {name!r} must be one tensor of the model, got FSDP's "
+            "FlatParameter, which lays matrices, biases and gains end to end; wrap the model with "
+            "FullyShardedDataParallel(model, use_orig_params=True), or use fully_shard (FSDP2)."
+        )
+
+
+def _whole_shapes(module: nn.Module) -> dict[int, tuple[int, ...]]:
+    """The shapes of the parameters that FSDP1 shards here, each a flat piece in this process."""
+    flat = getattr(getattr(module, "_handle", None), "flat_param", None)
+    parameters, shapes = getattr(flat, "_params", None), getattr(flat, "_shapes", None)
+    if parameters is None or shapes is None:
+        return {}
+    return {id(p): tuple(s) for p, s in zip(parameters, shapes, strict=True)}

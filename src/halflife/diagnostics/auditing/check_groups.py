@@ -14,6 +14,8 @@ from ...bases.bench import arguments
 from ...checks import is_number
 from .findings import Finding
 from .groups import GroupDecay, is_adaptive
+from .schedules import unread_scales
+from .subjects import Subject
 
 __all__ = ["check_settings"]
 
@@ -25,14 +27,15 @@ _CLAIMS_DECOUPLED = re.compile(r"^Decoupled|[a-zD]W(\d+bit)?$")
 _SWITCH = "decoupled_weight_decay"
 
 
-def check_settings(groups: Sequence[GroupDecay]) -> Iterator[Finding]:
+def check_settings(groups: Sequence[GroupDecay], subjects: Sequence[Subject]) -> Iterator[Finding]:
     """All findings about what is written in the groups."""
     for group in groups:
         yield from _value(group)
         yield from _keys(group)
         yield from _behaviour(group)
         yield from _group_name(group)
-    yield from _overridden(groups)
+    yield from _overridden(groups, subjects)
+    yield from _lr_scales(groups)
 
 
 def _value(group: GroupDecay) -> Iterator[Finding]:
@@ -123,8 +126,10 @@ def _group_name(group: GroupDecay) -> Iterator[Finding]:
         )
 
 
-def _overridden(groups: Sequence[GroupDecay]) -> Iterator[Finding]:
-    for number in sorted({group.number for group in groups}):
+def _overridden(groups: Sequence[GroupDecay], subjects: Sequence[Subject]) -> Iterator[Finding]:
+    # Where only gains or biases train (IA3, BitFit), none is to decay.
+    concerned = {s.group.number for s in subjects if s.group is not None and s.is_to_decay}
+    for number in sorted(concerned):
         own = [group for group in groups if group.number == number]
         cls = type(own[0].optimizer)
         given: Any = own[0].optimizer.defaults.get(_KEY)
@@ -136,6 +141,21 @@ def _overridden(groups: Sequence[GroupDecay]) -> Iterator[Finding]:
                 f"weight_decay={given!r} of {cls.__name__}: every parameter group has its own, 0, "
                 "so nothing decays; remove it from the groups that are to decay.",
             )
+
+
+def _lr_scales(groups: Sequence[GroupDecay]) -> Iterator[Finding]:
+    for number in sorted({group.number for group in groups}):
+        own = [group for group in groups if group.number == number]
+        scales = unread_scales([group.settings for group in own], [group.lr for group in own])
+        for group, scale in zip(own, scales, strict=True):
+            if scale != 1.0:
+                yield Finding(
+                    "unread-lr-scale",
+                    f"lr_scale={scale:.3g} of {group.label}: its lr is {group.lr:.3g}, as that of "
+                    "every group, because torch's optimizers and schedulers do not read the key; "
+                    "use halflife.param_groups(model, lr=..., layer_decay=...), or pass schedule= "
+                    "if timm's scheduler or a loop of yours multiplies it.",
+                )
 
 
 def _of(cls: type) -> dict[str, Any]:

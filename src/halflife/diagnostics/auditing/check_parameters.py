@@ -15,22 +15,15 @@ from .subjects import Kind, Subject, local, times_held
 
 __all__ = ["check_parameters"]
 
-_BY_POLICY = "as halflife.param_groups(model) does"
-# Code, name, what is wrong with it, and how the groups are made.
-_WHAT: dict[Kind, tuple[str, str, str, str]] = {
-    "bias": ("decayed-bias", "biases", "they shift and have no scale to balance", _BY_POLICY),
+# Code, name, and what is wrong with it.
+_WHAT: dict[Kind, tuple[str, str, str]] = {
+    "bias": ("decayed-bias", "biases", "they shift and have no scale to balance"),
     "norm": (
         "decayed-norm",
         "parameters of normalization layers",
         "decay pulls a gain to 0, against the scale that the layer is to have",
-        _BY_POLICY,
     ),
-    "gain": (
-        "decayed-gain",
-        "scales",
-        "decay pulls what they scale to 0",
-        "by halflife.param_groups(model, overrides=...) where they are no vectors",
-    ),
+    "gain": ("decayed-gain", "scales", "decay pulls what they scale to 0"),
 }
 
 
@@ -45,8 +38,9 @@ def check_parameters(
         subjects,
         "decayed-against-model",
         lambda s: s.decays and s.listed,
-        "the model exempts {names}, in no_weight_decay() or by a mark on the tensor, and their "
-        "group decays (weight_decay {value}); build the groups with halflife.param_groups(model).",
+        "{names} are exempt, by the model's no_weight_decay, a mark on the tensor or as a state "
+        "matrix such as A_log, and their group decays (weight_decay {value}); build the groups "
+        "with halflife.param_groups(model).",
     )
     yield from _named(
         subjects,
@@ -80,13 +74,13 @@ def check_parameters(
 
 
 def _decayed(subjects: Sequence[Subject], kind: Kind) -> Iterator[Finding]:
-    code, what, why, how = _WHAT[kind]
+    code, what, why = _WHAT[kind]
     yield from _named(
         subjects,
         code,
-        lambda s: s.decays and s.kind == kind and not s.is_held_up,
+        lambda s: s.decays and s.kind == kind and not (s.is_held_up or s.wanted),
         f"{what} decay (weight_decay {{value}}): {{names}}; {why}; put them in a group with "
-        f"weight_decay 0, {how}.",
+        "weight_decay 0, as halflife.param_groups(model) does.",
     )
 
 

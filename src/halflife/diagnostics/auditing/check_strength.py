@@ -63,14 +63,27 @@ def check_strength(
         if plan.scheduled:
             yield from _peak(group)
         if group.fractions is not None:
-            yield from _size(group, plan.steps, steps_per_epoch)
+            yield from _size(group, plan.steps, steps_per_epoch, _is_lower(group, groups))
             if plan.scheduled:
                 yield from _end(group)
             yield from _precision(group, subjects)
     yield from _uneven(groups)
 
 
-def _size(group: GroupDecay, steps: int | None, steps_per_epoch: float | None) -> Iterator[Finding]:
+def _is_lower(group: GroupDecay, groups: Sequence[GroupDecay]) -> bool:
+    """Whether its lr, by layer, is what makes its decay small: another group's is not inert."""
+    return any(
+        other.number == group.number
+        and other.weight_decay == group.weight_decay
+        and other.lr > group.lr
+        and (other.total or 0.0) >= _INERT
+        for other in groups
+    )
+
+
+def _size(
+    group: GroupDecay, steps: int | None, steps_per_epoch: float | None, is_lower: bool
+) -> Iterator[Finding]:
     fraction, total = group.fraction or 0.0, group.total or 0.0
     setting = f"weight_decay={group.weight_decay:g} of {group.label} at lr={group.lr:g}"
     if fraction >= 1.0 and not group.joins_gradient:
@@ -98,7 +111,7 @@ def _size(group: GroupDecay, steps: int | None, steps_per_epoch: float | None) -
             f"{timescale / steps_per_epoch:.2g} epochs: the weights forget part of the data; one "
             "epoch to the whole training is usual, so lower it.",
         )
-    if steps is not None and total < _INERT:
+    if steps is not None and total < _INERT and not is_lower:
         yield Finding(
             "inert-decay",
             f"{setting} removes {total:.2g} of each weight in all {steps:,} steps, which is next "

@@ -38,6 +38,7 @@ CODES: dict[str, tuple[Severity, str]] = {
     "name-mismatch": ("warning", "an optimizer's name or flag and its behaviour disagree"),
     "group-name-mismatch": ("warning", "a group's name and its decay disagree"),
     "overridden-decay": ("warning", "the optimizer's `weight_decay` is overridden in every group"),
+    "unread-lr-scale": ("warning", "`lr_scale` is set and every group has the same lr"),
     "large-fraction": ("warning", "a step removes a tenth of each weight or more"),
     "short-timescale": ("warning", "the timescale is shorter than an epoch"),
     "inert-decay": ("warning", "the whole training removes less than a hundredth of each weight"),

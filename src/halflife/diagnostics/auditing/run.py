@@ -45,9 +45,9 @@ def audit(
         model: the model, wrapped or not.
         optimizer: any torch optimizer, or all of them if there are several.
         schedule: an ``LRScheduler``, or all of them; a function of the step that multiplies each
-            group's lr; the learning rates of all steps, for the first group, which the others
-            follow in proportion; None for a constant lr. A scheduler is followed from the state
-            it is in, on a copy.
+            group's lr (and timm's key ``lr_scale``, if that is not in the lr yet); the learning
+            rates of all steps, for the first group, which the others follow in proportion; None for
+            a constant lr. A scheduler is followed from the state it is in, on a copy.
         steps: optimizer steps of the training. Default: the schedule's own length, if it has one.
         steps_per_epoch: states durations in epochs too, and looks at the timescale in them.
         interval: what the schedule counts, steps or epochs.
@@ -77,7 +77,7 @@ def audit(
     subjects = subjects_of(model, groups)
 
     def findings() -> Iterator[Finding]:
-        yield from check_settings(groups)
+        yield from check_settings(groups, subjects)
         yield from check_parameters(subjects, groups)
         yield from check_strength(groups, subjects, plan, schedule, steps_per_epoch)
 

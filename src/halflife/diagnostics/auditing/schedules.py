@@ -16,7 +16,7 @@ from ...bases.bench import unnoticed
 from ...bases.wrappers import unwrapped
 from ...checks import is_number
 
-__all__ = ["Course", "TrainingPlan", "plan_of", "schedulers_in", "settled"]
+__all__ = ["Course", "TrainingPlan", "plan_of", "schedulers_in", "settled", "unread_scales"]
 
 
 class Course(NamedTuple):
@@ -88,15 +88,13 @@ def plan_of(
         TypeError: for what is no schedule.
     """
     if schedule is None:
-        return TrainingPlan(
-            [[_constant(g, steps) for g in o.param_groups] for o in optimizers], steps, False
-        )
+        return TrainingPlan([_still(o, steps) for o in optimizers], steps, False)
     if schedulers := schedulers_in(schedule):
         schedulers = [s for s in schedulers if any(unwrapped(s.optimizer) is o for o in optimizers)]
         if not schedulers:
             return plan_of(optimizers, None, steps, steps_per_epoch, interval, keep)
         if any(isinstance(s, ReduceLROnPlateau) for s in schedulers):
-            still = [[_constant(g, steps) for g in o.param_groups] for o in optimizers]
+            still = [_still(optimizer, steps) for optimizer in optimizers]
             return TrainingPlan(still, steps, False, by_metric=True)
         steps = steps or _own_length(schedulers, interval, steps_per_epoch)
         if steps is None:
@@ -107,10 +105,12 @@ def plan_of(
         every = 1 if interval == "step" else max(1, round(steps_per_epoch or 1))
         return TrainingPlan(_followed(optimizers, schedulers, steps, every, keep), steps, True)
     multipliers, steps = _multipliers(schedule, optimizers, steps, steps_per_epoch, interval)
-    courses = [
-        [Course(_base(g) * multipliers, _full(g, len(multipliers))) for g in o.param_groups]
-        for o in optimizers
-    ]
+    courses = []
+    for groups in (o.param_groups for o in optimizers):
+        scales = unread_scales(groups, [_base(g) for g in groups])
+        lrs = [_base(g) * scale * multipliers for g, scale in zip(groups, scales, strict=True)]
+        full = [_full(g, len(multipliers)) for g in groups]
+        courses.append([Course(*both) for both in zip(lrs, full, strict=True)])
     return TrainingPlan(courses, steps, True)
 
 
@@ -120,14 +120,28 @@ def settled(group: dict[str, Any]) -> float:
     return max(values)
 
 
+def unread_scales(groups: Sequence[dict[str, Any]], lrs: Sequence[float]) -> list[float]:
+    """What is yet to multiply each lr: its ``lr_scale``, timm's, where all lrs are one, else 1."""
+    scales: list[Any] = [group.get("lr_scale") for group in groups]
+    known = [float(scale) if is_number(scale) else 1.0 for scale in scales]
+    return known if len(set(lrs)) == 1 and len(set(known)) > 1 else [1.0] * len(known)
+
+
 def _base(group: dict[str, Any]) -> float:
     """What a function of the step multiplies."""
     return float(group.get("initial_lr", group.get("lr")) or 0.0)
 
 
-def _constant(group: dict[str, Any], steps: int | None) -> Course:
-    count = steps or 1
-    return Course(torch.full((count,), settled(group), dtype=torch.float64), _full(group, count))
+def _still(optimizer: Optimizer, steps: int | None) -> list[Course]:
+    """A constant lr, the one that a warm-up is to reach."""
+    groups, count = optimizer.param_groups, steps or 1
+    lrs = [settled(group) for group in groups]
+    if len({float(group.get("lr") or 0.0) for group in groups}) > 1:  # what scales is at work
+        lrs = [a * b for a, b in zip(lrs, unread_scales(groups, lrs), strict=True)]
+    return [
+        Course(torch.full((count,), lr, dtype=torch.float64), _full(group, count))
+        for group, lr in zip(groups, lrs, strict=True)
+    ]
 
 
 def _full(group: dict[str, Any], count: int) -> Tensor:

@@ -10,9 +10,9 @@ from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import ParametrizationList
 
-from ...groups.names import Parameter, collect, listed_by_the_model, name_cleaner
+from ...groups.marks import Mark, marks_of
+from ...groups.names import Parameter, collect, name_cleaner
 from ...groups.policies import POLICIES, decide
 from ...rules import Anchored
 from ...tensors.reduction import shards
@@ -23,11 +23,10 @@ __all__ = ["Kind", "Subject", "local", "subjects_of", "times_held"]
 Kind: TypeAlias = Literal["bias", "norm", "gain", "embedding", "matrix"]
 
 # The exemptions of this policy, in its order.
-_KINDS: tuple[Kind, ...] = ("bias", "norm", "gain", "embedding")
+_KINDS: tuple[Kind, ...] = ("bias", "norm", "embedding", "gain")
 _EXEMPTIONS = POLICIES["norm-bias-and-embedding-free"]
 
-_GAIN = re.compile(r"gamma|gain|scale|temperature|alpha|magnitude", re.IGNORECASE)
-# Parameters that a module holds itself and that are looked up or added, not multiplied.
+# What a module holds itself and may be looked up or added; not by name alone what does not decay.
 _TOKEN = re.compile(r"pos|token|embed|query|queries|mask|register|prompt|latent", re.IGNORECASE)
 
 
@@ -39,20 +38,30 @@ class Subject:
         parameter: it under all its names.
         kind: what it is.
         reason: why, in a few words.
-        listed: whether the model's ``no_weight_decay()`` names it, or a mark on the tensor.
+        mark: what the model says of it itself; None if nothing.
         group: the group that steps it; None if there is none.
     """
 
     parameter: Parameter
     kind: Kind
     reason: str
-    listed: bool
+    mark: Mark | None
     group: GroupDecay | None
 
     @property
     def name(self) -> str:
         """Its first name, without the prefixes of wrappers."""
         return self.parameter.names[0]
+
+    @property
+    def listed(self) -> bool:
+        """Whether the model exempts it: by ``no_weight_decay``, or a mark on the tensor."""
+        return self.mark is not None and self.mark.exempts
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the model gives it a decay of its own."""
+        return not self.listed and self.mark is not None and "weight_decay" in self.mark.settings
 
     @property
     def tensor(self) -> Tensor:
@@ -65,11 +74,17 @@ class Subject:
         return self.group is not None and self.group.decays and self.tensor.requires_grad
 
     @property
+    def is_to_decay(self) -> bool:
+        """Whether it would decay in the groups of ``param_groups``."""
+        by_default, _ = decide(self.parameter, POLICIES["norm-and-bias-free"])
+        return by_default and not self.listed and self.tensor.requires_grad
+
+    @property
     def is_held_up(self) -> bool:
         """Whether its decay does not lead to zero: an anchored one, or that of ``1 + gain``."""
         if self.group is not None and isinstance(self.group.rule, Anchored):
             return True
-        torchs_own = type(self.parameter.modules[0]).__module__.startswith("torch.nn")
+        torchs_own = type(self.parameter.uses[0].module).__module__.startswith("torch.nn")
         if self.kind != "norm" or torchs_own:
             return False
         values = local(self.tensor)
@@ -79,14 +94,13 @@ class Subject:
 def subjects_of(model: nn.Module, groups: Sequence[GroupDecay]) -> list[Subject]:
     """Every parameter of the model, in its order."""
     clean = name_cleaner([name for name, _ in model.named_parameters(remove_duplicate=False)])
-    listed = listed_by_the_model(model, clean)
+    parameters = collect(model, clean, "audit")
+    marks = marks_of(model, parameters, clean)
     owner = {id(p): group for group in groups for p in group.settings["params"]}
     found = []
-    for parameter in collect(model, clean):
-        kind, reason = _kind(parameter)
-        marked = getattr(parameter.tensor, "_no_weight_decay", False)  # Mamba's and S4's convention
-        exempt = bool(marked) or not listed.isdisjoint(parameter.names)
-        found.append(Subject(parameter, kind, reason, exempt, owner.get(id(parameter.tensor))))
+    for parameter in parameters:
+        key = id(parameter.tensor)
+        found.append(Subject(parameter, *_kind(parameter), marks.get(key), owner.get(key)))
     return found
 
 
@@ -103,24 +117,12 @@ def local(tensor: Tensor) -> Tensor | None:
 
 
 def _kind(parameter: Parameter) -> tuple[Kind, str]:
-    tensor, last = parameter.tensor, parameter.names[0].rpartition(".")[2]
-    if _is_magnitude(last, parameter.modules[0]):
-        return "gain", "magnitude of a weight normalization"
     for kind, exemption in zip(_KINDS, _EXEMPTIONS, strict=True):
-        decays, reason = decide(parameter, (exemption,), frozenset())
+        decays, reason = decide(parameter, (exemption,))
         if not decays:
             return kind, reason
-    _, reason = decide(parameter, (), frozenset())
-    if not last.startswith("weight"):
-        if tensor.numel() == max(tensor.shape, default=1) and _GAIN.search(last):
-            return "gain", f"scale {last!r}"
-        if _TOKEN.search(last):
-            return "embedding", f"{last!r}, looked up or added"
+    _, reason = decide(parameter, ())
+    attribute = parameter.uses[0].attribute
+    if not attribute.startswith("weight") and _TOKEN.search(attribute):
+        return "embedding", f"{attribute!r}, looked up or added"
     return "matrix", reason
-
-
-def _is_magnitude(last: str, module: nn.Module) -> bool:
-    """Whether it is the lengths that torch's weight_norm splits off a weight."""
-    if isinstance(module, ParametrizationList):
-        return last == "original0" and type(module[0]).__name__ == "_WeightNorm"
-    return last == "weight_g"  # the hook of earlier versions
