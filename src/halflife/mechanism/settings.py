@@ -18,10 +18,12 @@ from torch.optim import Optimizer
 from ..bases.native_decay import check_base, scales_with_lr
 from ..bases.noise import base_of
 from ..checks import Scalar, is_number, numbers_of
+from ..rules import DecayMap
 from ..rules.contract import DecayRule, as_rule
 from ..rules.facts import fact
 from ..rules.step import Step
 from ..rules.wish import wish_of
+from ..tensors.rounding import is_half
 from ..units.strength import Strength
 
 _NUMBER = {"weight_decay": "a number or a strength such as HalfLife(steps=5000)"}
@@ -71,6 +73,8 @@ def group_settings(cls: type[Optimizer], group: Mapping[str, Any], label: str) -
     if rule is not None:
         check_base(cls)
         _check_needs(cls, rule, label)
+        if group.get("differentiable"):
+            _check_differentiable(rule, group, label)
     if rule is not None and not isinstance(decay, Tensor):
         if not rule.follows_gradients:  # else known, and bounded, in a step only
             wish_of(rule, Step(peak, peak, decay, label=label))
@@ -146,6 +150,27 @@ def _check_needs(cls: type[Optimizer], rule: DecayRule, label: str) -> None:
         raise ValueError(
             f"decay={rule!r} of {label}: the rule scales each step, and a step of {cls.__name__} "
             "is not proportional to the lr it is given; choose another rule or optimizer."
+        )
+
+
+def _check_differentiable(rule: DecayRule, group: Mapping[str, Any], label: str) -> None:
+    """Refuse what autograd would not see: a rule's own change of the weights, or what it measures.
+
+    It would pass through the step all the same, with a derivative that leaves the decay out.
+
+    Raises:
+        ValueError: if the rule is such a one, or the weights are in half precision.
+    """
+    if isinstance(rule, DecayMap) or rule.needs:
+        raise ValueError(
+            f"differentiable=True of {label}: goes with rules that are numbers known before the "
+            f"step, and decay={rule!r} changes or measures tensors out of autograd's sight; use "
+            "decay='decoupled', another of them, or 'l2'."
+        )
+    if any(is_half(p) for p in tensors_of(group.get("params", ()))):
+        raise ValueError(
+            f"differentiable=True of {label}: its half-precision weights are decayed with "
+            "stochastic rounding, which has no derivative; use float32 weights."
         )
 
 

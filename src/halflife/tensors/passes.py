@@ -53,7 +53,8 @@ def add_to_gradients(
     amount = amount if scale is None else amount * scale
     saved: list[tuple[Tensor, Tensor | None]] = []
     step = next_step(group)
-    with torch.no_grad():
+    differentiable = bool(group.get("differentiable"))
+    with torch.set_grad_enabled(differentiable):
         for number, p in enumerate(group["params"]):
             if p.grad is None:
                 continue
@@ -62,5 +63,7 @@ def add_to_gradients(
                 exact = p.grad.float() + amount * p.float()
                 p.grad = stochastic(exact, p.dtype, seed_at(step, number))
             else:
-                p.grad = (p.grad + amount * p).to(p.dtype)  # a tensor's may be wider
+                # The derivative by the amount is a weight, as it is before the step writes it.
+                w = p.clone() if differentiable else p
+                p.grad = (p.grad + amount * w).to(p.dtype)  # a tensor's may be wider
     return saved
