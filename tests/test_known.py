@@ -62,10 +62,11 @@ def test_another_layout_is_noticed() -> None:
     ):
         p.data = data
         p.grad = torch.ones_like(p)
-        optimizer._fuses(optimizer._known_at(0), group)  # the step that finds it out does not fuse
-        fuses = optimizer._fuses(optimizer._known_at(0), group)
-        found.append((optimizer._known_at(0).layout, fuses))
-    assert found == [("contiguous", True), ("dense", True), (None, False), ("contiguous", True)]
+        optimizer._fits(optimizer._known_at(0), group)  # the step that finds it out does not fuse
+        fits = optimizer._fits(optimizer._known_at(0), group)
+        found.append((optimizer._known_at(0).layout, fits))
+    layouts = [("contiguous", True), ("dense", True), ("with gaps", False), ("contiguous", True)]
+    assert found == layouts
 
 
 def test_nothing_is_looked_for_twice(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,11 +45,12 @@ def test_resuming_equals_not_stopping(case: MapCase, way: str, dtype: torch.dtyp
     assert all(torch.equal(p, q) for p, q in zip(params, resumed, strict=True))
 
 
+@pytest.mark.parametrize("eps", [1e-8, 0.0])
 @pytest.mark.parametrize("implementation", ["fused", "for-loop"])
 @pytest.mark.parametrize("case", MAPS, ids=lambda c: c.id)
-def test_grad_scaler(case: MapCase, implementation: str) -> None:
-    """A skipped step changes nothing, and maps see unscaled gradients."""
-    flags = cases.IMPLEMENTATIONS[implementation]
+def test_grad_scaler(case: MapCase, implementation: str, eps: float) -> None:
+    """A skipped step changes nothing, also where a metric is 0; maps see unscaled gradients."""
+    flags = cases.IMPLEMENTATIONS[implementation] | {"eps": eps}
     (scaled, params), (plain, twins) = (map_optimizer(case, "AdamW", **flags) for _ in range(2))
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=1000)
     for t, row in enumerate(cases.make_gradients(6, missing=False)):
@@ -59,14 +60,16 @@ def test_grad_scaler(case: MapCase, implementation: str) -> None:
         scale = scaler.get_scale()
         cases.set_gradients(params, [g * scale for g in row if g is not None])
         before = [p.detach().clone() for p in params]
-        if t == 2:
+        if t < 3:
+            params[2].grad = None  # its first gradient comes in a step that is skipped
+        if t in (0, 3):
             params[1].grad[0] = float("inf")  # type: ignore[index]
         scaler.step(scaled)
         scaler.update()
-        if t == 2:
+        if t in (0, 3):
             assert all(torch.equal(p, b) for p, b in zip(params, before, strict=True))
         else:
-            cases.set_gradients(twins, row)
+            cases.set_gradients(twins, [None if i == 2 and t < 3 else g for i, g in enumerate(row)])
             plain.step()
     for p, q in zip(params, twins, strict=True):
         torch.testing.assert_close(p, q, rtol=1e-9, atol=1e-12)

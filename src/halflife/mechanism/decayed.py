@@ -19,7 +19,7 @@ from __future__ import annotations
 import functools
 import inspect
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -37,6 +37,7 @@ from ..tensors.passes import add_to_gradients, multiply_weights
 from ..tensors.reduction import is_sharded
 from ..units.strength import Strength
 from .checkpoint import completed, make_plain, restore_precision
+from .implementation import chosen
 from .known import Known, known_of
 from .native_call import Call, native_call
 from .settings import check_keywords, group_settings, plain_pairs
@@ -212,9 +213,7 @@ class Decayed(Optimizer):
     def _native_call(self, index: int, group: dict[str, Any], measures: Measures) -> Call:
         """The native call that does what the group's rule says."""
         known = self._known_at(index)
-        swap: dict[str, Any] = {}
-        if self.prefers_fused and self._fuses(known, group):
-            swap["fused"] = True
+        swap = chosen(self, known, group)
         if group["decay"] is None:
             return Call(swap)
         wish = self._wish(group["decay"], self._step_of(index, group, measures))
@@ -312,17 +311,20 @@ class Decayed(Optimizer):
                 break  # the next step takes it, or refuses it by name
             self._known_at(index)
 
-    def _fuses(self, known: Known, group: dict[str, Any]) -> bool:
-        """Whether to run the fused kernel, which torch leaves off unless asked for."""
-        if group["fused"] is not None or group["foreach"] is not None:
+    def _fits(self, known: Known, group: dict[str, Any]) -> bool:
+        """Whether the fused kernel can walk the group's tensors; its state is laid so."""
+        params = group["params"]
+        if not fused.fits(known.layout, params):
+            if known.layout == "contiguous" and not all(p.is_contiguous() for p in params):
+                self._known = [other for other in self._known if other is not known]  # laid anew
             return False
-        if group["differentiable"] or torch.compiler.is_compiling():
-            return False
-        if fused.fits(known.layout, group["params"]):
-            return True
-        if known.layout == "contiguous" and not all(p.is_contiguous() for p in group["params"]):
-            self._known = [other for other in self._known if other is not known]  # laid out anew
-        return False
+        fused.lay_state(known.layout, params, self.state, self._walked(group))
+        return True
+
+    def _walked(self, group: dict[str, Any]) -> Sequence[str]:
+        """Keys of the state that a fused kernel walks beside the weights."""
+        kept = [self.state.get(p, ()) for p in group["params"]]
+        return [key for key in fused.WALKED if any(key in state for state in kept)]
 
     def _measures(self) -> Measures:
         if "_measured" not in self.__dict__:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from ..rules.scalar import Decoupled, L2Regularization
 from ..units.strength import Strength
 
 __all__ = ["Adam", "AdamW"]
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class Adam(Compilable, torch.optim.Adam):
@@ -97,6 +100,9 @@ class Adam(Compilable, torch.optim.Adam):
             **unknown,
         )
 
+    def _walked(self, group: dict[str, Any]) -> Sequence[str]:
+        return _MOMENTS if not group["amsgrad"] else (*_MOMENTS, "max_exp_avg_sq")
+
 
 class AdamW(Compilable, torch.optim.AdamW):
     r"""``torch.optim.AdamW`` with an explicit decay rule; by default torch's own, bit for bit.
@@ -177,3 +183,6 @@ class AdamW(Compilable, torch.optim.AdamW):
             implementation=implementation,
             **unknown,
         )
+
+    def _walked(self, group: dict[str, Any]) -> Sequence[str]:
+        return _MOMENTS if not group["amsgrad"] else (*_MOMENTS, "max_exp_avg_sq")

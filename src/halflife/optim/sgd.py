@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -19,14 +20,16 @@ from ..units.strength import Strength
 
 __all__ = ["SGD"]
 
+BUFFER = "momentum_buffer"
+
 
 class SGD(Compilable, torch.optim.SGD):
     r"""``torch.optim.SGD`` with an explicit decay rule; by default torch's own, bit for bit.
 
     torch's SGD knows L2 only, so the other rules multiply the weights in a pass of their own.
     With ``foreach`` and ``fused`` both left open, the fused kernel is used wherever torch has one
-    that can take this step: dense real floating-point parameters, no sparse gradient, and no
-    parameter whose first gradient comes later than the others' (torch's fused momentum cannot).
+    that can take this step: dense real floating-point parameters, no sparse gradient, and, with
+    dampening, no parameter whose first gradient comes later than the others'.
     Nor where it leaves half-precision weights as they are, as on the CPU in torch 2.13.
 
     Args:
@@ -105,15 +108,56 @@ class SGD(Compilable, torch.optim.SGD):
             )
         return super()._checked(given, label)
 
-    def _fuses(self, known: Known, group: dict[str, Any]) -> bool:
-        if not super()._fuses(known, group):
+    def _fits(self, known: Known, group: dict[str, Any]) -> bool:
+        if not super()._fits(known, group):
             return False
         if known.halves and not _fused_trains(group["params"]):
             return False
         stepped = [p for p in group["params"] if p.grad is not None]
-        buffers = [(self.state.get(p) or {}).get("momentum_buffer") is not None for p in stepped]
-        late = group["momentum"] != 0 and any(buffers) and not all(buffers)
-        return not late and not any(p.grad.is_sparse for p in stepped)
+        if any(p.grad.is_sparse for p in stepped):
+            return False
+        return group["momentum"] == 0 or self._buffered(group, stepped)
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Take one step, as `halflife.Decayed.step`."""
+        return None if self._would_begin_in_a_skipped_step() else super().step(closure)
+
+    def _would_begin_in_a_skipped_step(self) -> bool:
+        """Whether a scaler skips a step in which torch's kernel would start dampened momentum.
+
+        It would leave the buffers uninitialised, and read them in the next step. Only there is the
+        scaler's number waited for.
+        """
+        skipped = getattr(self, "found_inf", None)
+        if skipped is None:
+            return False
+        begins = any(
+            group["momentum"] != 0 and group["dampening"] != 0 and self._unbuffered(group)
+            for group in self.param_groups
+        )
+        return begins and bool(skipped > 0)
+
+    def _unbuffered(self, group: dict[str, Any]) -> list[Tensor]:
+        stepped = [p for p in group["params"] if p.grad is not None]
+        return [p for p in stepped if (self.state.get(p) or {}).get(BUFFER) is None]
+
+    def _buffered(self, group: dict[str, Any], stepped: list[Tensor]) -> bool:
+        """Whether the fused kernel can be given momentum buffers as they are, or started here.
+
+        It starts them itself only where none exists, and wrongly in a step that a scaler skips.
+        Begun at 0 they become the gradient, as they should, unless it is dampened.
+        """
+        missing = self._unbuffered(group)
+        late, scaled = 0 < len(missing) < len(stepped), getattr(self, "found_inf", None) is not None
+        if group["dampening"] != 0:
+            return not late
+        if late or (scaled and missing):
+            for p in missing:
+                self.state[p][BUFFER] = torch.zeros_like(p)
+        return True
+
+    def _walked(self, group: dict[str, Any]) -> Sequence[str]:
+        return (BUFFER,) if group["momentum"] != 0 else ()
 
 
 def _fused_trains(params: list[Tensor]) -> bool:

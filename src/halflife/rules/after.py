@@ -13,6 +13,7 @@ from torch import Tensor
 from ..checks import is_number, require_argument
 from ..tensors.reduction import plus
 from .maps import DecayMap, View
+from .wish import never
 
 __all__ = ["PowerDecay", "Preconditioned", "ProximalL1", "ProximalNorm"]
 
@@ -64,7 +65,7 @@ class ProximalL1(DecayMap):
 
 
 def _soft_threshold(w: Tensor, x: Any, metric: Tensor | None = None) -> None:
-    threshold = x if metric is None else x / metric
+    threshold = x if metric is None else _in_metric(x, metric)
     w.sub_(w.clamp(-threshold, threshold))
 
 
@@ -73,8 +74,9 @@ class ProximalNorm(DecayMap):
     r"""``w <- max(1 - x / ||z||, 0) z``: the proximal step of ``lambda ||w||``, without a square.
 
     Shortens the vector of all weights by the fixed length ``x = weight_decay * rate`` per step, and
-    sets it to zero where it is shorter than that. Source: AdamProxL2 (Zhuang et al. 2022), with
-    ``rule=Independent()``; there the norm is over the whole model.
+    sets it to zero where it is shorter than that. Weights whose ``weight_decay`` is 0 are no part
+    of the vector. Source: AdamProxL2 (Zhuang et al. 2022), with ``rule=Independent()``; there the
+    norm is over the whole model.
 
     Args:
         rule: gives the length, in units of the weights' norm.
@@ -101,22 +103,31 @@ class ProximalNorm(DecayMap):
 
     @classmethod
     def apply_all(cls, views: list[View]) -> None:
-        """Shorten one vector of all groups' weights, each group by its own length."""
-        whole = [v for v in views if not v.rule.per_tensor]  # type: ignore[attr-defined]
+        """Shorten one vector of the weights that have an amount, each group by its own length."""
+        each = [v for v in views if v.rule.per_tensor]  # type: ignore[attr-defined]
+        whole = [v for v in views if v not in each and not never(v.amount)]
         if whole:
             reduction = whole[0].reduction
             squares = reduction.squares_of([v.weights for v in whole])
-            totals = [reduction.total(terms) for terms in squares]
+            # What is not shortened is not part of the vector: an amount may be 0 in the data too.
+            totals = [_counted(reduction.total(s), v) for s, v in zip(squares, whole, strict=True)]
             norm = torch.as_tensor(functools.reduce(plus, totals)).sqrt()
             for view in whole:
                 _shorten(view, [norm] * len(view.weights))
-        for view in views:
-            if view not in whole:
-                view.rule.apply(view)
+        for view in each:
+            view.rule.apply(view)
 
     def apply(self, view: View) -> None:
         """Shorten each tensor of a group."""
         _shorten(view, list(torch.as_tensor(view.reduction.squares(view.weights)).sqrt()))
+
+
+def _counted(total: Any, view: View) -> Any:
+    """The sum of a group's squares, where its amount is above 0; of a member, or of all."""
+    if not isinstance(view.amount, Tensor):
+        return total
+    total = torch.as_tensor(total)
+    return torch.where(view.amount.to(total.device) > 0.0, total, torch.zeros_like(total))
 
 
 def _shorten(view: View, norms: list[Tensor]) -> None:
@@ -157,8 +168,14 @@ class Preconditioned(DecayMap):
     def apply(self, view: View) -> None:
         """Divide the weights."""
         view.elementwise(
-            lambda w, x, metric: w.div_((x / metric).add_(1.0)), view.preconditioners()
+            lambda w, x, metric: w.div_(_in_metric(x, metric).add_(1.0)), view.preconditioners()
         )
+
+
+def _in_metric(x: Any, metric: Tensor) -> Tensor:
+    """``x / D``, but 0 where ``x`` is, also of a metric that is 0: nothing is to change."""
+    ratio = x / metric
+    return torch.where(x > 0.0, ratio, 0.0) if isinstance(x, Tensor) else ratio
 
 
 @dataclass(frozen=True)

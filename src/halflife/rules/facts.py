@@ -209,8 +209,9 @@ def _adam_preconditioner(
 def _root_of_correction(beta2: Any, step: Tensor, param: Tensor) -> Any:
     """``sqrt(1 - beta2^t)``, as a number where that costs no wait for a device."""
     if step.is_cpu and not isinstance(beta2, Tensor) and not torch.compiler.is_compiling():
-        return math.sqrt(1.0 - beta2 ** step.item())
-    step = step if step.device.type == "mps" else step.double()
+        return math.sqrt(1.0 - beta2 ** max(step.item(), 1.0))
+    # A first step that a scaler skips leaves the count at 0, and nothing may become 0 / 0.
+    step = (step if step.device.type == "mps" else step.double()).clamp(min=1.0)
     return (1.0 - beta2**step).sqrt().to(param.device)
 
 

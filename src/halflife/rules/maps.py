@@ -21,6 +21,7 @@ from .contract import DecayRule, as_rule
 from .facts import Column, Deferred
 from .scalar import Decoupled
 from .step import Step
+from .wish import never
 
 __all__ = ["ANCHOR_KEY", "DecayMap", "View", "apply_maps", "keep_anchors"]
 
@@ -107,6 +108,8 @@ class View:
     def elementwise(self, function: Callable[..., None], *others: Column) -> None:
         """Call ``function(weight, amount, *others)``, which writes the weight, piece by piece.
 
+        Not where the amount is the number 0, which changes nothing.
+
         Half-precision weights come as float32 and are rounded stochastically: rounded to the
         nearest, a small decay would be lost.
 
@@ -116,6 +119,8 @@ class View:
         """
         # Counted only now, when nothing refuses the step any more.
         step = next_step(self.group)
+        if never(self.amount):
+            return
         for number, (weight, *entries) in enumerate(zip(self.weights, *others, strict=True)):
             amount = self.amount_for(weight)
             act, rest = _on_tensors(function, entries)

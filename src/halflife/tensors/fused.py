@@ -1,44 +1,50 @@
 """Whether torch's fused kernels can take a group's tensors as they lie in the memory.
 
-They go through it without a look at strides: of a parameter with gaps, or beside a gradient of
-another layout, they would silently update the wrong elements.
+They go through it without a look at strides: of a parameter with gaps, or beside a gradient or a
+state of another layout, they would silently update the wrong elements.
 """
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 from torch._prims_common import is_non_overlapping_and_dense_or_false
 from torch.utils._foreach_utils import _get_fused_kernels_supported_devices
 
-__all__ = ["Layout", "fits", "layout"]
+__all__ = ["WALKED", "Layout", "fits", "lay_state", "layout"]
 
-Layout: TypeAlias = 'Literal["contiguous", "dense"] | None'
+Layout: TypeAlias = 'Literal["contiguous", "dense", "with gaps"] | None'
 
 _KINDS = (Tensor, torch.nn.Parameter)
 
+# State beside the weights in torch's fused optimizers.
+WALKED = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "sum")
+
 
 def layout(params: list[Tensor]) -> Layout:
-    """What parameters have in common; None if a fused kernel cannot take one of them.
+    """What parameters have in common; None if torch has no fused kernel for one of them.
 
     Example:
         >>> w = torch.zeros(2, 4)
         >>> layout([w]), layout([w.t()]), layout([w[:, ::2]])
-        ('contiguous', 'dense', None)
+        ('contiguous', 'dense', 'with gaps')
     """
     devices = _get_fused_kernels_supported_devices()
     for p in params:
-        plain = type(p) in _KINDS and p.is_floating_point() and p.device.type in devices
-        if not plain or not is_non_overlapping_and_dense_or_false(p):
+        if not (type(p) in _KINDS and p.is_floating_point() and p.device.type in devices):
             return None
-    return "contiguous" if all(p.is_contiguous() for p in params) else "dense"
+    if all(p.is_contiguous() for p in params):
+        return "contiguous"
+    dense = all(map(is_non_overlapping_and_dense_or_false, params))
+    return "dense" if dense else "with gaps"
 
 
 def fits(known: Layout, params: list[Tensor]) -> bool:
     """Whether parameters still lie so, and their gradients as they do; asked at every step."""
-    if known is None:
+    if known is None or known == "with gaps":
         return False
     dense = known == "dense"
     for p in params:
@@ -49,3 +55,35 @@ def fits(known: Layout, params: list[Tensor]) -> bool:
         elif not p.is_contiguous() or (g is not None and not g.is_contiguous()):
             return False
     return True
+
+
+def lay_state(known: Layout, params: list[Tensor], state: Any, keys: Sequence[str]) -> None:
+    """Lay what a kernel walks of the state as the parameters lie, where it lies otherwise.
+
+    After a checkpoint, or a change of the memory format, it may. Nearly always it does not, so at
+    every step this only looks, in few calls.
+
+    Args:
+        known: the parameters' layout.
+        params: the parameters.
+        state: the optimizer's.
+        keys: of the state's tensors.
+
+    Raises:
+        RuntimeError: if that is to be mended in a step that is being captured in a graph.
+    """
+    states = [s for s in map(state.get, params) if s]
+    for key in keys:
+        column = [t for s in states if (t := s.get(key)) is not None]
+        if known == "contiguous" and all(map(Tensor.is_contiguous, column)):
+            continue
+        for p in params:
+            t = (state.get(p) or {}).get(key)
+            if t is None or t.stride() == p.stride():
+                continue
+            if t.is_cuda and torch.cuda.is_current_stream_capturing():
+                raise RuntimeError(
+                    f"{key!r} lies in memory otherwise than its weight, which a captured step "
+                    "cannot mend; take one step before the capture."
+                )
+            state[p][key] = torch.empty_like(p, dtype=t.dtype, device=t.device).copy_(t)
