@@ -9,8 +9,7 @@ The same word stands for at least five updates. With ``u`` the step without deca
     constant         w <- (1 - d) w - lr u      d = weight_decay
 
 Each is put in the place of the native decay, by hand, around the same optimizer without decay. The
-one that gives the native weights is the answer. Two steps with two learning rates tell how the
-fraction follows the lr, and whether the decay enters the optimizer's state (as L2 does).
+one that gives the native weights is the answer (`halflife.bases.judging`).
 """
 
 from __future__ import annotations
@@ -19,99 +18,28 @@ import functools
 import itertools
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast
 
 import torch
-from torch import Tensor
 from torch.optim import Optimizer
 
-from ..checks import is_number
-from ..rules.contract import DecayRule
-from ..rules.scalar import Constant, Corrected, Decoupled, Independent, L2Regularization, Proximal
-from ..rules.step import Step
+from ..checks import in_short, is_number
 from .bench import Bench, Make, arguments, build_optimizer, copied, parameters, unnoticed
+from .judging import TOLERANCE, NativeDecay, distance, judge_first_acting
 
 __all__ = [
-    "Evidence",
-    "Kind",
-    "NativeDecay",
     "Way",
     "check_base",
-    "fraction_law",
     "group_decay",
-    "judge",
     "native_decay",
     "native_kind",
     "scales_with_lr",
-]
-
-Kind: TypeAlias = Literal[
-    "absent",
-    "l2",
-    "decoupled",
-    "decoupled_after",
-    "independent",
-    "constant",
-    "other",
-    "averaged",
-    "unknown",
 ]
 
 Way: TypeAlias = Literal["switch", "decoupled", "l2", "none"]
 
 SWITCH = "decoupled_weight_decay"
 _LR = 0.125
-# Relative to what the decay does. Bases that compute in float32 agree to about 1e-5, and different
-# updates differ by 1e-2 or more.
-_TOLERANCE = 1e-4
-_RULES: dict[str, DecayRule] = {
-    "l2": L2Regularization(),
-    "decoupled": Decoupled(),
-    "independent": Independent(),
-    "constant": Constant(),
-}
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What was measured.
-
-    Args:
-        lrs: learning rate of each of the two steps.
-        weight_decay: the native coefficient.
-        fractions: share of the weights that each step removed where all gradients were zero.
-        errors: of each candidate, the weights' largest deviation from the native ones, relative to
-            what the decay did, with zero and with other gradients. "before" and "after" remove
-            those fractions before or after the step; below 1e-4 it is the native update.
-    """
-
-    lrs: tuple[float, float]
-    weight_decay: float
-    fractions: tuple[float, float]
-    errors: dict[str, float]
-
-
-@dataclass(frozen=True)
-class NativeDecay:
-    """The native meaning of an optimizer's ``weight_decay``.
-
-    Args:
-        kind: the update's name in `halflife.bases.native_decay`; "absent" if there is none, "other"
-            if it is no known one, "averaged" if the weights are not the optimizer's iterate
-            (schedule-free methods), "unknown" if it could not be run.
-        reason: why, in a sentence.
-        rule: our rule for the same update, if there is one.
-        peak_lr: the lr by which an independent or corrected decay divides.
-        evidence: the measurements; None if nothing was run.
-    """
-
-    kind: Kind
-    reason: str
-    rule: DecayRule | None = None
-    peak_lr: float | None = None
-    evidence: Evidence | None = None
 
 
 def native_decay(optimizer: type[Optimizer] | Optimizer) -> NativeDecay:
@@ -153,11 +81,12 @@ def native_kind(optimizer: Optimizer, group: dict[str, Any]) -> Way:
         'none'
     """
     if SWITCH in group:
-        kinds = [group_decay(optimizer, {**group, SWITCH: on}).kind for on in (True, False)]
-        if kinds == ["decoupled", "l2"]:
+        both = [group_decay(optimizer, {**group, SWITCH: on}) for on in (True, False)]
+        if [each.kind for each in both] == ["decoupled", "l2"] and not any(e.idle for e in both):
             return "switch"
-    kind = group_decay(optimizer, group).kind
-    return kind if kind in {"decoupled", "l2"} else "none"
+    found = group_decay(optimizer, group)
+    # One that idles would leave out the decay of those steps, which a rule has.
+    return found.kind if found.kind in {"decoupled", "l2"} and not found.idle else "none"
 
 
 @functools.cache
@@ -204,7 +133,7 @@ def scales_with_lr(cls: type[Optimizer]) -> bool:
                 _, before, after = bench.run(True)
                 updates.append(after - before)
             size = float(updates[0].abs().max())
-            return _distance([2.0 * updates[1]], [updates[0]]) <= _TOLERANCE * size
+            return distance([2.0 * updates[1]], [updates[0]]) <= TOLERANCE * size
         except Exception:  # it may take only the other dtype, or only matrices
             continue
     return True
@@ -299,99 +228,9 @@ def _attempt(make: Make, lr: float) -> NativeDecay:
                 optimizer = make(bench.parameters(), lr, bench.weight_decay)
             if any("weight_decay" not in group for group in optimizer.param_groups):
                 return NativeDecay("absent", "its parameter groups have no weight_decay")
-            return judge(bench)
+            return judge_first_acting(bench)
         except Exception as error:
-            message = str(error).partition("\n")[0][:200]
-            reason = (
-                reason or f"no small tensor could be stepped: {type(error).__name__}: {message}"
+            reason = reason or (
+                f"a copy of it could not take a step on a few numbers ({in_short(error)})"
             )
     return NativeDecay("unknown", reason)
-
-
-def judge(bench: Bench) -> NativeDecay:
-    """What the decay of the bench's optimizer is."""
-    evidence = _measure(bench)
-    if not evidence.errors:
-        return NativeDecay("absent", "weight_decay changed nothing", evidence=evidence)
-    fits = [name for name, error in evidence.errors.items() if error < _TOLERANCE]
-    if not fits:
-        reason = "neither L2 nor one fraction of every weight, before or after the step"
-        return NativeDecay("other", reason, evidence=evidence)
-    if fits[0] == "l2":
-        return NativeDecay("l2", "it joins the gradient", _RULES["l2"], evidence=evidence)
-    when = fits[0]
-    first, second = (d / evidence.weight_decay for d in evidence.fractions)
-    reason = (
-        f"{when} the step it removes {first:.6g} and {second:.6g} times weight_decay at the "
-        f"learning rates {evidence.lrs[0]:.6g} and {evidence.lrs[1]:.6g}"
-    )
-    kind, rule, peak = fraction_law(evidence.fractions, evidence.lrs, evidence.weight_decay, when)
-    return NativeDecay(kind, reason, rule, peak, evidence)
-
-
-def fraction_law(
-    fractions: tuple[float, float], lrs: tuple[float, float], weight_decay: float, when: str
-) -> tuple[Kind, DecayRule | None, float | None]:
-    """The kind, our rule and the remembered lr behind two fractions, the second at half the lr.
-
-    Args:
-        fractions: share of the weights that each of two steps removes.
-        lrs: their learning rates.
-        weight_decay: the coefficient of both.
-        when: "before" or "after" the step.
-    """
-    first, second = (d / weight_decay for d in fractions)
-    kind: Kind = "other"
-    rule: DecayRule | None = None
-    peak: float | None = None
-    steps = [Step(lr, weight_decay=weight_decay) for lr in lrs]
-    bent = Proximal()
-    if _agree((first, second), lrs):
-        kind = "decoupled" if when == "before" else "decoupled_after"
-    elif when == "after" and _agree(fractions, [float(bent.fraction(s)) for s in steps]):
-        rule = bent
-    elif when == "before" and _agree((first, second), (1.0, 1.0)):
-        kind = "constant"
-    elif when == "before" and _agree((first, second), (first, first / 2)):
-        kind, peak = "independent", lrs[0] / first
-    elif when == "before" and _agree((first, second), (first, first / 4)):
-        rule, peak = Corrected(), lrs[0] ** 2 / first
-    return kind, rule or _RULES.get(kind), peak
-
-
-def _measure(bench: Bench) -> Evidence:
-    """Which decay made by hand gives the native weights; no errors where nothing decays."""
-    amount = bench.weight_decay
-    still, held = bench.run(False, (amount, amount)), bench.run(False, (amount, 0.0))
-    fractions = (
-        _share(bench.run(False)[1] - still[1], still[0]),
-        _share(held[2] - still[2], still[1]),
-    )
-    hands: dict[str, dict[str, Any]] = {
-        "l2": {"l2": amount},
-        "before": {"before": fractions},
-        "after": {"after": fractions},
-    }
-    errors: dict[str, float] = {}
-    for noise in (False, True):
-        native, plain = bench.run(noise, (amount, amount)), bench.run(noise)
-        effect = _distance(native, plain)
-        if effect > 0.0:
-            for name, hand in hands.items():
-                error = _distance(bench.run(noise, **hand), native) / effect
-                errors[name] = max(errors.get(name, 0.0), error)
-    return Evidence(bench.lrs, amount, fractions, errors)
-
-
-def _distance(a: list[Tensor], b: list[Tensor]) -> float:
-    distance = float(torch.stack(a).sub(torch.stack(b)).abs().max())
-    return distance if math.isfinite(distance) else math.inf
-
-
-def _share(removed: Tensor, weights: Tensor) -> float:
-    return float(removed.dot(weights) / weights.dot(weights))
-
-
-def _agree(found: Sequence[float], wanted: Sequence[float]) -> bool:
-    pairs = zip(found, wanted, strict=True)
-    return all(math.isclose(a, b, rel_tol=_TOLERANCE) for a, b in pairs)

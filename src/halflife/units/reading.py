@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ..bases.native_decay import NativeDecay, group_decay
+from ..bases.judging import NativeDecay
+from ..bases.native_decay import group_decay
 from ..bases.noise import Base, base_of
 from ..checks import Scalar
 from ..rules import DecayMap
@@ -157,7 +158,7 @@ def read_group(
         rule = Decoupled() if native.kind == "decoupled_after" else native.rule
     else:
         rule = as_rule(rule)
-    highest = float(group["lr"]) if peak_lr is None else peak_lr
+    highest = float(group["lr"] or 0.0) if peak_lr is None else peak_lr
     peak = float(group.get("peak_lr") or (native and native.peak_lr) or highest)
     base = _known(optimizer, group, peak)
     measured = {} if base.effective_rate is None else {"effective_rate": base.effective_rate}

@@ -96,10 +96,13 @@ def times_held(groups: Sequence[GroupDecay]) -> Counter[int]:
 
 
 def local(tensor: Tensor) -> Tensor | None:
-    """The values in this process, as a plain tensor; None where there are none to look at."""
+    """The values in this process, as a plain tensor; None where there are none to compute with."""
     with torch.no_grad():
         part = shards([tensor.detach()])[0]
-        return None if part.is_meta or part.is_complex() else part
+    # A quantised tensor of another package refuses arithmetic, and one of torch has codes.
+    computes = type(part).__torch_dispatch__ is Tensor.__torch_dispatch__
+    usable = computes and part.layout is torch.strided and not part.is_quantized
+    return part if usable and not part.is_meta and not part.is_complex() else None
 
 
 def _kind(parameter: Parameter) -> tuple[Kind, str]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ...bases.bench import Bench, Make, take_step, unnoticed
-from ...bases.native_decay import Evidence, NativeDecay, fraction_law, judge
+from ...bases.judging import Evidence, NativeDecay, fraction_law, judge
 from ...rules.contract import DecayRule
 from ...rules.step import Step
 
@@ -39,7 +39,7 @@ ScaleFree: TypeAlias = Literal["by coordinate", "as a whole", "no"]
 LrUse: TypeAlias = Literal["the step", "the momentum", "nothing now", "not proportional"]
 
 FIRST_LR = 0.125  # with which an optimizer is built
-_TOLERANCE = 1e-4  # relative; as in halflife.bases.native_decay
+_TOLERANCE = 1e-4  # relative; as in halflife.bases.judging
 _WARM = 8  # steps; RAdam of some packages does nothing before its sixth
 _IMPLEMENTATIONS = {
     "for-loop": {"foreach": False, "fused": False},
