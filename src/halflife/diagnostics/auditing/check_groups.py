@@ -104,11 +104,12 @@ def _behaviour(group: GroupDecay) -> Iterator[Finding]:
             "halflife.attach.",
         )
     if group.fractions is None and not group.joins_gradient:
+        remedy = "" if native is None else ", and halflife.attach(optimizer, rule) makes it known"
         yield Finding(
             "unknown-decay",
             f"weight_decay={value:g} of {group.label}: what {name} removes per step is not known "
-            f"here ({group.note.rstrip('.')}); strength, timescale and precision were not checked: "
-            "halflife.diagnostics.probe says more.",
+            f"here: {group.note.rstrip('.')}; strength, timescale and precision were not checked; "
+            f"halflife.diagnostics.probe says more{remedy}.",
         )
 
 

@@ -17,6 +17,7 @@ from ...groups.policies import POLICIES, decide
 from ...rules import Anchored
 from ...tensors.reduction import shards
 from .groups import GroupDecay
+from .norms import role_of
 
 __all__ = ["Kind", "Subject", "local", "subjects_of", "times_held"]
 
@@ -41,6 +42,7 @@ class Subject:
         reason: why, in a few words.
         listed: whether the model's ``no_weight_decay()`` names it, or a mark on the tensor.
         group: the group that steps it; None if there is none.
+        on_top: whether it is added to a fixed gain, as in ``(1 + gain) x``.
     """
 
     parameter: Parameter
@@ -48,6 +50,7 @@ class Subject:
     reason: str
     listed: bool
     group: GroupDecay | None
+    on_top: bool = False
 
     @property
     def name(self) -> str:
@@ -67,13 +70,8 @@ class Subject:
     @property
     def is_held_up(self) -> bool:
         """Whether its decay does not lead to zero: an anchored one, or that of ``1 + gain``."""
-        if self.group is not None and isinstance(self.group.rule, Anchored):
-            return True
-        torchs_own = type(self.parameter.modules[0]).__module__.startswith("torch.nn")
-        if self.kind != "norm" or torchs_own:
-            return False
-        values = local(self.tensor)
-        return values is not None and values.numel() > 0 and float(values.abs().mean()) < 0.5
+        anchored = self.group is not None and isinstance(self.group.rule, Anchored)
+        return anchored or self.on_top
 
 
 def subjects_of(model: nn.Module, groups: Sequence[GroupDecay]) -> list[Subject]:
@@ -84,9 +82,12 @@ def subjects_of(model: nn.Module, groups: Sequence[GroupDecay]) -> list[Subject]
     found = []
     for parameter in collect(model, clean):
         kind, reason = _kind(parameter)
+        group, on_top = owner.get(id(parameter.tensor)), False
+        if group is not None and group.decays and parameter.tensor.requires_grad:
+            kind, reason, on_top = _by_running(parameter, kind, reason)
         marked = getattr(parameter.tensor, "_no_weight_decay", False)  # Mamba's and S4's convention
         exempt = bool(marked) or not listed.isdisjoint(parameter.names)
-        found.append(Subject(parameter, kind, reason, exempt, owner.get(id(parameter.tensor))))
+        found.append(Subject(parameter, kind, reason, exempt, group, on_top))
     return found
 
 
@@ -120,6 +121,26 @@ def _kind(parameter: Parameter) -> tuple[Kind, str]:
         if _TOKEN.search(last):
             return "embedding", f"{last!r}, looked up or added"
     return "matrix", reason
+
+
+def _by_running(parameter: Parameter, kind: Kind, reason: str) -> tuple[Kind, str, bool]:
+    """Kind and reason, and whether it is on top of a gain, as its layer shows when it is run."""
+    tensor, module = parameter.tensor, parameter.modules[0]
+    vector = kind in ("norm", "gain") or tensor.numel() == max(tensor.shape, default=1)
+    if not vector or kind == "bias" or _is_of_torch(module):
+        return kind, reason, False
+    role = role_of(module, tensor)
+    if role == "unknown":  # what is left is to look at its values
+        values = local(tensor) if kind == "norm" else None
+        small = values is not None and values.numel() > 0 and float(values.abs().mean()) < 0.5
+        return kind, reason, small
+    if role == "none":
+        return kind, reason, False
+    return "norm", f"{role} of normalization layer {type(module).__name__}", role == "on top"
+
+
+def _is_of_torch(module: nn.Module) -> bool:
+    return type(module).__module__.startswith("torch.nn")
 
 
 def _is_magnitude(last: str, module: nn.Module) -> bool:
