@@ -164,9 +164,10 @@ def _asked(given: Any, group: GroupDecay) -> float:
 
 def _has(group: GroupDecay, asked: float) -> bool:
     """Whether a group has what was asked; of a strength about, as a cycled momentum moves it."""
-    if not isinstance(group.optimizer.defaults.get(_KEY), Strength):
-        return group.weight_decay > 0.0  # groups with numbers of their own are usual
-    found = max(group.weight_decay, float(group.settings.get("initial_weight_decay") or 0.0))
+    optimizer, found = group.optimizer, group.weight_decay
+    strength = isinstance(optimizer.defaults.get(_KEY), Strength)
+    if not strength or optimizer.state:  # numbers of groups are usual, and a schedule moves them
+        return found > 0.0
     return found / _NEAR < asked < found * _NEAR
 
 

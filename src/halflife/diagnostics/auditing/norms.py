@@ -22,9 +22,8 @@ __all__ = ["Role", "role_of"]
 
 Role: TypeAlias = Literal["gain", "shift", "on top", "none", "unknown"]
 
-_LARGE = 30.0  # RMS of the inputs, beside which the layer's eps is nothing
 _TIMES = 4.0
-_CLOSE = 1e-2  # relative; some layers compute in half precision
+_CLOSE = 1e-2  # relative; layers have an eps, and some compute in half precision
 
 
 def role_of(module: nn.Module, parameter: Tensor) -> Role:
@@ -55,7 +54,7 @@ def role_of(module: nn.Module, parameter: Tensor) -> Role:
             layer = copy.deepcopy(module, memo).train()  # batch norms are norms in training
             value, inputs = own.clone(), _inputs(layer)
             for tried in (*shapes, (2, size, 3, 3), (2, 3, 3, size), (2, size, 3, 3, 3)):
-                x, y = (_LARGE * torch.randn(tried, generator=noise) for _ in range(2))
+                x, y = (torch.randn(tried, generator=noise) for _ in range(2))
 
                 def out(value: Any, first: Tensor, others: Tensor) -> list[Tensor]:
                     own.copy_(torch.as_tensor(value).expand_as(own))
