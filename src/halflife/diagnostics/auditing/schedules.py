@@ -232,7 +232,7 @@ def _driver(scheduler: Any, every: int, per_epoch: int | None) -> Callable[[int]
     if not needed and update is None:
         return lambda done: scheduler.step() if done % every == 0 else None
     if update is None and len(needed) == 1 and re.search("step|update|iter", needed[0]):
-        return scheduler.step  # type: ignore[no-any-return]
+        return scheduler.step
     if len(needed) != 1 or "epoch" not in needed[0]:
         raise TypeError(
             f"schedule={name}: its step({', '.join(needed)}) must need nothing, or the number of "
