@@ -21,10 +21,12 @@ from ..rules.step import Step
 from .bench import Bench
 
 __all__ = [
+    "STILL",
     "TOLERANCE",
     "Evidence",
     "Kind",
     "NativeDecay",
+    "acting_from",
     "distance",
     "fraction_law",
     "judge",
@@ -47,6 +49,7 @@ Kind: TypeAlias = Literal[
 # updates differ by 1e-2 or more.
 TOLERANCE = 1e-4
 _PATIENCE = 64  # steps that an optimizer may do nothing at first
+STILL = f"its weights did not move in {_PATIENCE} steps"
 _RULES: dict[str, DecayRule] = {
     "l2": L2Regularization(),
     "decoupled": Decoupled(),
@@ -81,7 +84,7 @@ class NativeDecay:
     Args:
         kind: the update's name in `halflife.bases.native_decay`; "absent" if there is none, "other"
             if it is no known one, "averaged" if the weights are not the optimizer's iterate
-            (schedule-free methods), "unknown" if it could not be run.
+            (schedule-free methods), "unknown" if it could not be run or never moved.
         reason: why, in a sentence.
         rule: our rule for the same update, if there is one.
         peak_lr: the lr by which an independent or corrected decay divides.
@@ -109,15 +112,19 @@ def _acts(found: NativeDecay) -> bool:
     return found.kind != "absent" and not late
 
 
-def _judge_later(bench: Bench, found: NativeDecay) -> NativeDecay:
-    """`judge` from the first step on in which the decay acts."""
+def acting_from(bench: Bench) -> tuple[int | None, bool]:
+    """The first step in which the decay acts, None if none does; and whether the weights move."""
     decayed, plain = bench.walk(bench.weight_decay, _PATIENCE), bench.walk(0.0, _PATIENCE)
     acting = [not _equal(a, b) for a, b in zip(decayed[1:], plain[1:], strict=True)]
-    if not any(acting):
-        if _equal(plain[0], plain[-1]):
-            return NativeDecay("unknown", f"its weights did not move in {_PATIENCE} steps")
-        return found
-    if not (idle := acting.index(True)):
+    return acting.index(True) if any(acting) else None, not _equal(plain[0], plain[-1])
+
+
+def _judge_later(bench: Bench, found: NativeDecay) -> NativeDecay:
+    """`judge` from the first step on in which the decay acts."""
+    idle, moves = acting_from(bench)
+    if idle is None and not moves:
+        return NativeDecay("unknown", STILL)
+    if not idle:
         return found
     start = bench.parameters()
     tensors, dtype = len(start), start[0].dtype
