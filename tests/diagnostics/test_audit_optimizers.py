@@ -113,13 +113,12 @@ def test_of_pytorch_optimizer(name, kind):
 class Relative(torch.optim.SGD):
     """Chooses its own lr, as Adafactor does with relative steps, whatever the group has."""
 
+    @torch.no_grad()
     def step(self, closure=None):
-        lrs = [group["lr"] for group in self.param_groups]
         for group in self.param_groups:
-            group["lr"] = 1e-2
-        super().step(closure)
-        for group, lr in zip(self.param_groups, lrs, strict=True):
-            group["lr"] = lr
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.mul_(1 - 1e-2 * group["weight_decay"]).sub_(p.grad, alpha=1e-2)
 
 
 @pytest.mark.parametrize("lr", [None, 0.0])
@@ -288,3 +287,18 @@ def test_numbers_of_groups_are_usual():
     model = net()
     assert codes(audit(model, of_trainer(model, halflife.AdamW, 0.3, 0.1))) == []
     assert codes(audit(model, of_trainer(model, halflife.AdamW, 0.3, 0.0))) == ["overridden-decay"]
+
+
+def test_an_lr_of_its_own_is_monitored_too():
+    from halflife.diagnostics import Monitor
+
+    model = net()
+    optimizer = Relative(param_groups(model), lr=1e-3, weight_decay=0.5)
+    for group in optimizer.param_groups:
+        group["lr"] = None
+    monitor = Monitor(optimizer, names=model, every=1)
+    model(torch.ones(2, 6)).sum().backward()
+    optimizer.step()
+    decaying = next(record for record in monitor.history if record["name"] == "0.weight")
+    assert decaying["lr"] is None
+    assert decaying["fraction"] is None  # not 0: it decays, by an lr that is not known
