@@ -76,7 +76,7 @@ def test_fine_tuning_says_what_each_option_removes():
     assert removed == sorted(removed)
     assert removed[1] > 0.3  # these are the ones that must not go without a word
     for option in plan.options[1:]:
-        share = f"removes {100 * option.removed:.2g} % of the pretrained weights"
+        share = f"removes {100 * option.removed:.3g} % of the pretrained weights"
         assert share in option.note
         assert share in str(plan)
     assert any("Anchored" in note for note in plan.notes)
@@ -290,6 +290,8 @@ def test_parameters_of_a_model_are_counted():
         ({"decay": "l2"}, "decay='l2': must be one of constant, corrected, decoupled"),
         ({"schedule": "cosin"}, "schedule='cosin': must be one of"),
         ({"weight_decay": -1}, "weight_decay=-1: must be a number >= 0"),
+        ({"weight_decay": 1000.0}, "weight_decay=1000.0 with decay='decoupled' at lr=0.001: must"),
+        ({"weight_decay": 1, "decay": "constant"}, "weight_decay=1 with decay='constant'"),
     ],
 )
 def test_bad_input(known, message):

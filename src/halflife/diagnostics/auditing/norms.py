@@ -78,7 +78,7 @@ def _role(out: Any, x: Tensor, y: Tensor, value: Tensor) -> Role:
     larger = [(_TIMES * x, _TIMES * x), (_TIMES * x, x)]
     grown, bare = ([out(v, *given) for given in larger] for v in (value, 0.0))
     for i, (full, empty) in enumerate(zip(with_x, without_x, strict=True)):
-        if _close(full, empty) or _close(full, with_y[i]):
+        if _close(full, empty) or _close(full, with_y[i]) or not full.isfinite().all():
             continue  # an output that it has no part in, or in which there is nothing to see
         same = [_close(full, outputs[i]) for outputs in grown]
         if not any(same):

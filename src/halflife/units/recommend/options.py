@@ -238,7 +238,7 @@ class Plan:
 
 def in_percent(share: float) -> str:
     """A share in percent."""
-    return f"{100.0 * share:.2g} %"
+    return f"{100.0 * share:.3g} %"
 
 
 def _remarked(option: Option, remark: str) -> Option:

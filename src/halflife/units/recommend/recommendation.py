@@ -93,6 +93,9 @@ def recommend(
 ) -> Recommendation:
     """A weight decay to start with, for a training of this size.
 
+    A run of fewer than 100 steps gets the optimizer's usual number, as no rule for a whole run was
+    tested on so few; averages over fewer are clipped there.
+
     Args:
         model: the model, or its number of parameters.
         lr: peak learning rate.
@@ -105,7 +108,8 @@ def recommend(
         schedule: "constant", "cosine", "linear", "wsd", or a function of the step.
         decay: decay rule of the number: "decoupled", "independent", "constant", "corrected" or
             "proximal".
-        finetune: whether the model is pretrained.
+        finetune: whether the model is pretrained: the options then say which share of its weights
+            the run removes, and the recommended one removes least, 5 % at most.
         weight_decay: a number you already have, to be judged beside the others.
         momentum: beta1 or SGD's momentum. Default 0.9.
 
@@ -139,6 +143,12 @@ def recommend(
     if weight_decay is not None:
         if not is_number(weight_decay) or not weight_decay >= 0.0:
             raise ValueError(f"weight_decay={weight_decay!r}: must be a number >= 0.")
+        fraction = plan.convention.at(weight_decay, lr, 1.0, setting)[0]
+        if not fraction < 1.0:
+            raise ValueError(
+                f"weight_decay={weight_decay!r} with decay={decay!r} at lr={lr!r}: must remove less "
+                f"than each whole weight in a step, and removes {fraction:.3g} of it; lower it."
+            )
         options.append(plan.option("yours", weight_decay, "you", ""))
     notes = _notes(plan, options, unit, finetune)
     code = _code(plan, options[0], schedule)

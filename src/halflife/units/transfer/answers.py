@@ -74,6 +74,7 @@ def transfer(
         weight_decay: the old number.
         lr: old peak lr; or old and new, if you have decided on it.
         rule: convention of the number, a name of `halflife.convert`. Default "torch" (decoupled).
+            An L2 term is SGD's unless ``optimizer`` says otherwise.
         batch: samples (or tokens) per step.
         data: samples (or tokens) of the data set.
         epochs: passes over it.
@@ -89,7 +90,8 @@ def transfer(
 
     Raises:
         ValueError: for a pair that is no pair of positive numbers, pairs that contradict each
-            other, or no change at all.
+            other, no change at all, or an L2 term at an adaptive optimizer, with the call that has
+            an answer.
 
     Example:
         >>> answers = transfer(0.1, lr=3e-4, batch=(256, 1024))
