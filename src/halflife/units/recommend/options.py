@@ -170,7 +170,7 @@ class Plan:
             rms=size,
             rotation=rotation,
             total=each * math.fsum(removed),
-            removed=-math.expm1(each * math.fsum(math.log1p(-d) for d in removed)),
+            removed=abs(math.expm1(each * math.fsum(math.log1p(-d) for d in removed))),
             source=source,
             validity=validity,
             note="; ".join(notes),

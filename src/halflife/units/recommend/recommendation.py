@@ -146,8 +146,8 @@ def recommend(
         fraction = plan.convention.at(weight_decay, lr, 1.0, setting)[0]
         if not fraction < 1.0:
             raise ValueError(
-                f"weight_decay={weight_decay!r} with decay={decay!r} at lr={lr!r}: must remove less "
-                f"than each whole weight in a step, and removes {fraction:.3g} of it; lower it."
+                f"weight_decay={weight_decay!r} with decay={decay!r} at lr={lr!r}: must remove "
+                f"less than a whole weight in a step, and removes {fraction:.3g} of it; lower it."
             )
         options.append(plan.option("yours", weight_decay, "you", ""))
     notes = _notes(plan, options, unit, finetune)
