@@ -114,6 +114,25 @@ def test_what_does_not_run_is_unknown():
     assert role_of(block, block.gain) == "unknown"
 
 
+class Watched(nn.Module):
+    """A small model, whose forward tells others about it."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.LayerNorm(SIZE)
+        self.weight = nn.Parameter(torch.ones(SIZE))
+
+    def forward(self, x):
+        pytest.fail("a model is not to be run")
+
+
+def test_models_and_flat_weights_are_not_run():
+    model = Watched()
+    assert role_of(model, model.weight) == "unknown"
+    flat = layer(lambda s, x: pytest.fail("too large to be a gain"), shape=(2**16 + 1,))
+    assert role_of(flat, flat.weight) == "unknown"
+
+
 # --- in an audit ----------------------------------------------------------------------------------
 
 

@@ -23,6 +23,7 @@ __all__ = ["Role", "role_of"]
 Role: TypeAlias = Literal["gain", "shift", "on top", "none", "unknown"]
 
 _TIMES = 4.0
+_MOST = 2**16  # elements: wider than any layer
 _CLOSE = 1e-2  # relative; layers have an eps, and some compute in half precision
 
 
@@ -35,15 +36,19 @@ def role_of(module: nn.Module, parameter: Tensor) -> Role:
 
     Returns:
         "gain", "shift" or "on top" where the layer normalizes; "none" where it does not, and
-        "unknown" where it does not run on its own, or holds larger parameters than this one.
+        "unknown" where it does not run on its own, holds larger parameters than this one, or has
+        layers with parameters inside.
 
     Example:
         >>> norm = nn.RMSNorm(3)
         >>> role_of(norm, norm.weight)
         'gain'
     """
-    if any(p.numel() > parameter.numel() for p in module.parameters()):
-        return "unknown"  # a model, not a layer
+    own_names = dict(module.named_parameters(recurse=False))
+    if len(own_names) < len(list(module.parameters())) or parameter.numel() > _MOST:
+        return "unknown"  # a model, not a layer; or the flat weights of one
+    if any(p.numel() > parameter.numel() for p in own_names.values()):
+        return "unknown"
     noise = torch.Generator().manual_seed(0)
     tensors = (*module.parameters(), *module.buffers())
     memo: dict[int, Any] = {id(t): _like(t, noise) for t in tensors}
