@@ -373,3 +373,32 @@ def test_rules_ride_on_a_decoupled_native_step(rule: str, monkeypatch: pytest.Mo
         ours.step()
         plain.step()
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
+
+
+# --- what idles at first --------------------------------------------------------------------------
+
+
+class Idle(torch.optim.AdamW):
+    """Gathers moments for five steps and moves nothing."""
+
+    def step(self, closure=None):
+        self.count = getattr(self, "count", 0) + 1
+        return super().step(closure) if self.count > 5 else None
+
+
+def test_an_idle_start_is_passed_over_and_counted():
+    found = native_decay(Idle)
+    assert (found.kind, found.idle) == ("decoupled", 5)
+    assert found.reason.startswith("after 5 steps, before the step it removes")
+    assert native_decay(torch.optim.AdamW).idle == 0
+
+
+def test_a_rule_does_not_wait_for_an_idle_native_step():
+    """Put into the native decay it would remove nothing in those five steps."""
+    w = torch.nn.Parameter(torch.ones(3))
+    optimizer = halflife.decayed(Idle)([w], lr=0.1, weight_decay=0.5, decay="decoupled")
+    assert native_kind(optimizer, optimizer.param_groups[0]) == "none"
+    for step in range(1, 4):
+        w.grad = torch.zeros_like(w)
+        optimizer.step()
+        assert w.detach().tolist() == pytest.approx([0.95**step] * 3, rel=1e-6)

@@ -209,6 +209,25 @@ def test_what_starts_late_is_found() -> None:
     assert found.reason.startswith("after 8 steps")
 
 
+@pytest.mark.parametrize(
+    ("idle", "behaviour"), [(20, "decoupled"), (63, "decoupled"), (64, "unknown")]
+)
+def test_what_starts_later_still_is_found_or_unknown(idle: int, behaviour: str) -> None:
+    class Late(Toy):
+        def step(self, closure: Any = None) -> None:  # type: ignore[override]
+            self.count = getattr(self, "count", 0) + 1
+            if self.count > idle:
+                super().step()
+
+        def kept(self, group: dict[str, Any], p: Any, u: Any) -> Any:
+            return 1 - group["lr"] * group[WD]
+
+    found = probe(Late)
+    assert found.behaviour == behaviour
+    start = f"after {idle} steps" if behaviour == "decoupled" else "its weights did not move in 64"
+    assert found.reason.startswith(start)
+
+
 def test_nothing_changes() -> None:
     w = torch.nn.Parameter(torch.tensor([1.0, -2.0, 3.0]))
     optimizer = torch.optim.AdamW([w], lr=0.1)

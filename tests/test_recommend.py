@@ -61,14 +61,127 @@ def test_repeated_data():
     assert not any("30 times" in note for note in recommend(124e6, **LANGUAGE).notes)
 
 
-def test_fine_tuning_is_inert_and_says_so():
+def test_fine_tuning_says_what_each_option_removes():
     plan = recommend(1e8, **FINETUNE, finetune=True)
     assert plan.best.value == pytest.approx(0.01, rel=1e-12)
     # linear to 0 over 3000 steps: half of 3000 * 2e-5 * 0.01
     assert plan.best.total == pytest.approx(3e-4, rel=1e-3)
-    assert any("0.01 is inert" in note and "0.03 %" in note for note in plan.notes)
+    assert "takes 0.03 % of the pretrained weights" in plan.best.note
+    assert "99.97 % of the pretrained weights" in str(plan)
+    for option in plan.options:
+        lrs = (2e-5 * (1 - t / 3000) for t in range(3000))
+        left = math.prod(1 - lr * option.value for lr in lrs)
+        assert option.removed == pytest.approx(1 - left, rel=1e-3)
+    removed = [option.removed for option in plan.options]
+    assert removed == sorted(removed)
+    assert removed[1] > 0.3  # these are the ones that must not go without a word
+    for option in plan.options[1:]:
+        share = f"removes {100 * option.removed:.3g} % of the pretrained weights"
+        assert share in option.note
+        assert share in str(plan)
     assert any("Anchored" in note for note in plan.notes)
     assert "too short to reach" in str(plan)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "lion", "sgd"])
+@pytest.mark.parametrize("lr", [1e-5, 1e-3, 0.1])
+@pytest.mark.parametrize("schedule", ["linear", "constant"])
+def test_the_first_choice_of_a_fine_tuning_leaves_the_weights(optimizer, lr, schedule):
+    known = FINETUNE | {"lr": lr, "schedule": schedule, "optimizer": optimizer, "epochs": 30}
+    plan = recommend(1e8, **known, finetune=True)
+    assert plan.best.removed <= 0.05 + 1e-9
+    assert plan.best.removed == min(option.removed for option in plan.options)
+    yours = recommend(1e8, **known, finetune=True, weight_decay=0.5 / lr / 3e4)
+    assert any("of the pretrained weights" in note and "removes" in note for note in yours.notes)
+
+
+def test_an_anchored_decay_removes_nothing_of_the_pretrained_weights():
+    """As the note says; under the strength that it names."""
+    (note,) = (n for n in recommend(1e8, **FINETUNE, finetune=True).notes if "Anchored" in n)
+    assert "removes nothing" in note
+    weight = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
+    settings = {"decay": halflife.Anchored(), "weight_decay": halflife.Timescale(steps=3000)}
+    assert "Timescale(steps=3000)" in note
+    optimizer = halflife.AdamW([weight], lr=2e-5, **settings)
+    for _ in range(10):
+        weight.grad = torch.zeros_like(weight)
+        optimizer.step()
+    assert weight.tolist() == [1.0, -2.0]
+
+
+# --- each optimizer has its own numbers -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "momentum", "value", "source"),
+    [
+        ("adamw", None, 0.01, "torch.optim.AdamW"),
+        ("lion", None, 0.1, "Chen et al. 2023"),
+        ("sgd", None, 5e-4 / (1 - 0.9), "Zagoruyko & Komodakis 2016"),  # L2, in the long run
+        ("sgd", 0.0, 5e-4, "Zagoruyko & Komodakis 2016"),
+    ],
+)
+def test_the_usual_number_is_that_of_the_optimizer(optimizer, momentum, value, source):
+    for finetune in (False, True):
+        known = RUN | {"optimizer": optimizer, "momentum": momentum, "lr": 1e-5}
+        (usual,) = (
+            o for o in recommend(1e6, **known, finetune=finetune).options if source in o.source
+        )
+        assert usual.value == pytest.approx(value, rel=1e-9)
+    assert torch.optim.AdamW([torch.ones(1)]).defaults["weight_decay"] == 0.01
+
+
+def test_a_rule_that_was_not_tested_with_the_optimizer_says_so():
+    for optimizer, name in (("sgd", "SGD"), ("lion", "Lion")):
+        plan = recommend(11e6, **RUN, optimizer=optimizer)
+        for option in plan.options:
+            tested = "usual" in option.name or "AdamW's default" in option.name
+            tested |= optimizer == "sgd" and "normalized" in option.name
+            assert (f"not tested with {name}" in option.note) == (not tested)
+    assert not any("not tested" in o.note for o in recommend(11e6, **RUN).options)
+
+
+# --- no recommendation argues against itself ------------------------------------------------------
+
+RUNS = [
+    *(RUN | {"steps": s, "epochs": None} for s in (5, 99, 100, 1000)),
+    *(LANGUAGE | {"data": 10.0**e} for e in (6, 9, 12)),
+    RUN | {"epochs": 1},
+    RUN | {"epochs": 3000},
+    RUN | {"batch": 50_000, "epochs": 200},
+    RUN | {"lr": 1e-6},
+    RUN | {"schedule": lambda step: 0.05},
+]
+
+
+@pytest.mark.parametrize("run", range(len(RUNS)))
+@pytest.mark.parametrize("finetune", [False, True])
+@pytest.mark.parametrize("optimizer", ["adamw", "lion", "sgd"])
+@pytest.mark.parametrize("parameters", [1e5])
+def test_nothing_is_said_against_the_first_choice(run, finetune, optimizer, parameters):
+    plan = recommend(parameters, **RUNS[run], finetune=finetune, optimizer=optimizer)
+    said = " ".join((*plan.notes, plan.best.note)).replace("removes nothing of", "")
+    for against in ("inert", "less than a tenth", "removes"):
+        assert against not in said
+    assert f"weight_decay {plan.best.value:.4g} " not in " ".join(plan.notes)
+    assert plan.best.timescale >= 99
+
+
+@pytest.mark.parametrize("steps", [2, 5, 50, 99])
+@pytest.mark.parametrize("lr", [1e-4, 1e-3])
+def test_a_run_of_a_few_steps_gets_the_usual_number_and_is_told(steps, lr):
+    plan = recommend(1e8, **RUN | {"steps": steps, "epochs": None, "lr": lr})
+    assert plan.best.value == pytest.approx(0.01, rel=1e-12)
+    assert f"{steps} steps are fewer than any rule" in plan.best.note
+    whole = named(plan, "over the whole run")
+    assert whole.timescale == pytest.approx(100, rel=1e-12)
+    assert f"clipped to 100 steps from {steps}" in whole.note
+    assert all(option.timescale >= 99 for option in plan.options)
+
+
+def test_a_long_run_is_not_clipped():
+    assert not any("clipped" in option.note for option in recommend(11e6, **RUN).options)
+    assert recommend(1e8, **RUN | {"steps": 100, "epochs": None}).best.timescale == 100
 
 
 def test_a_number_of_your_own_is_judged():
@@ -177,6 +290,8 @@ def test_parameters_of_a_model_are_counted():
         ({"decay": "l2"}, "decay='l2': must be one of constant, corrected, decoupled"),
         ({"schedule": "cosin"}, "schedule='cosin': must be one of"),
         ({"weight_decay": -1}, "weight_decay=-1: must be a number >= 0"),
+        ({"weight_decay": 1000.0}, "weight_decay=1000.0 with decay='decoupled' at lr=0.001: must"),
+        ({"weight_decay": 1, "decay": "constant"}, "weight_decay=1 with decay='constant'"),
     ],
 )
 def test_bad_input(known, message):

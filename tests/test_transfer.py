@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import pytest
 from typer.testing import CliRunner
@@ -78,9 +79,20 @@ def table(**rows):
                 "inverse square of the width": (1 / 16, 1),
             },
         ),
-        (
-            {"width": (256, 1024), "lr_scaling": "none"},
-            {"inverse square of the width": (1 / 16, 1)},
+        # at the old lr one timescale is one number; at another lr the product is
+        *(
+            (
+                {"width": (256, 1024), **at},
+                {
+                    "fixed fraction per step": (1 / lr, lr),
+                    "inverse square of the width": (1 / 16 / lr, lr),
+                },
+            )
+            for at, lr in (
+                ({"lr_scaling": "none"}, 1),
+                ({"lr": (LR, LR)}, 1),
+                ({"lr": (LR, LR / 2)}, 0.5),
+            )
         ),
         ({"lr": (LR, 2 * LR)}, {"fixed fraction per step": (0.5, 2)}),
     ],
@@ -120,6 +132,61 @@ def test_optimizer_keeps_timescale_or_rotation():
     # Both momenta equal: the rotation is a function of the fraction alone.
     _, same = transfer(WD, lr=(LR, 0.5), optimizer=("adam", "sgd"), momentum=0.9)
     assert same.fraction == pytest.approx(1e-4, rel=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("pair", "word"),
+    [
+        (("adamw", "lion"), "Chen et al. 2023"),
+        (("lion", "adam"), "Chen et al. 2023"),
+        (("sgd", "adam"), "SGDW and AdamW"),
+        (("adamw", "sgd"), "SGDW and AdamW"),
+        (("lion", "sgd"), None),
+        (("sgd", "lion"), None),
+    ],
+)
+def test_a_source_is_of_the_pair_it_speaks_of(pair, word):
+    answers = {a.name: a for a in transfer(1e-3, lr=(1e-2, 1e-3), optimizer=pair)}
+    assert ("fixed timescale" in answers) == (word is not None)
+    assert {"fixed rotation per step"} <= set(answers)
+    if word is not None:
+        found = answers["fixed timescale"]
+        assert word in found.source
+        assert found.fraction == pytest.approx(1e-5, rel=1e-12)
+    if "lion" not in pair:
+        assert not any("Lion" in a.source + a.note for a in answers.values() if a.name[6] == "t")
+
+
+@pytest.mark.parametrize("momentum", [None, 0.9, 0.5, 0.0])
+@pytest.mark.parametrize("new", ["adam", "adamw", "lion"])
+def test_l2_at_another_optimizer_names_the_call_that_answers(new, momentum):
+    known = {"lr": (0.1, 1e-3), "optimizer": ("sgd", new)}
+    with pytest.raises(ValueError, match="rule='l2'") as error:
+        transfer(5e-4, rule="l2", momentum=momentum, **known)
+    call = re.search(r"call (transfer\(.*?\)), and use a decoupled rule", str(error.value))[1]
+    answers = eval(call, {"transfer": transfer})
+    old = 0.1 * 5e-4 / (1 - (0.9 if momentum is None else momentum))
+    turned = [a for a in answers if a.name == "fixed timescale"]
+    assert len(turned) == (new != "lion")
+    for answer in turned:
+        assert answer.fraction == pytest.approx(old, rel=1e-5)
+
+
+@pytest.mark.parametrize("pair", [("adam", "sgd"), ("adam", "lion"), ("lion", "sgd")])
+def test_l2_of_an_adaptive_optimizer_names_one_too(pair):
+    with pytest.raises(ValueError, match="no number of it removes a known fraction") as error:
+        transfer(5e-4, rule="l2", lr=(1e-3, 0.1), optimizer=pair)
+    call = re.search(r"call (transfer\(.*?\)), or give", str(error.value))[1]
+    for answer in eval(call, {"transfer": transfer}):
+        assert 0 < answer.fraction < 1e-3
+
+
+def test_l2_without_an_optimizer_says_how_it_is_read():
+    for answer in transfer(5e-4, lr=0.1, rule="l2", batch=(1, 4)):
+        assert "read as L2 of SGD with momentum 0.9" in answer.note
+    for answer in transfer(5e-4, lr=(0.1, 0.2), rule="l2", momentum=0.5):
+        assert "momentum 0.5" in answer.note
+        assert answer.fraction == pytest.approx(0.1 * 5e-4 / 0.5, rel=1e-12)
 
 
 def test_what_a_rule_does_not_cover_is_said():

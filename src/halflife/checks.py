@@ -15,6 +15,7 @@ from torch import Tensor
 __all__ = [
     "Scalar",
     "aligned",
+    "in_short",
     "is_number",
     "numbers_of",
     "require",
@@ -29,6 +30,8 @@ __all__ = [
 ]
 
 Scalar: TypeAlias = "float | Tensor"
+
+_SHORT = 160  # characters of another's message
 
 
 def is_number(value: object) -> bool:
@@ -71,6 +74,18 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
+
+
+def in_short(error: Exception) -> str:
+    """Another's error, for a sentence of ours that says what failed and what to do.
+
+    Example:
+        >>> in_short(KeyError("lr"))
+        "KeyError: 'lr'"
+    """
+    text = str(error).strip().partition("\n")[0]
+    text = text if len(text) <= _SHORT else f"{text[:_SHORT]}..."
+    return f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
 def require(ok: bool, name: str, requirement: str, value: object, remedy: str) -> None:

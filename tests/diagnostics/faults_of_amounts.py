@@ -113,6 +113,13 @@ def every_group_overrides_the_decay():
     return model, torch.optim.AdamW(param_groups(model, "none"), weight_decay=0.5)
 
 
+@plant("overridden-decay")
+def every_group_overrides_a_strength():
+    model = Net()
+    strength = halflife.HalfLife(steps=1000)
+    return model, halflife.AdamW(param_groups(model, "none"), weight_decay=strength)
+
+
 # --- how much, and when -------------------------------------------------------------------------
 
 

@@ -53,6 +53,23 @@ def gains_of_a_norm_of_ones_own_decay():
     return model, torch.optim.AdamW(model.parameters(), weight_decay=0.5)
 
 
+class Rescaled(nn.Module):
+    """A norm by what it does."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((8,), 0.2))
+
+    def forward(self, x):
+        return self.weight * x / x.square().mean(-1, keepdim=True).sqrt()
+
+
+@plant("decayed-norm", names={"decayed-norm": {"1.weight"}})
+def small_gains_of_a_trained_norm_decay():
+    model = nn.Sequential(nn.Linear(8, 8, bias=False), Rescaled())
+    return model, torch.optim.AdamW(model.parameters(), weight_decay=0.5)
+
+
 @plant("decayed-bias", names={"decayed-bias": {"0.bias"}})
 def a_bias_decays_in_a_wrapped_and_compiled_model():
     model = nn.Sequential(nn.Linear(8, 8))

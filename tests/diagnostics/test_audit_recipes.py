@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import (
 import halflife
 from halflife.diagnostics.auditing import audit
 from halflife.groups import param_groups
-from halflife.schedules import CurveLR, linear
+from halflife.schedules import CurveLR, JointScheduler, linear
 
 RECIPES = {}
 
@@ -287,6 +287,88 @@ def a_loop_that_multiplies_lr_scale():
     ]
     optimizer = torch.optim.AdamW(groups, lr=4e-3, weight_decay=0.05)
     return model, optimizer, {"schedule": warmup_cosine(6000, 500), "steps": 6000}
+class OnePlusRMSNorm(nn.Module):
+    def __init__(self, size):
+        super().__init__()
+        self.weight = nn.Parameter(torch.linspace(-1.5, 3.0, size))
+
+    def forward(self, x):
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6) * (1 + self.weight)
+
+
+@recipe
+def trained_zero_centred_gains():
+    """Far from one by now, and decay still leads back to it."""
+    model = nn.Sequential(nn.Linear(16, 16, bias=False), OnePlusRMSNorm(16))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1)
+    return model, optimizer, {"schedule": warmup_cosine(4000, 100), "steps": 4000}
+
+
+@recipe
+def dino():
+    """The lr warms up and falls while the weight decay rises."""
+    model = ViT()
+    optimizer = torch.optim.AdamW(param_groups(model), lr=5e-4, weight_decay=0.04)
+    rise = lambda t: 1 + 9 * (0.5 - 0.5 * math.cos(math.pi * t / 30_000))  # noqa: E731
+    schedule = JointScheduler(optimizer, lr=warmup_cosine(30_000, 3000, 2e-3), weight_decay=rise)
+    return model, optimizer, {"schedule": schedule, "steps": 30_000, "steps_per_epoch": 300}
+
+
+class TimmCosine:
+    """Timm's interface, by the epoch; each group has its share of the lr."""
+
+    t_in_epochs = True
+
+    def __init__(self, optimizer, epochs):
+        self.optimizer, self.epochs = optimizer, epochs
+        self.base_values = [group["lr"] for group in optimizer.param_groups]
+
+    def step(self, epoch, metric=None):
+        factor = 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * epoch / self.epochs))
+        for group, value in zip(self.optimizer.param_groups, self.base_values, strict=True):
+            group["lr"] = value * factor * group["lr_scale"]
+
+    def step_update(self, num_updates, metric=None):
+        pass
+
+
+@recipe
+def timm_with_layer_decay():
+    model = ViT()
+    optimizer = torch.optim.AdamW(param_groups(model), lr=1e-3, weight_decay=0.05)
+    for group in optimizer.param_groups:
+        group["lr_scale"] = 1.0
+    return (
+        model,
+        optimizer,
+        {"schedule": TimmCosine(optimizer, 50), "steps": 5000, "steps_per_epoch": 100},
+    )
+
+
+class Warming(torch.optim.AdamW):
+    """Gathers its moments for some steps before it moves anything, as RAdam of some packages."""
+
+    def step(self, closure=None):
+        self.count = getattr(self, "count", 0) + 1
+        return super().step(closure) if self.count > 5 else None
+
+
+@recipe
+def an_optimizer_that_waits():
+    model = GPT()
+    optimizer = Warming(param_groups(model), lr=6e-4, weight_decay=0.1)
+    return model, optimizer, {"schedule": warmup_cosine(6000, 20), "steps": 6000}
+
+
+@recipe
+def adapters_on_quantised_weights():
+    """The base model's weights are codes in int8."""
+    model = LoRA(rank=2)
+    codes = torch.randint(-127, 127, (16, 16), dtype=torch.int8)
+    model.base.weight = nn.Parameter(codes, requires_grad=False)
+    adapters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(adapters, lr=2e-4, weight_decay=0.0)
+    return model, optimizer, {"schedule": linear(1000), "steps": 1000}
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -327,8 +327,8 @@ def test_a_schedule_that_moves_the_momentum_probes_once(monkeypatch):
     from halflife.bases import native_decay
 
     probed = []
-    attempt = native_decay._attempt
-    monkeypatch.setattr(native_decay, "_attempt", lambda *a: probed.append(1) or attempt(*a))
+    attempt = native_decay._judged
+    monkeypatch.setattr(native_decay, "_judged", lambda *a: probed.append(1) or attempt(*a))
     for cls, settings in ((torch.optim.AdamW, {}), (torch.optim.SGD, {"momentum": 0.9})):
         w = torch.nn.Parameter(torch.ones(3))
         optimizer = cls([w], lr=1e-3, weight_decay=0.123, **settings)

@@ -221,6 +221,46 @@ def test_training_starts_with_an_audit(tmp_path: Path, caplog: pytest.LogCapture
     assert not run.optimizers[0]._optimizer_step_post_hooks
 
 
+class ByIncrement:
+    """A scheduler that only its own training can move, as Megatron's."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self.optimizer = optimizer
+
+    def step(self, increment: int) -> None:
+        self.optimizer.param_groups[0]["lr"] *= 0.9**increment
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        pass
+
+
+class Incremented(Module):
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.AdamW(self.parameters(), lr=0.02, weight_decay=0.1)
+        schedule = {"scheduler": ByIncrement(optimizer), "interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        scheduler.step(1)
+
+
+def test_a_refused_schedule_stops_no_training(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    callback = WeightDecayMonitor()
+    run = trainer(SETTINGS[0], tmp_path, callbacks=[callback])
+    with caplog.at_level(logging.WARNING, "halflife.integrations.lightning"):
+        run.fit(Incremented(), loader())
+    assert run.global_step == STEPS
+    (told,) = [r.message for r in caplog.records if "took the lr as constant" in r.message]
+    assert "schedule=ByIncrement: its step(increment) must need" in told
+    assert callback.audit.steps == STEPS
+    assert callback.audit.parameters[0].lr == 0.02
+
+
 class TwoOptimizers(Module):
     def __init__(self) -> None:
         super().__init__()

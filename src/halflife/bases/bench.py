@@ -201,6 +201,22 @@ class Bench:
                     weights.append(_flat(params))
         return weights
 
+    def walk(self, weight_decay: float, steps: int) -> list[Tensor]:
+        """All weights at the start and after each of some steps at the first lr, under noise."""
+        with unnoticed():
+            params = self.parameters()
+            optimizer = self.make(params, self.lrs[0], self.weight_decay)
+            weights = [_flat(params)]
+            for step in range(steps):
+                for group in optimizer.param_groups:
+                    self.set(group, self.lrs[0], weight_decay)
+                with torch.no_grad():
+                    for p, values in zip(params, _NOISE[step % 2], strict=False):
+                        p.grad = torch.tensor(values, dtype=p.dtype)
+                    take_step(optimizer)
+                weights.append(_flat(params))
+        return weights
+
     def set(self, group: dict[str, Any], lr: float, weight_decay: float) -> None:
         """Write the settings of one step into a group."""
         old = group["lr"]

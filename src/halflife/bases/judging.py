@@ -1,14 +1,15 @@
-"""Which update a ``weight_decay`` is, told by the weights that it leaves.
+r"""Which update a native decay is: made by hand, around the same optimizer without decay.
 
-Every known one is put in the place of the native decay, by hand, around the same optimizer without
-decay. The one that gives the native weights is the answer.
+Two steps with two learning rates tell how the fraction follows the lr, and whether the decay enters
+the optimizer's state (as L2 does). Where the first steps do nothing, as some optimizers gather
+moments first, they are those from the first one on in which the decay acts.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -19,7 +20,18 @@ from ..rules.scalar import Constant, Corrected, Decoupled, Independent, L2Regula
 from ..rules.step import Step
 from .bench import Bench
 
-__all__ = ["TOLERANCE", "Evidence", "Kind", "NativeDecay", "distance", "fraction_law", "judge"]
+__all__ = [
+    "STILL",
+    "TOLERANCE",
+    "Evidence",
+    "Kind",
+    "NativeDecay",
+    "acting_from",
+    "distance",
+    "fraction_law",
+    "judge",
+    "judge_first_acting",
+]
 
 Kind: TypeAlias = Literal[
     "absent",
@@ -36,6 +48,8 @@ Kind: TypeAlias = Literal[
 # Relative to what the decay does. Bases that compute in float32 agree to about 1e-5, and different
 # updates differ by 1e-2 or more.
 TOLERANCE = 1e-4
+_PATIENCE = 64  # steps that an optimizer may do nothing at first
+STILL = f"its weights did not move in {_PATIENCE} steps"
 _RULES: dict[str, DecayRule] = {
     "l2": L2Regularization(),
     "decoupled": Decoupled(),
@@ -70,11 +84,12 @@ class NativeDecay:
     Args:
         kind: the update's name in `halflife.bases.native_decay`; "absent" if there is none, "other"
             if it is no known one, "averaged" if the weights are not the optimizer's iterate
-            (schedule-free methods), "unknown" if it could not be run.
+            (schedule-free methods), "unknown" if it could not be run or never moved.
         reason: why, in a sentence.
         rule: our rule for the same update, if there is one.
         peak_lr: the lr by which an independent or corrected decay divides.
         evidence: the measurements; None if nothing was run.
+        idle: steps at first in which its decay does nothing.
     """
 
     kind: Kind
@@ -82,6 +97,46 @@ class NativeDecay:
     rule: DecayRule | None = None
     peak_lr: float | None = None
     evidence: Evidence | None = None
+    idle: int = 0
+
+
+def judge_first_acting(bench: Bench) -> NativeDecay:
+    """`judge`, in the first steps in which the decay does something."""
+    found = judge(bench)
+    return found if _acts(found) else _judge_later(bench, found)
+
+
+def _acts(found: NativeDecay) -> bool:
+    """Whether the decay is in the first of the bench's steps already."""
+    late = found.kind == "other" and found.evidence is not None and not found.evidence.fractions[0]
+    return found.kind != "absent" and not late
+
+
+def acting_from(bench: Bench) -> tuple[int | None, bool]:
+    """The first step in which the decay acts, None if none does; and whether the weights move."""
+    decayed, plain = bench.walk(bench.weight_decay, _PATIENCE), bench.walk(0.0, _PATIENCE)
+    acting = [not _equal(a, b) for a, b in zip(decayed[1:], plain[1:], strict=True)]
+    return acting.index(True) if any(acting) else None, not _equal(plain[0], plain[-1])
+
+
+def _judge_later(bench: Bench, found: NativeDecay) -> NativeDecay:
+    """`judge` from the first step on in which the decay acts."""
+    idle, moves = acting_from(bench)
+    if idle is None and not moves:
+        return NativeDecay("unknown", STILL)
+    if not idle:
+        return found
+    start = bench.parameters()
+    tensors, dtype = len(start), start[0].dtype
+    later = judge(Bench(bench.make, bench.lrs[0], tensors, dtype, warm=idle))
+    if later.kind == "absent":  # it needs the decay of the steps before
+        later = replace(later, kind="unknown", reason="its decay acts in some steps only")
+    steps = "1 step" if idle == 1 else f"{idle} steps"
+    return replace(later, reason=f"after {steps}, {later.reason}", idle=idle)
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return torch.allclose(a, b, rtol=0.0, atol=0.0, equal_nan=True)
 
 
 def judge(bench: Bench) -> NativeDecay:
@@ -160,9 +215,9 @@ def _measure(bench: Bench) -> Evidence:
 
 
 def distance(a: list[Tensor], b: list[Tensor]) -> float:
-    """The largest difference between two runs' weights; infinite where one is no number."""
-    largest = float(torch.stack(a).sub(torch.stack(b)).abs().max())
-    return largest if math.isfinite(largest) else math.inf
+    """The largest deviation of one run's weights from another's."""
+    apart = float(torch.stack(a).sub(torch.stack(b)).abs().max())
+    return apart if math.isfinite(apart) else math.inf
 
 
 def _share(removed: Tensor, weights: Tensor) -> float:

@@ -27,7 +27,7 @@ from torch import Tensor
 from torch._subclasses import FakeTensor
 from torch.optim import Optimizer
 
-from ..checks import is_number, numbers_of
+from ..checks import in_short, is_number, numbers_of
 from .bench import (
     Bench,
     Make,
@@ -38,7 +38,7 @@ from .bench import (
     parameters,
     unnoticed,
 )
-from .judging import TOLERANCE, NativeDecay, distance, judge
+from .judging import TOLERANCE, NativeDecay, distance, judge_first_acting
 
 __all__ = [
     "SWITCH",
@@ -97,11 +97,12 @@ def native_kind(optimizer: Optimizer, group: dict[str, Any]) -> Way:
         'none'
     """
     if SWITCH in group:
-        kinds = [group_decay(optimizer, {**group, SWITCH: on}).kind for on in (True, False)]
-        if kinds == ["decoupled", "l2"]:
+        both = [group_decay(optimizer, {**group, SWITCH: on}) for on in (True, False)]
+        if [each.kind for each in both] == ["decoupled", "l2"] and not any(e.idle for e in both):
             return "switch"
-    kind = group_decay(optimizer, group).kind
-    return kind if kind in {"decoupled", "l2"} else "none"
+    found = group_decay(optimizer, group)
+    # One that idles would leave out the decay of those steps, which a rule has.
+    return found.kind if found.kind in {"decoupled", "l2"} and not found.idle else "none"
 
 
 def check_base(cls: type[Optimizer]) -> None:
@@ -312,9 +313,8 @@ def _tried(function: Callable[[Bench], T], make: Make, lr: float) -> T:
         try:
             return function(Bench(make, lr, tensors, dtype))
         except Exception as error:
-            message = str(error).partition("\n")[0][:200]
-            reason = (
-                reason or f"no small tensor could be stepped: {type(error).__name__}: {message}"
+            reason = reason or (
+                f"a copy of it could not take a step on a few numbers ({in_short(error)})"
             )
     raise _NotRun(reason)
 
@@ -325,6 +325,6 @@ def _judged(make: Make, lr: float) -> NativeDecay:
         optimizer = make(bench.parameters(), lr, bench.weight_decay)
         if any("weight_decay" not in group for group in optimizer.param_groups):
             return NativeDecay("absent", "its parameter groups have no weight_decay")
-        return judge(bench)
+        return judge_first_acting(bench)
 
     return _tried(look, make, lr)

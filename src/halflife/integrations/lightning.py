@@ -12,10 +12,10 @@ import math
 from collections.abc import Callable, Collection
 from typing import Any
 
-from ..diagnostics import Monitor, audit
+from ..diagnostics import Monitor
 from ..diagnostics.auditing import Audit
 from ..diagnostics.monitor.sinks import Record
-from .records import log_audit, tags
+from .records import audit_before, log_audit, tags
 
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -101,10 +101,11 @@ class WeightDecayMonitor(Callback):
         steps = _finite(trainer.estimated_stepping_batches)
         interval: Any = configs[0].interval if configs else "step"
         known = steps is not None and (interval == "step" or per_epoch is not None)
-        return audit(
+        return audit_before(
             pl_module,
             trainer.optimizers,
-            schedule=[config.scheduler for config in configs] if configs and known else None,
+            [config.scheduler for config in configs] if configs and known else None,
+            logger,
             steps=None if steps is None else int(steps),
             steps_per_epoch=per_epoch,
             interval=interval if known else "step",

@@ -22,11 +22,11 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from ..diagnostics import Monitor, audit
+from ..diagnostics import Monitor
 from ..diagnostics.auditing import Audit
 from ..diagnostics.monitor.sinks import Record
 from ..optim import AdamW
-from .records import log_audit, tags
+from .records import audit_before, log_audit, tags
 
 try:
     from transformers import (
@@ -164,10 +164,11 @@ class WeightDecayMonitor(TrainerCallback):
         per_epoch = _steps_per_epoch(given["train_dataloader"], args.gradient_accumulation_steps)
         self.audit = None
         if self._audited and state.global_step == 0:
-            self.audit = audit(
+            self.audit = audit_before(
                 model,
                 optimizer,
-                schedule=schedule,
+                schedule,
+                logger,
                 steps=state.max_steps,
                 steps_per_epoch=per_epoch,
                 ignore=self._ignore,

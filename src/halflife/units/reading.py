@@ -158,7 +158,7 @@ def read_group(
         rule = Decoupled() if native.kind == "decoupled_after" else native.rule
     else:
         rule = as_rule(rule)
-    highest = float(group["lr"]) if peak_lr is None else peak_lr
+    highest = float(group.get("lr") or 0.0) if peak_lr is None else peak_lr
     peak = float(group.get("peak_lr") or (native and native.peak_lr) or highest)
     base = _known(optimizer, group, peak)
     measured = {} if base.effective_rate is None else {"effective_rate": base.effective_rate}

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from ...bases.bench import arguments
 from ...checks import is_number
+from ...rules.scalar import Decoupled
+from ...units.strength import Strength
 from .findings import Finding
 from .groups import GroupDecay, is_adaptive
 from .schedules import unread_scales
@@ -25,6 +27,8 @@ _NO_DECAY = re.compile(r"no[-_ ]?(weight[-_ ]?)?(decay|wd)|without[-_ ]decay|und
 _DECAY = re.compile(r"decay|(^|[-_ ])wd($|[-_ ])", re.I)
 _CLAIMS_DECOUPLED = re.compile(r"^Decoupled|[a-zD]W(\d+bit)?$")
 _SWITCH = "decoupled_weight_decay"
+_LONG = 80  # characters
+_NEAR = 3.0
 
 
 def check_settings(groups: Sequence[GroupDecay], subjects: Sequence[Subject]) -> Iterator[Finding]:
@@ -103,11 +107,12 @@ def _behaviour(group: GroupDecay) -> Iterator[Finding]:
             "halflife.attach.",
         )
     if group.fractions is None and not group.joins_gradient:
+        remedy = "" if native is None else ", and halflife.attach(optimizer, rule) makes it known"
         yield Finding(
             "unknown-decay",
             f"weight_decay={value:g} of {group.label}: what {name} removes per step is not known "
-            f"here ({group.note.rstrip('.')}); strength, timescale and precision were not checked: "
-            "halflife.diagnostics.probe says more.",
+            f"here: {group.note.rstrip('.')}; strength, timescale and precision were not checked; "
+            f"halflife.diagnostics.probe says more{remedy}.",
         )
 
 
@@ -131,16 +136,44 @@ def _overridden(groups: Sequence[GroupDecay], subjects: Sequence[Subject]) -> It
     concerned = {s.group.number for s in subjects if s.group is not None and s.is_to_decay}
     for number in sorted(concerned):
         own = [group for group in groups if group.number == number]
-        cls = type(own[0].optimizer)
         given: Any = own[0].optimizer.defaults.get(_KEY)
-        standard = next((a[_KEY].default for c in cls.__mro__ if _KEY in (a := _of(c))), None)
-        asked = is_number(given) and given > 0.0 and given != standard
-        if asked and not any(group.weight_decay for group in own):
-            yield Finding(
-                "overridden-decay",
-                f"weight_decay={given!r} of {cls.__name__}: every parameter group has its own, 0, "
-                "so nothing decays; remove it from the groups that are to decay.",
-            )
+        asked = [_asked(given, group) for group in own]
+        if not any(asked) or any(map(_has, own, asked)):
+            continue
+        shown = repr(given) if len(repr(given)) < _LONG else type(given).__name__
+        values = ", ".join(dict.fromkeys(f"{group.weight_decay:g}" for group in own))
+        then = "nothing decays" if not any(g.weight_decay for g in own) else "it is nowhere"
+        yield Finding(
+            "overridden-decay",
+            f"weight_decay={shown} of {type(own[0].optimizer).__name__}: every parameter group has "
+            f"its own, {values}, so {then}; remove it from the groups that are to have the "
+            "optimizer's. (Hugging Face's Trainer writes args.weight_decay into its groups: there "
+            "see halflife.integrations.transformers.)",
+        )
+
+
+def _asked(given: Any, group: GroupDecay) -> float:
+    """The coefficient that the constructor's would be in a group; 0 if it was given none."""
+    if isinstance(given, Strength):
+        try:
+            if not given.fraction(group.base):
+                return 0.0
+            return float(given.coefficient(group.rule or Decoupled(), group.base))
+        except ValueError:  # the optimizer has no such number, and no group had to resolve it
+            return math.nan
+    cls = type(group.optimizer)
+    standard = next((a[_KEY].default for c in cls.__mro__ if _KEY in (a := _of(c))), None)
+    number = float(given) if is_number(given) or isinstance(given, Tensor) else 0.0
+    return number if number > 0.0 and given != standard else 0.0
+
+
+def _has(group: GroupDecay, asked: float) -> bool:
+    """Whether a group has what was asked; of a strength about, as a cycled momentum moves it."""
+    optimizer, found = group.optimizer, group.weight_decay
+    strength = isinstance(optimizer.defaults.get(_KEY), Strength)
+    if not strength or optimizer.state:  # numbers of groups are usual, and a schedule moves them
+        return found > 0.0
+    return found / _NEAR < asked < found * _NEAR
 
 
 def _lr_scales(groups: Sequence[GroupDecay]) -> Iterator[Finding]:

@@ -12,10 +12,10 @@ from ...rules.contract import DecayRule
 from ...rules.scalar import Corrected
 from ...rules.step import Step
 from .findings import Finding
-from .groups import GroupDecay
+from .groups import GroupDecay, moves_without_lr
 from .precision import rounding_of
 from .report import names_of
-from .schedules import TrainingPlan, schedulers_in
+from .schedules import TrainingPlan, follows_metric, schedulers_in
 from .subjects import Subject
 
 __all__ = ["check_strength"]
@@ -36,7 +36,8 @@ def check_strength(
 ) -> Iterator[Finding]:
     """All findings about how much is removed, and when."""
     optimizers = {id(group.optimizer) for group in groups}
-    for scheduler in schedulers_in(schedule):
+    schedulers = schedulers_in(schedule)
+    for scheduler in schedulers:
         if id(unwrapped(scheduler.optimizer)) not in optimizers:
             yield Finding(
                 "foreign-scheduler",
@@ -45,20 +46,22 @@ def check_strength(
                 "change; build it with this optimizer.",
             )
     if plan.by_metric:
+        name = next(type(s).__name__ for s in schedulers if follows_metric(s))
         yield Finding(
             "unknown-schedule",
-            "schedule=ReduceLROnPlateau follows a metric that is not known before the training, so "
-            "the lr was taken as constant.",
+            f"schedule={name} follows a metric that is not known before the training, so the lr "
+            "was taken as constant.",
         )
     for group in groups:
         if not group.weight_decay > 0.0:
             continue
         if group.lr == 0.0:
-            yield Finding(
-                "zero-lr",
-                f"lr=0 of {group.label}, throughout: its weight_decay={group.weight_decay:g} does "
-                "nothing; pass schedule= if it is a warm-up, or leave the parameters out.",
-            )
+            if not moves_without_lr(group):
+                yield Finding(
+                    "zero-lr",
+                    f"lr=0 of {group.label}, throughout: its weight_decay={group.weight_decay:g} "
+                    "does nothing; pass schedule= if it is a warm-up, or leave the parameters out.",
+                )
             continue
         if plan.scheduled:
             yield from _peak(group)
@@ -85,7 +88,7 @@ def _size(
     group: GroupDecay, steps: int | None, steps_per_epoch: float | None, is_lower: bool
 ) -> Iterator[Finding]:
     fraction, total = group.fraction or 0.0, group.total or 0.0
-    setting = f"weight_decay={group.weight_decay:g} of {group.label} at lr={group.lr:g}"
+    setting = group.setting
     if fraction >= 1.0 and not group.joins_gradient:
         yield Finding(
             "sign-flip",
@@ -170,8 +173,8 @@ def _end(group: GroupDecay) -> Iterator[Finding]:
         first = int((small & strong).nonzero()[0])
         yield Finding(
             "decay-outlives-lr",
-            f"weight_decay={group.weight_decay:g} of {group.label}: at step {first:,} the lr is "
-            f"down to {float(lrs[first]):.2g} and a step still removes "
+            f"weight_decay={float(group.course.weight_decays[first]):g} of {group.label}: at step "
+            f"{first:,} the lr is down to {float(lrs[first]):.2g} and a step still removes "
             f"{float(fractions[first]):.2g} of each weight, with no updates to hold it up; let "
             "the decay follow the lr (decay='decoupled').",
         )
@@ -179,9 +182,9 @@ def _end(group: GroupDecay) -> Iterator[Finding]:
         constant = float(fractions.max()) * len(lrs)
         yield Finding(
             "fading-decay",
-            f"weight_decay={group.weight_decay:g} of {group.label} fades with the lr: the schedule "
-            f"removes {group.total:.2g} in total, a constant lr {constant:.2g}, and the weights' "
-            "equilibrium shrinks with the lr; decay='corrected' holds it.",
+            f"{group.setting} fades with the lr: the schedule removes {group.total:.2g} in total, "
+            f"a constant lr {constant:.2g}, and the weights' equilibrium shrinks with the lr; "
+            "decay='corrected' holds it.",
         )
 
 
@@ -199,9 +202,9 @@ def _precision(group: GroupDecay, subjects: Sequence[Subject]) -> Iterator[Findi
         yield Finding(
             "lost-in-precision",
             f"{kind} weights {names_of(names)} of {group.label}: a step removes the fraction "
-            f"{group.fraction:.2g} at lr={group.lr:g}, rounding to nearest alone loses all below "
-            f"{found.threshold:.2g}, and about {max(0.0, found.kept):.0%} of the decay is left; "
-            "use an optimizer of halflife (stochastic rounding) or float32 weights.",
+            f"{group.fraction:.2g} at lr={group.strongest.lr:g}, rounding to nearest alone loses "
+            f"all below {found.threshold:.2g}, and about {max(0.0, found.kept):.0%} of the decay "
+            "is left; use an optimizer of halflife (stochastic rounding) or float32 weights.",
             names,
         )
 
@@ -216,7 +219,8 @@ def _uneven(groups: Sequence[GroupDecay]) -> Iterator[Finding]:
     if high > _UNEVEN * low:
         yield Finding(
             "uneven-timescales",
-            f"timescales differ: {1 / high:,.0f} steps in {quick.label} (lr={quick.lr:g}) and "
-            f"{1 / low:,.0f} in {slow.label} (lr={slow.lr:g}); give each group a "
-            "halflife.Timescale if they are meant to average over the same time.",
+            f"timescales differ: {1 / high:,.0f} steps in {quick.label} "
+            f"(lr={quick.strongest.lr:g}) and {1 / low:,.0f} in {slow.label} "
+            f"(lr={slow.strongest.lr:g}); give each group a halflife.Timescale if they are meant "
+            "to average over the same time.",
         )

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,7 +19,15 @@ from ...rules.contract import DecayRule
 from ...units.reading import Reading, read_group
 from .schedules import Course, TrainingPlan
 
-__all__ = ["GroupDecay", "groups_of", "is_adaptive"]
+__all__ = ["GroupDecay", "groups_of", "is_adaptive", "moves_without_lr"]
+
+
+class Moment(NamedTuple):
+    """One step of the training, with the numbers of that step."""
+
+    step: int
+    lr: float
+    weight_decay: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +82,15 @@ class GroupDecay:
         return self.native is None and self.rule is not None
 
     @cached_property
+    def strongest(self) -> Moment:
+        """Where it removes most; of several steps, that of the highest lr."""
+        lrs, decays = self.course
+        removed = lrs * decays if self.fractions is None else self.fractions
+        most = removed >= removed.max() * (1.0 - 1e-12)
+        step = int(torch.where(most, lrs, -1.0).argmax())
+        return Moment(step, float(lrs[step]), float(decays[step]))
+
+    @cached_property
     def weight_decay(self) -> float:
         """The largest coefficient of the training."""
         return float(self.course.weight_decays.max())
@@ -95,6 +112,18 @@ class GroupDecay:
         """The highest lr of the training."""
         return float(self.course.lrs.max())
 
+    @property
+    def has_lr(self) -> bool:
+        """Whether it has an lr at all: some optimizers choose theirs, and groups have None."""
+        return self.settings.get("lr") is not None
+
+    @property
+    def setting(self) -> str:
+        """Coefficient and lr of the step that removes most, for a message."""
+        step, lr, weight_decay = self.strongest
+        when = "" if lr == self.lr and weight_decay == self.weight_decay else f" (step {step:,})"
+        return f"weight_decay={weight_decay:g} of {self.label} at lr={lr:g}{when}"
+
     @cached_property
     def total(self) -> float | None:
         """Sum of the fractions over the training, ``K``."""
@@ -103,7 +132,7 @@ class GroupDecay:
     @cached_property
     def rms(self) -> float | None:
         """Equilibrium RMS of the weights that the strongest step would lead to."""
-        return self.reading.rms_at(self.fraction, self.lr)
+        return self.reading.rms_at(self.fraction, self.strongest.lr)
 
 
 def groups_of(optimizers: Sequence[Optimizer], plan: TrainingPlan) -> list[GroupDecay]:
@@ -142,12 +171,31 @@ def is_adaptive(decay: GroupDecay) -> bool:
     """Whether twice the gradient does not make twice the update; found by running a step."""
     if decay.base.effective_rate is not None:
         return False
-    make = functools.partial(copied, decay.optimizer, decay.settings)
     try:
-        bench = Bench(make, 0.125, 1, torch.float64)
+        bench = _bench(decay)
         updates = [
             after - start for start, after, _ in (bench.run(False, l2=c) for c in (1.0, 2.0))
         ]
     except Exception:  # it does not take the bench's tensors
         return True
     return not torch.allclose(2.0 * updates[0], updates[1], rtol=1e-4)
+
+
+def moves_without_lr(decay: GroupDecay) -> bool:
+    """Whether its weights move at an lr of 0, so that it chooses its own; found by running steps.
+
+    Adafactor with relative steps does.
+    """
+    try:
+        bench = _bench(decay)
+        bench.lrs = (0.0, 0.0)
+        start, _, end = bench.run(True, (bench.weight_decay, bench.weight_decay))
+    except Exception:  # it does not take the bench's tensors
+        return False
+    return not torch.equal(start, end)
+
+
+def _bench(decay: GroupDecay) -> Bench:
+    idle = 0 if decay.native is None else decay.native.idle
+    make = functools.partial(copied, decay.optimizer, decay.settings)
+    return Bench(make, 0.125, 1, torch.float64, warm=idle)

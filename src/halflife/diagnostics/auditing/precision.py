@@ -83,7 +83,7 @@ def _kept(decay: GroupDecay, weights: Tensor, fraction: float) -> float | None:
     try:
         with unnoticed(), torch.no_grad():
             removed = _stepped(decay, weights, steps, 0.0) - _stepped(
-                decay, weights, steps, decay.weight_decay
+                decay, weights, steps, decay.strongest.weight_decay
             )
     except Exception:  # it wants a closure, or another device
         return None
@@ -93,7 +93,7 @@ def _kept(decay: GroupDecay, weights: Tensor, fraction: float) -> float | None:
 
 def _stepped(decay: GroupDecay, weights: Tensor, steps: int, weight_decay: float) -> Tensor:
     """The weights after some steps of a copy of the optimizer."""
-    lr: Any = decay.lr
+    lr: Any = decay.strongest.lr
     if isinstance(own := decay.settings["lr"], Tensor):  # some insist on it
         lr = torch.tensor(lr, dtype=own.dtype)
     settings: dict[str, Any] = {**decay.settings, "lr": lr, "weight_decay": 0.0}
@@ -103,8 +103,9 @@ def _stepped(decay: GroupDecay, weights: Tensor, steps: int, weight_decay: float
     noise = torch.Generator().manual_seed(0)
     weight = torch.nn.Parameter(weights.clone())
     optimizer = copied(decay.optimizer, settings, [weight])
-    for step in range(_SETTLING + steps):
-        if step == _SETTLING:
+    settling = _SETTLING + (decay.native.idle if decay.native is not None else 0)
+    for step in range(settling + steps):
+        if step == settling:
             weight.copy_(weights)
             optimizer.param_groups[0]["weight_decay"] = weight_decay
         weight.grad = (torch.randn(weight.shape, generator=noise) * size).to(weight.dtype)

@@ -15,7 +15,7 @@ from .findings import SEVERITIES, Finding, Severity
 
 __all__ = ["Audit", "ParameterAudit", "names_of"]
 
-_GROUPS = ("group", "weights", "rule", "peak lr", "weight_decay", "fraction/step", "half-life")
+_GROUPS = ("group", "weights", "rule", "lr", "weight_decay", "fraction/step", "half-life")
 _GROUPS_HEAD = (*_GROUPS, "timescale", "total", "predicted RMS")
 _SIDE_BY_SIDE = 4  # groups
 _WIDTH = 100
@@ -35,9 +35,10 @@ class ParameterAudit:
         group: index of its group.
         decays: whether it decays.
         rule: the rule it follows, as it prints; empty if it is no rule of ours.
-        lr: the highest lr of the training.
-        weight_decay: the largest coefficient of the training, in the rule's unit.
-        fraction: share of each weight removed per step where the schedule makes it largest.
+        lr: that of the step in which the schedule makes the decay strongest; None if the optimizer
+            chooses its own.
+        weight_decay: the coefficient of that step, in the rule's unit.
+        fraction: share of each weight that this step removes.
         half_life: steps until half of a weight is left if nothing is added.
         timescale: steps over which the weight averages past updates.
         half_life_epochs: the same in epochs.
@@ -143,7 +144,7 @@ class Audit:
     def title(self) -> str:
         """What was audited, in a line."""
         training = "" if self.steps is None else f", {self.steps:,} steps"
-        return f"{self.optimizer}, per step at the schedule's peak{training}"
+        return f"{self.optimizer}, per step where it decays most{training}"
 
     def __str__(self) -> str:
         lines = [self.title()]

@@ -47,7 +47,8 @@ def audit(
         schedule: an ``LRScheduler``, or all of them; a function of the step that multiplies each
             group's lr (and timm's key ``lr_scale``, if that is not in the lr yet); the learning
             rates of all steps, for the first group, which the others follow in proportion; None for
-            a constant lr. A scheduler is followed from the state it is in, on a copy.
+            a constant lr. A scheduler is followed from the state it is in, on a copy; timm's, whose
+            count the training keeps, from their start.
         steps: optimizer steps of the training. Default: the schedule's own length, if it has one.
         steps_per_epoch: states durations in epochs too, and looks at the timescale in them.
         interval: what the schedule counts, steps or epochs.
@@ -57,8 +58,10 @@ def audit(
         The rows, the findings, and an exit code for continuous integration.
 
     Raises:
-        TypeError: if ``model`` is no module, ``optimizer`` no optimizer or ``schedule`` none.
-        ValueError: if a number is not positive, a code is unknown, or the schedule has no length.
+        TypeError: if ``model`` is no module, ``optimizer`` no optimizer or ``schedule`` none, or
+            one whose interface is not known.
+        ValueError: if a number is not positive, a code is unknown, or the schedule has no length
+            or cannot be followed on a copy.
 
     Example:
         >>> import torch
@@ -107,8 +110,8 @@ def _row(subject: Subject, plan: TrainingPlan, steps_per_epoch: float | None) ->
         group=None if group is None else group.index,
         decays=subject.decays,
         rule="" if group is None or group.rule is None else repr(group.rule),
-        lr=None if group is None else group.lr,
-        weight_decay=None if group is None else group.weight_decay,
+        lr=None if group is None or not group.has_lr else group.strongest.lr,
+        weight_decay=None if group is None else group.strongest.weight_decay,
         fraction=fraction,
         half_life=half_life,
         timescale=timescale,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -14,9 +16,19 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ...bases.bench import unnoticed
 from ...bases.wrappers import unwrapped
-from ...checks import is_number
+from ...checks import in_short, is_number
 
-__all__ = ["Course", "TrainingPlan", "plan_of", "schedulers_in", "settled", "unread_scales"]
+__all__ = [
+    "Course",
+    "TrainingPlan",
+    "follows_metric",
+    "plan_of",
+    "schedulers_in",
+    "settled",
+    "unread_scales",
+]
+
+_INSTEAD = "pass the learning rates of all steps as a list instead"
 
 
 class Course(NamedTuple):
@@ -62,7 +74,15 @@ def schedulers_in(schedule: Any) -> list[Any]:
     """The schedulers among what was given as a schedule, without accelerate's wrapper."""
     several = list(schedule) if isinstance(schedule, (list, tuple)) else [schedule]
     inner = [getattr(s, "scheduler", s) for s in several]
-    return [s for s in inner if hasattr(s, "step") and hasattr(s, "optimizer")]
+    return [s for s in inner if callable(getattr(s, "step", None)) and hasattr(s, "optimizer")]
+
+
+def follows_metric(scheduler: Any) -> bool:
+    """Whether a scheduler's lr depends on what is measured in the training."""
+    inner = (scheduler, getattr(scheduler, "lr_scheduler", None))  # the second: timm's
+    if any(isinstance(s, ReduceLROnPlateau) for s in inner):
+        return True
+    return any(re.match("metric|.*loss", name) for name in _needed(scheduler.step))
 
 
 def plan_of(
@@ -84,16 +104,17 @@ def plan_of(
         keep: the model, which a scheduler may hold and which is not copied.
 
     Raises:
-        ValueError: for a schedule that has no steps or no values.
+        ValueError: for a schedule that has no steps or no values, or that cannot be followed.
         TypeError: for what is no schedule.
     """
     if schedule is None:
         return TrainingPlan([_still(o, steps) for o in optimizers], steps, False)
     if schedulers := schedulers_in(schedule):
+        _check_all(schedule, schedulers)
         schedulers = [s for s in schedulers if any(unwrapped(s.optimizer) is o for o in optimizers)]
         if not schedulers:
             return plan_of(optimizers, None, steps, steps_per_epoch, interval, keep)
-        if any(isinstance(s, ReduceLROnPlateau) for s in schedulers):
+        if any(map(follows_metric, schedulers)):
             still = [_still(optimizer, steps) for optimizer in optimizers]
             return TrainingPlan(still, steps, False, by_metric=True)
         steps = steps or _own_length(schedulers, interval, steps_per_epoch)
@@ -102,8 +123,10 @@ def plan_of(
                 f"schedule={type(schedulers[0]).__name__}: the audit must know how many steps to "
                 "follow it; pass steps=."
             )
-        every = 1 if interval == "step" else max(1, round(steps_per_epoch or 1))
-        return TrainingPlan(_followed(optimizers, schedulers, steps, every, keep), steps, True)
+        per_epoch = None if steps_per_epoch is None else max(1, round(steps_per_epoch))
+        every = 1 if interval == "step" else per_epoch or 1
+        courses = _followed(optimizers, schedulers, steps, every, per_epoch, keep)
+        return TrainingPlan(courses, steps, True)
     multipliers, steps = _multipliers(schedule, optimizers, steps, steps_per_epoch, interval)
     courses = []
     for groups in (o.param_groups for o in optimizers):
@@ -161,8 +184,24 @@ def _own_length(schedulers: list[Any], interval: str, steps_per_epoch: float | N
     return None
 
 
+def _check_all(schedule: Any, schedulers: list[Any]) -> None:
+    """Refuse a list of schedulers in which something is none."""
+    if isinstance(schedule, (list, tuple)) and len(schedulers) < len(schedule):
+        known = {id(s) for s in schedulers}
+        other = next(s for s in schedule if id(getattr(s, "scheduler", s)) not in known)
+        raise TypeError(
+            f"schedule={schedule!r}: {other!r} must be a scheduler too, with step() and optimizer, "
+            f"as the others are; {_INSTEAD}."
+        )
+
+
 def _followed(
-    optimizers: Sequence[Optimizer], schedulers: list[Any], steps: int, every: int, keep: Any
+    optimizers: Sequence[Optimizer],
+    schedulers: list[Any],
+    steps: int,
+    every: int,
+    per_epoch: int | None,
+    keep: Any,
 ) -> list[list[Course]]:
     shadows = [_Shadow(optimizer) for optimizer in optimizers]
     memo: dict[int, Any] = {id(o): s for o, s in zip(optimizers, shadows, strict=True)}
@@ -170,20 +209,80 @@ def _followed(
     memo[id(keep)] = keep
     groups = [group for shadow in shadows for group in shadow.param_groups]
     seen: list[list[tuple[float, float]]] = [[] for _ in groups]
+    drives = []
     with unnoticed():
-        copies = copy.deepcopy(schedulers, memo)
+        for scheduler in schedulers:
+            own = _tried(scheduler, 0, copy.deepcopy, scheduler, memo)
+            drives.append(_driver(own, every, per_epoch))
         for step in range(steps):
             for values, group in zip(seen, groups, strict=True):
                 values.append((float(group.get("lr") or 0.0), _decay_of(group)))
-            if (step + 1) % every == 0 and step + 1 < steps:
-                for scheduler in copies:
-                    scheduler.step()
+            if step + 1 < steps:
+                for scheduler, drive in zip(schedulers, drives, strict=True):
+                    _tried(scheduler, step + 1, drive, step + 1)
     courses = [Course(*torch.tensor(v, dtype=torch.float64).unbind(1)) for v in seen]
     found, start = [], 0
     for optimizer in optimizers:
         found.append(courses[start : start + len(optimizer.param_groups)])
         start += len(optimizer.param_groups)
     return found
+
+
+def _tried(scheduler: Any, step: int, call: Callable[..., Any], *args: Any) -> Any:
+    try:
+        return call(*args)
+    except Exception as error:
+        raise ValueError(
+            f"schedule={type(scheduler).__name__}: a copy of it must run beside the optimizer, and "
+            f"failed at step {step} ({in_short(error)}); {_INSTEAD}, or fewer steps=."
+        ) from error
+
+
+def _driver(scheduler: Any, every: int, per_epoch: int | None) -> Callable[[int], Any]:
+    """What moves a scheduler as a training does, to be called with the number of steps taken.
+
+    Torch's have ``step()``. Timm's have ``step(epoch)`` after each epoch and ``step_update(n)``
+    after each step, and know which of the two changes the lr; they are followed from their start,
+    as they keep no count. Others have one of the two as ``step``.
+
+    Raises:
+        TypeError: for another interface.
+        ValueError: if it must be known how long an epoch is.
+    """
+    name, needed = type(scheduler).__name__, _needed(scheduler.step)
+    update: Any = getattr(scheduler, "step_update", None)
+    if not needed and update is None:
+        return lambda done: scheduler.step() if done % every == 0 else None
+    if update is None and len(needed) == 1 and re.search("step|update|iter", needed[0]):
+        return scheduler.step
+    if len(needed) != 1 or "epoch" not in needed[0]:
+        raise TypeError(
+            f"schedule={name}: its step({', '.join(needed)}) must need nothing, or the number of "
+            f"epochs or of steps; {_INSTEAD}."
+        )
+    if per_epoch is None and (update is None or getattr(scheduler, "t_in_epochs", True)):
+        raise ValueError(
+            f"schedule={name} moves by the epoch: the audit must know how long one is; pass "
+            "steps_per_epoch=len(dataloader)."
+        )
+
+    def move(done: int) -> None:
+        if update is not None:
+            update(done)
+        if per_epoch is not None and done % per_epoch == 0:
+            scheduler.step(done // per_epoch)
+
+    return move
+
+
+def _needed(method: Callable[..., Any]) -> list[str]:
+    """The arguments without which a method cannot be called."""
+    try:
+        parameters = inspect.signature(method).parameters.values()
+    except (TypeError, ValueError):  # not written in Python
+        return []
+    optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [p.name for p in parameters if p.default is p.empty and p.kind not in optional]
 
 
 def _multipliers(
@@ -202,9 +301,11 @@ def _multipliers(
             )
         every = 1.0 if interval == "step" else steps_per_epoch or 1.0
         values = _evaluated(schedule, [int(step // every) for step in range(steps)])
-    elif isinstance(schedule, (Sequence, Tensor)) or hasattr(schedule, "__array__"):
+    elif not isinstance(schedule, str) and (
+        isinstance(schedule, (Sequence, Tensor)) or hasattr(schedule, "__array__")
+    ):
         first = _base(optimizers[0].param_groups[0]) or 1.0
-        values = [float(value) / first for value in schedule]
+        values = [value / first for value in _numbers(schedule)]
         if steps is not None and steps != len(values):
             raise ValueError(
                 f"steps={steps}: schedule has {len(values)} learning rates, one for each step; "
@@ -213,7 +314,7 @@ def _multipliers(
     else:
         raise TypeError(
             f"schedule={schedule!r}: must be a torch LRScheduler, a function of the step that "
-            "multiplies the lr, or a sequence of learning rates."
+            "multiplies the lr, or a list of the learning rates of all steps."
         )
     if not values or not all(math.isfinite(v) and v >= 0.0 for v in values):
         raise ValueError(
@@ -223,6 +324,24 @@ def _multipliers(
     return torch.tensor(values, dtype=torch.float64), len(values)
 
 
+def _numbers(schedule: Any) -> list[float]:
+    try:
+        return [float(value) for value in schedule]
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(
+            f"schedule={type(schedule).__name__}: must hold one number for each step, the learning "
+            f"rate, and one of its entries is none ({in_short(error)}); pass a flat list of them."
+        ) from error
+
+
 def _evaluated(schedule: Callable[[int], float], at: list[int]) -> list[float]:
     with unnoticed():
-        return [float(schedule(step)) for step in at]
+        try:
+            return [float(schedule(step)) for step in at]
+        except Exception as error:
+            name = getattr(schedule, "__name__", type(schedule).__name__)
+            raise TypeError(
+                f"schedule={name}: must be a function of the step, a whole number from 0, that "
+                f"returns the multiple of the lr, and failed ({in_short(error)}); wrap it in one, "
+                "or pass the learning rates of all steps as a list."
+            ) from error

@@ -17,6 +17,7 @@ from ...groups.policies import POLICIES, decide
 from ...rules import Anchored
 from ...tensors.reduction import shards
 from .groups import GroupDecay
+from .norms import role_of
 
 __all__ = ["Kind", "Subject", "local", "subjects_of", "times_held"]
 
@@ -40,6 +41,7 @@ class Subject:
         reason: why, in a few words.
         mark: what the model says of it itself; None if nothing.
         group: the group that steps it; None if there is none.
+        on_top: whether it is added to a fixed gain, as in ``(1 + gain) x``.
     """
 
     parameter: Parameter
@@ -47,6 +49,7 @@ class Subject:
     reason: str
     mark: Mark | None
     group: GroupDecay | None
+    on_top: bool = False
 
     @property
     def name(self) -> str:
@@ -82,13 +85,8 @@ class Subject:
     @property
     def is_held_up(self) -> bool:
         """Whether its decay does not lead to zero: an anchored one, or that of ``1 + gain``."""
-        if self.group is not None and isinstance(self.group.rule, Anchored):
-            return True
-        torchs_own = type(self.parameter.uses[0].module).__module__.startswith("torch.nn")
-        if self.kind != "norm" or torchs_own:
-            return False
-        values = local(self.tensor)
-        return values is not None and values.numel() > 0 and float(values.abs().mean()) < 0.5
+        anchored = self.group is not None and isinstance(self.group.rule, Anchored)
+        return anchored or self.on_top
 
 
 def subjects_of(model: nn.Module, groups: Sequence[GroupDecay]) -> list[Subject]:
@@ -99,8 +97,12 @@ def subjects_of(model: nn.Module, groups: Sequence[GroupDecay]) -> list[Subject]
     owner = {id(p): group for group in groups for p in group.settings["params"]}
     found = []
     for parameter in parameters:
-        key = id(parameter.tensor)
-        found.append(Subject(parameter, *_kind(parameter), marks.get(key), owner.get(key)))
+        kind, reason = _kind(parameter)
+        key, on_top = id(parameter.tensor), False
+        group = owner.get(key)
+        if group is not None and group.decays and parameter.tensor.requires_grad:
+            kind, reason, on_top = _by_running(parameter, kind, reason)
+        found.append(Subject(parameter, kind, reason, marks.get(key), group, on_top))
     return found
 
 
@@ -110,10 +112,13 @@ def times_held(groups: Sequence[GroupDecay]) -> Counter[int]:
 
 
 def local(tensor: Tensor) -> Tensor | None:
-    """The values in this process, as a plain tensor; None where there are none to look at."""
+    """The values in this process, as a plain tensor; None where there are none to compute with."""
     with torch.no_grad():
         part = shards([tensor.detach()])[0]
-        return None if part.is_meta or part.is_complex() else part
+    # A quantised tensor of another package refuses arithmetic, and one of torch has codes.
+    computes = type(part).__torch_dispatch__ is Tensor.__torch_dispatch__
+    usable = computes and part.layout is torch.strided and not part.is_quantized
+    return part if usable and not part.is_meta and not part.is_complex() else None
 
 
 def _kind(parameter: Parameter) -> tuple[Kind, str]:
@@ -126,3 +131,23 @@ def _kind(parameter: Parameter) -> tuple[Kind, str]:
     if not attribute.startswith("weight") and _TOKEN.search(attribute):
         return "embedding", f"{attribute!r}, looked up or added"
     return "matrix", reason
+
+
+def _by_running(parameter: Parameter, kind: Kind, reason: str) -> tuple[Kind, str, bool]:
+    """Kind and reason, and whether it is on top of a gain, as its layer shows when it is run."""
+    tensor, module = parameter.tensor, parameter.uses[0].module
+    vector = kind in ("norm", "gain") or tensor.numel() == max(tensor.shape, default=1)
+    if not vector or kind == "bias" or _is_of_torch(module):
+        return kind, reason, False
+    role = role_of(module, tensor)
+    if role == "unknown":  # what is left is to look at its values
+        values = local(tensor) if kind == "norm" else None
+        small = values is not None and values.numel() > 0 and float(values.abs().mean()) < 0.5
+        return kind, reason, small
+    if role == "none":
+        return kind, reason, False
+    return "norm", f"{role} of normalization layer {type(module).__name__}", role == "on top"
+
+
+def _is_of_torch(module: nn.Module) -> bool:
+    return type(module).__module__.startswith("torch.nn")

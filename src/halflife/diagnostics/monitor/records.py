@@ -31,11 +31,13 @@ class GroupSample(NamedTuple):
 
 def read(optimizer: Optimizer, group: dict[str, Any]) -> GroupSample:
     """What is known of a group's decay; a monitor reports, and never stops a run."""
-    lr = float(group["lr"]) if "lr" in group else math.nan
+    lr = math.nan if group.get("lr") is None else float(group["lr"])
     decay = float(group.get("weight_decay") or 0.0)
-    if not decay or math.isnan(lr):
+    if not decay:
         outside = "weight_decay" not in group and hasattr(optimizer, "weight_decay")
         return GroupSample(lr, None if outside else 0.0)
+    if math.isnan(lr):
+        return GroupSample(lr, None, note="the optimizer chooses its lr, which no group has.")
     try:
         reading = read_group(optimizer, group)
         fraction, note = reading.at(lr, decay)

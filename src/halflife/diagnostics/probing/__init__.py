@@ -20,6 +20,7 @@ from typing import Any, cast
 from torch.optim import Optimizer
 
 from ...bases.bench import Make, arguments, build_optimizer, copied, unnoticed
+from ...checks import in_short
 from . import runs
 from .names import check_arguments, find, parse
 from .runs import FIRST_LR, LrUse, ScaleFree
@@ -41,7 +42,7 @@ BEHAVIOURS = {
     "gradient_dependent": "one fraction of every tensor, which depends on the gradients",
     "averaged": "the parameters are not the weights it trains (schedule-free)",
     "other": "no form known here",
-    "unknown": "it could not be run",
+    "unknown": "it could not be run, or moves nothing in its first 64 steps",
 }
 
 
@@ -243,14 +244,16 @@ def _probe(make: Make, name: str, cls: type[Optimizer] | None, default: float | 
     except Exception as error:
         if absent:
             return Probe(name, "absent", "its constructor has no weight_decay")
-        text = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
-        return Probe(name, "unknown", f"no small tensor could be stepped: {text}", default)
+        reason = f"a copy of it could not take a step on a few numbers ({in_short(error)})"
+        return Probe(name, "unknown", reason, default)
     if absent:
         found = runs.Found("absent", "its constructor has no weight_decay")
     elif not runs.reads_groups(bench):
         return Probe(name, "unknown", "it keeps weight_decay outside its parameter groups", default)
     else:
         found, bench = runs.observe(bench)
+        if found.behaviour == "unknown":
+            return Probe(name, "unknown", found.reason, default)
     decays = found.behaviour != "absent"
     return Probe(
         name,

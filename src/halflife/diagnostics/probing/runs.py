@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ...bases.bench import Bench, Make, take_step, unnoticed
-from ...bases.judging import Evidence, NativeDecay, fraction_law, judge
+from ...bases.judging import STILL, Evidence, NativeDecay, acting_from, fraction_law, judge
 from ...rules.contract import DecayRule
 from ...rules.step import Step
 
@@ -99,11 +99,16 @@ def reads_groups(bench: Bench) -> bool:
 def observe(bench: Bench) -> tuple[Found, Bench]:
     """The behaviour, and the bench that showed it: after some steps if the first two do not."""
     found = _observe(bench)
-    if found.behaviour in ("absent", "other"):
-        warm = again(bench, warm=_WARM)
+    if found.behaviour not in ("absent", "other"):
+        return found, bench
+    idle, moves = acting_from(bench)
+    if idle is None and not moves:
+        return Found("unknown", STILL), bench
+    for steps in dict.fromkeys((_WARM, max(_WARM, idle or 0))):
+        warm = again(bench, warm=steps)
         later = _observe(warm)
         if later.behaviour not in ("absent", "other"):
-            reason = f"after {_WARM} steps, {later.reason}; at first, {found.reason}"
+            reason = f"after {steps} steps, {later.reason}; at first, {found.reason}"
             return replace(later, reason=reason), warm
     return found, bench
 

@@ -11,12 +11,10 @@ from torch import nn
 
 from ...checks import is_number
 from ..convert import SCHEDULES, Setting
-from .options import DECAYS, Option, Plan, options_for
+from .options import CLASSES, DECAYS, Option, Plan, options_for
 
 __all__ = ["Recommendation", "recommend"]
 
-_CLASSES = {"adam": "AdamW", "lion": "Lion", "sgd": "SGD"}
-_INERT = 0.05  # a total decay below this takes less than 5 % off any weight
 _SAMPLED = 2000  # steps at which a schedule is looked at
 
 
@@ -30,6 +28,7 @@ class Recommendation:
         steps_per_epoch: optimizer steps in an epoch.
         notes: what to know about all of them.
         code: Python that builds optimizer and scheduler for a ``model``.
+        start: what the weights are at first, "initial" or "pretrained".
     """
 
     options: tuple[Option, ...]
@@ -37,6 +36,7 @@ class Recommendation:
     steps_per_epoch: int
     notes: tuple[str, ...]
     code: str
+    start: str = "initial"
 
     @property
     def best(self) -> Option:
@@ -51,14 +51,14 @@ class Recommendation:
     def __str__(self) -> str:
         """Text for a person."""
         best = self.best
-        left, epochs = math.exp(-best.total), best.timescale_epochs
+        left, epochs = 1.0 - best.removed, best.timescale_epochs
         digits = 0 if epochs >= 100.0 else 2
         lines = [
             f"Start with weight_decay {best.value:.4g}: {best.name}.",
             f"  half-life   {best.half_life:,.0f} steps",
             f"  timescale   {best.timescale:,.0f} steps = {epochs:,.{digits}f} epochs",
             f"  whole run   {self.steps:,} steps, total decay {best.total:.3g}, "
-            f"which leaves {100.0 * left:.4g} % of the initial weights",
+            f"which leaves {100.0 * left:.4g} % of the {self.start} weights",
         ]
         if best.rms is not None:
             when = "" if best.total > 1.0 else ", which this run is too short to reach"
@@ -93,6 +93,9 @@ def recommend(
 ) -> Recommendation:
     """A weight decay to start with, for a training of this size.
 
+    A run of fewer than 100 steps gets the optimizer's usual number, as no rule for a whole run was
+    tested on so few; averages over fewer are clipped there.
+
     Args:
         model: the model, or its number of parameters.
         lr: peak learning rate.
@@ -105,7 +108,8 @@ def recommend(
         schedule: "constant", "cosine", "linear", "wsd", or a function of the step.
         decay: decay rule of the number: "decoupled", "independent", "constant", "corrected" or
             "proximal".
-        finetune: whether the model is pretrained.
+        finetune: whether the model is pretrained: the options then say which share of its weights
+            the run removes, and the recommended one removes least, 5 % at most.
         weight_decay: a number you already have, to be judged beside the others.
         momentum: beta1 or SGD's momentum. Default 0.9.
 
@@ -139,31 +143,31 @@ def recommend(
     if weight_decay is not None:
         if not is_number(weight_decay) or not weight_decay >= 0.0:
             raise ValueError(f"weight_decay={weight_decay!r}: must be a number >= 0.")
+        fraction = plan.convention.at(weight_decay, lr, 1.0, setting)[0]
+        if not fraction < 1.0:
+            raise ValueError(
+                f"weight_decay={weight_decay!r} with decay={decay!r} at lr={lr!r}: must remove "
+                f"less than a whole weight in a step, and removes {fraction:.3g} of it; lower it."
+            )
         options.append(plan.option("yours", weight_decay, "you", ""))
     notes = _notes(plan, options, unit, finetune)
-    return Recommendation(
-        tuple(options), length, per_epoch, tuple(notes), _code(plan, options[0], schedule)
-    )
+    code = _code(plan, options[0], schedule)
+    start = "pretrained" if finetune else "initial"
+    return Recommendation(tuple(options), length, per_epoch, tuple(notes), code, start)
 
 
 def _notes(plan: Plan, options: list[Option], unit: str, finetune: bool) -> list[str]:
     notes = []
-    judged = [options[0], *(option for option in options[1:] if option.name == "yours")]
-    for option in judged:
-        if option.total < _INERT:
-            notes.append(
-                f"weight_decay {option.value:.4g} is inert: over the whole run it takes "
-                f"{-100.0 * math.expm1(-option.total):.2g} % off a weight"
-            )
-        elif option.timescale < 0.1 * min(plan.steps_per_epoch, plan.steps):
-            notes.append(
-                f"weight_decay {option.value:.4g} averages over {option.timescale:,.0f} steps, "
-                "less than a tenth of an epoch"
-            )
+    for option in (option for option in options if option.name == "yours"):
+        found = dict.fromkeys(plan.objection(option, tuning) for tuning in (finetune, False))
+        notes += [
+            f"weight_decay {option.value:.4g} {objection}" for objection in found if objection
+        ]
     if finetune:
         notes.append(
-            "to hold pretrained weights in place, decay toward them: decay=halflife.Anchored(), "
-            f"with weight_decay=halflife.Timescale(steps={plan.steps}) for a pull that is felt"
+            "for a decay that is felt and removes nothing of the pretrained weights, decay toward "
+            "them: decay=halflife.Anchored(), with "
+            f"weight_decay=halflife.Timescale(steps={max(2, plan.steps)})"
         )
     if unit == "tokens" and plan.epochs > 1.0:
         notes.append(
@@ -193,7 +197,7 @@ def _code(plan: Plan, option: Option, schedule: str | Callable[[int], float]) ->
         "import halflife\n"
         f"from halflife.schedules import {', '.join(names)}\n"
         "\n"
-        f"optimizer = halflife.{_CLASSES[setting.optimizer]}(\n"
+        f"optimizer = halflife.{CLASSES[setting.optimizer]}(\n"
         "    halflife.param_groups(model),  # no decay for biases and norms\n"
         f"    lr={setting.lr!r},\n"
         f"{extra}"

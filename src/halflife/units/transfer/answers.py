@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from ...checks import is_number
 from ...theory import equilibrium
-from ..convert import Convention, Setting, base_named, convention_named
+from ..convert import Convention, Setting, base_named, convention_named, convert
 from ..strength import Fraction
 from .rules import LR_SCALINGS, RULES, Change, TransferRule
 
@@ -74,6 +74,7 @@ def transfer(
         weight_decay: the old number.
         lr: old peak lr; or old and new, if you have decided on it.
         rule: convention of the number, a name of `halflife.convert`. Default "torch" (decoupled).
+            An L2 term is SGD's unless ``optimizer`` says otherwise.
         batch: samples (or tokens) per step.
         data: samples (or tokens) of the data set.
         epochs: passes over it.
@@ -89,7 +90,8 @@ def transfer(
 
     Raises:
         ValueError: for a pair that is no pair of positive numbers, pairs that contradict each
-            other, or no change at all.
+            other, no change at all, or an L2 term at an adaptive optimizer, with the call that has
+            an answer.
 
     Example:
         >>> answers = transfer(0.1, lr=3e-4, batch=(256, 1024))
@@ -110,17 +112,22 @@ def transfer(
         raise ValueError(f"weight_decay={weight_decay!r}: must be a number >= 0.")
     names = ("adam", "adam") if optimizer is None else _optimizers(optimizer)
     convention = convention_named(rule, "rule")
+    reading = ""
     if convention.name == "l2":
-        names = ("sgd", "sgd") if optimizer is None else names
         momentum = 0.9 if momentum is None else momentum
+        if optimizer is None:
+            names, reading = ("sgd", "sgd"), f"read as L2 of SGD with momentum {momentum:g}"
     old = Setting(lr=old_lr, optimizer=names[0], momentum=momentum, dampening=dampening)
     change = _change(ratios, epochs, wanted, optimizer is not None)
     momenta = tuple(base_named(n, old_lr, momentum, dampening).momentum for n in names)
+    if convention.name == "l2" and names != ("sgd", "sgd"):
+        raise ValueError(_way_from_l2(weight_decay, rule, old, lr, names, optimizer))
     decay, step_size = convention.given(weight_decay, old, False)
     fraction = decay.fraction(old.base(old_lr))
-    change = replace(change, fraction=fraction, momenta=momenta)  # type: ignore[arg-type]
+    change = replace(change, fraction=fraction, momenta=momenta, optimizers=frozenset(names))  # type: ignore[arg-type]
     if not isinstance(wanted, float):
         wanted = None if lr_scaling is None else LR_SCALINGS[lr_scaling](change)
+    change = replace(change, lr=wanted)
     new = replace(old, optimizer=names[1])
     answers = []
     for each in RULES:
@@ -131,8 +138,35 @@ def transfer(
             continue
         factor = own if own is not None else 1.0 if wanted is None else wanted
         scaled = fraction * each.ratio(change)
-        answers.append(_answer(each, change, convention, new, scaled, step_size * factor))
+        answer = _answer(each, change, convention, new, scaled, step_size * factor)
+        notes = filter(None, (answer.note, reading))
+        answers.append(replace(answer, note="; ".join(notes)))
     return answers
+
+
+def _way_from_l2(
+    weight_decay: float, rule: str, old: Setting, lr: Any, names: tuple[str, str], pair: Any
+) -> str:
+    """Why an L2 number has no place at another optimizer, and the call that has an answer."""
+    why = (
+        f"rule={rule!r} with optimizer={pair!r}: an L2 term in an adaptive optimizer is divided by "
+        "its gradients' size, so no number of it removes a known fraction"
+    )
+    if names[0] == "sgd":
+        value = convert(
+            weight_decay, rule, "torch", lr=old.lr, momentum=old.momentum, dampening=old.dampening
+        ).value
+        momentum = "" if old.momentum == 0.9 else f", momentum={old.momentum:g}"
+        return (
+            f"{why}; SGD's {weight_decay:g} is the decoupled {value:.6g}: call "
+            f"transfer({value:.6g}, rule='torch', lr={lr!r}, optimizer={pair!r}{momentum}), and "
+            "use a decoupled rule there."
+        )
+    return (
+        f"{why}; choose the timescale you want, say 10000 steps: call transfer(10000, "
+        f"rule='timescale', lr={lr!r}, optimizer={pair!r}), or give the old number under a "
+        "decoupled rule, rule='torch'."
+    )
 
 
 def _answer(

@@ -35,6 +35,8 @@ class Change:
         repeats: epochs of the new run, if known.
         fraction: of the old recipe, at the peak.
         momenta: averaging factors of the two optimizers' directions.
+        optimizers: their names.
+        lr: factor of the lr, if it was stated.
     """
 
     changed: frozenset[str]
@@ -46,6 +48,8 @@ class Change:
     repeats: float | None = None
     fraction: float = 0.0
     momenta: tuple[float | None, float | None] = (None, None)
+    optimizers: frozenset[str] = frozenset()
+    lr: float | None = None
 
     @property
     def samples(self) -> float:
@@ -162,6 +166,14 @@ RULES: tuple[TransferRule, ...] = (
         lr=lambda c: 1.0 / c.width,
     ),
     TransferRule(
+        "fixed fraction per step",
+        frozenset({"width"}),
+        lambda c: 1.0,
+        "Wang & Aitchison 2025 (arXiv 2405.13698): one timescale for models of all sizes",
+        "AdamW; ResNet-18, ViT and NanoGPT of several sizes; at the old lr the number is unchanged",
+        applies=lambda c: c.lr is not None and not math.isclose(c.lr * c.width, 1.0, rel_tol=1e-6),
+    ),
+    TransferRule(
         "square root of the width, muP lr",
         frozenset({"width"}),
         lambda c: c.width**-0.5,
@@ -181,10 +193,18 @@ RULES: tuple[TransferRule, ...] = (
         "fixed timescale",
         frozenset({"optimizer"}),
         lambda c: 1.0,
-        "practice with Lion: keep lr times weight_decay",
-        "Lion in place of AdamW",
-        note="Lion's lr is usually 3 to 10 times smaller (unverified)",
-        verified=False,
+        "Chen et al. 2023 (arXiv 2302.06675): keep lr times weight_decay",
+        "Lion in place of AdamW or Adafactor; vision, diffusion and language models",
+        applies=lambda c: c.optimizers == {"adam", "lion"},
+        note="Lion's lr is usually 3 to 10 times smaller",
+    ),
+    TransferRule(
+        "fixed timescale",
+        frozenset({"optimizer"}),
+        lambda c: 1.0,
+        "Loshchilov & Hutter 2019, appendix B.1: one normalized weight decay for SGDW and AdamW",
+        "SGDW and AdamW on CIFAR-10 and ImageNet32x32",
+        applies=lambda c: c.optimizers == {"adam", "sgd"},
     ),
     TransferRule(
         "fixed rotation per step",
