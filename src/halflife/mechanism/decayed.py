@@ -40,6 +40,7 @@ from .checkpoint import completed, make_plain, restore_precision
 from .known import Known, known_of
 from .native_call import Call, native_call
 from .settings import check_keywords, group_settings
+from .strayed import warn_above_strength
 
 __all__ = ["Decayed"]
 
@@ -57,7 +58,8 @@ class Decayed(Optimizer):
         **kwargs: the native optimizer's keyword arguments, and those of `own`: ``decay``, the rule
             or its name (default: the class's ``default_rule``; without one the optimizer is the
             native one), and ``peak_lr``, the schedule's highest lr (default: each group's lr at
-            construction).
+            construction). A strength needs it under every rule, as it becomes a number there; a
+            number only under rules that divide by it.
 
     Raises:
         TypeError: for an unknown keyword, naming the nearest known one.
@@ -207,7 +209,7 @@ class Decayed(Optimizer):
             swap["fused"] = True
         if group["decay"] is None:
             return Call(swap)
-        wish = self._wish(group["decay"], self._step_of(index, group, measures))
+        wish = self._wish(group["decay"], self._step_of(index, group, measures), known)
         call = native_call(known, group, wish, swap)
         mapped = isinstance(group["decay"], DecayMap)
         return call._replace(view=self._view(group, wish)) if mapped else call
@@ -217,9 +219,11 @@ class Decayed(Optimizer):
         measured = functools.partial(measures.of, group)
         return Step(group["lr"], group["peak_lr"], group["weight_decay"], measured, index)
 
-    def _wish(self, rule: DecayRule, step: Step) -> Wish:
-        """What the rule wants, with one warning where the data asked for more than all."""
+    def _wish(self, rule: DecayRule, step: Step, known: Known) -> Wish:
+        """What the rule wants; one warning where that is more than all, or than its strength."""
         wish = wish_of(rule, step)
+        if known.most is not None:
+            warn_above_strength(self, known, step, wish.rate)
         at_bound = not isinstance(wish.amount, Tensor) and wish.amount == 1.0
         if at_bound and rule.removes_fraction and not self.__dict__.get("_warned_clamped"):
             self._warned_clamped = True

@@ -151,7 +151,9 @@ def read_group(
         5e-05
     """
     rule, native = group.get("decay"), None
-    if rule is None or "peak_lr" not in group:  # another library may have a use for the word
+    # Another library may have a use for the word; and a checkpoint of ours leaves its rule in the
+    # groups of a torch optimizer, which never reads it.
+    if rule is None or "decay" not in getattr(type(optimizer), "own", ()):
         native = group_decay(optimizer, group)
         # Before the step or after it, the same fraction is removed.
         rule = Decoupled() if native.kind == "decoupled_after" else native.rule
