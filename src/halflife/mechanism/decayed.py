@@ -36,7 +36,7 @@ from ..tensors import fused, rounding
 from ..tensors.passes import add_to_gradients, multiply_weights
 from ..tensors.reduction import is_sharded
 from ..units.strength import Strength
-from .checkpoint import completed, make_plain, restore_precision
+from .checkpoint import load, make_plain
 from .known import Known, known_of
 from .native_call import Call, native_call
 from .settings import check_keywords, group_settings
@@ -79,6 +79,7 @@ class Decayed(Optimizer):
     default_rule: ClassVar[DecayRule | None] = None
     own: ClassVar[tuple[str, ...]] = ("decay", "peak_lr")  # settings that the native class has not
     prefers_fused: ClassVar[bool] = False
+    keep_on_load: str | None = None  # `load_state_dict`'s ``keep``, where a framework calls it
     _native_step: ClassVar[Callable[..., Any]]
     _known: list[Known]
 
@@ -349,32 +350,25 @@ class Decayed(Optimizer):
         finally:
             plain.remove()
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any], *, keep: str | None = None) -> None:
         """Load a checkpoint of this optimizer or of its torch twin.
 
-        A halflife checkpoint brings its rules and peaks; a torch checkpoint has none, and the
-        constructor's stay. Hooks are called as torch calls them: ours are the last before the
-        loading and the first after it.
+        A halflife checkpoint brings its rules, peaks and coefficients; a torch checkpoint brings
+        coefficients alone, and the constructor's rules and peaks stay. Hooks are called as torch
+        calls them: ours are the last before the loading and the first after it.
+
+        Args:
+            state_dict: as `state_dict` gives it, or torch's.
+            keep: whose decay holds afterwards (rule, peak, coefficient): "checkpoint", or
+                "constructed". Default: `keep_on_load`, and without it the checkpoint's, with one
+                warning where it replaces another rule or strength than the one constructed. lr,
+                momenta and everything else are the checkpoint's.
 
         Raises:
-            ValueError: if the checkpoint names an unknown rule or does not fit; nothing has
-                changed then.
+            ValueError: if the checkpoint names an unknown rule or does not fit, or ``keep`` is no
+                choice; nothing has changed then.
         """
-        loaded: dict[str, Any] = {}
-
-        def complete(_: Optimizer, given: dict[str, Any]) -> dict[str, Any]:
-            loaded.update(given, param_groups=completed(self, given["param_groups"]))
-            return {**loaded}
-
-        before = self.register_load_state_dict_pre_hook(complete)
-        after = self.register_load_state_dict_post_hook(
-            lambda _: restore_precision(self, loaded), prepend=True
-        )
-        try:
-            super().load_state_dict(state_dict)
-        finally:
-            before.remove()
-            after.remove()
+        load(self, super().load_state_dict, state_dict, self.keep_on_load if keep is None else keep)
 
 
 def _change_weights(views: list[View]) -> None:

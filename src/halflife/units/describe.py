@@ -191,7 +191,9 @@ def _of_the_peak(reading: Reading, group: dict[str, Any]) -> str:
         half_life = None if there is None or there >= 1.0 else equilibrium.half_life(there)
         shown = "" if half_life is None else f", where the half-life is {duration(half_life, None)}"
     remedy = f"; pass peak_lr={highest:g}" if reading.native is None else ""
-    return f"The peak lr is taken to be {peak:g}, and the group names lr {highest:g}{shown}{remedy}."
+    return (
+        f"The peak lr is taken to be {peak:g}, and the group names lr {highest:g}{shown}{remedy}."
+    )
 
 
 def _require_rule(optimizer: Optimizer, reading: Reading) -> None:

@@ -151,9 +151,10 @@ def read_group(
         5e-05
     """
     rule, native = group.get("decay"), None
-    # Another library may have a use for the word; and a checkpoint of ours leaves its rule in the
-    # groups of a torch optimizer, which never reads it.
-    if rule is None or "decay" not in getattr(type(optimizer), "own", ()):
+    # A checkpoint of ours leaves its rule, as plain data, in the groups of a torch optimizer, which
+    # never reads it. Another library may have a use for the word.
+    unread = isinstance(rule, dict) and not hasattr(optimizer, "last_measured")
+    if rule is None or unread or "peak_lr" not in group:
         native = group_decay(optimizer, group)
         # Before the step or after it, the same fraction is removed.
         rule = Decoupled() if native.kind == "decoupled_after" else native.rule

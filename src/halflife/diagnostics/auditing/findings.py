@@ -42,7 +42,10 @@ CODES: dict[str, tuple[Severity, str]] = {
     "short-timescale": ("warning", "the timescale is shorter than an epoch"),
     "inert-decay": ("warning", "the whole training removes less than a hundredth of each weight"),
     "peak-not-reached": ("warning", "the schedule stays below `peak_lr`: less decay than meant"),
-    "other-peak": ("warning", "a strength became a number at an lr that is not the schedule's peak"),
+    "other-peak": (
+        "warning",
+        "a strength became a number at an lr that is not the schedule's peak",
+    ),
     "decay-outlives-lr": ("warning", "decay goes on when the schedule has shrunk the updates"),
     "zero-lr": ("warning", "the lr is zero throughout, so the decay does nothing"),
     # Worth knowing.
