@@ -89,7 +89,9 @@ REPLACED: dict[str, tuple[Any, Any, float]] = {
     "a rule of the same number": (
         lambda: ours(0.1, "corrected"), lambda: ours(0.1, "constant"), 0.1
     ),
-    "a rule of the same strength": (lambda: ours(HALF, "corrected"), lambda: ours(HALF), 1 - 2**-0.001),
+    "a rule of the same strength": (
+        lambda: ours(HALF, "corrected"), lambda: ours(HALF), 1 - 2**-0.001
+    ),
     "a rule's setting": (
         lambda: ours(0.1, HuberDecay(delta=1.0)), lambda: ours(0.1, HuberDecay(delta=0.25)),
         0.25e-4,

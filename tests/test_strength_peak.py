@@ -77,7 +77,7 @@ def test_a_schedule_above_the_peak_is_said_once_in_training(raised: str, rule: s
 @pytest.mark.parametrize("rule", ["independent", "corrected"])
 def test_rules_that_divide_by_the_peak_refuse_it(rule: str) -> None:
     model, optimizer = build(rule, HalfLife(steps=1000))
-    with pytest.raises(ValueError, match="is above its peak_lr=0.001"):
+    with pytest.raises(ValueError, match=r"is above its peak_lr=0\.001"):
         train(model, optimizer, RAISED["one cycle"](optimizer))
 
 

@@ -38,7 +38,8 @@ def warn_above_strength(optimizer: Optimizer, known: Known, step: Step, rate: Sc
     warnings.warn(
         f"{type(optimizer).__name__}: {kept['of']} of {step.label} became "
         f"weight_decay={kept['weight_decay']:.6g} at lr={kept['lr']:.6g}, and the lr is {lr:.6g}: "
-        f"{known.rule!r} removes {ratio:.3g} times what was asked of a step; pass peak_lr={highest_lr(known.group):.6g}, or whatever the schedule's "
+        f"{known.rule!r} removes {ratio:.3g} times what was asked of a step; pass "
+        f"peak_lr={highest_lr(known.group):.6g}, or whatever the schedule's "
         "highest lr is. (Said once.)",
         stacklevel=9,  # behind our step, torch's wrapper of it and the scheduler's
     )

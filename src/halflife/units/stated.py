@@ -110,7 +110,7 @@ def known_number(value: Any) -> float | None:
 
 
 def same_number(one: Any, other: Any) -> bool:
-    """Whether two coefficients are the same but for rounding; what cannot be read is not told apart.
+    """Whether two coefficients are the same but for rounding, or cannot be read.
 
     Example:
         >>> same_number(0.1, 0.1 + 1e-9), same_number(0.1, 0.2)

@@ -44,7 +44,7 @@ CODES: dict[str, tuple[Severity, str]] = {
     "peak-not-reached": ("warning", "the schedule stays below `peak_lr`: less decay than meant"),
     "other-peak": (
         "warning",
-        "a strength became a number at an lr that is not the schedule's peak",
+        "a strength became a number at another lr than the schedule's peak",
     ),
     "decay-outlives-lr": ("warning", "decay goes on when the schedule has shrunk the updates"),
     "zero-lr": ("warning", "the lr is zero throughout, so the decay does nothing"),
