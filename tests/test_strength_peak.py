@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounterWithBackend
 from torch.optim.lr_scheduler import (
     ChainedScheduler,
     CyclicLR,
@@ -108,6 +109,26 @@ def test_nothing_is_said_without_cause(case: str) -> None:
     result = audit(model, optimizer, schedule=scheduler, steps=STEPS, ignore=["inert-decay"])
     assert "other-peak" not in [f.code for f in result.findings]
     assert train(model, optimizer, scheduler) == []
+
+
+def test_nothing_is_said_of_a_decay_that_was_turned_off() -> None:
+    model, optimizer = build("decoupled", HalfLife(steps=1000))
+    optimizer.param_groups[0].update(lr=1e-2, weight_decay=0.0)
+    assert train(model, optimizer, steps=2) == []
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, at its first graph
+def test_a_compiled_step_makes_one_graph() -> None:
+    """The look at the rate is left out of a graph; the lr is a tensor, so nothing is made anew."""
+    model, optimizer = build("decoupled", HalfLife(steps=1000), lr=torch.tensor(1e-3))
+    counter = CompileCounterWithBackend("eager")
+    step = torch.compile(optimizer.step, backend=counter)
+    for lr in (1e-3, 5e-3, 1e-2):
+        optimizer.param_groups[0]["lr"].fill_(lr)
+        model.weight.grad = torch.zeros_like(model.weight)
+        step()
+    assert counter.frame_count <= 2
 
 
 def test_rounding_and_a_little_above_are_not_said() -> None:

@@ -6,7 +6,6 @@ another rule or strength, one of the two is replaced, and that is said.
 
 from __future__ import annotations
 
-import functools
 import inspect
 import warnings
 from collections.abc import Callable
@@ -160,7 +159,6 @@ def _at_defaults(cls: type[Decayed], live: dict[str, Any]) -> bool:
     return same_number(live["weight_decay"] if given is None else given, _default_decay(cls))
 
 
-@functools.cache
 def _default_decay(cls: type[Decayed]) -> float:
     for base in cls.__mro__:
         if (init := vars(base).get("__init__")) is not None:

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from ..checks import Scalar
 from ..rules.step import Step
-from ..units.stated import STRAYED, highest_lr, strength_of
+from ..units.stated import STRAYED, highest_lr, known_number, strength_of
 from .known import Known
 
 __all__ = ["warn_above_strength"]
@@ -30,6 +30,8 @@ def warn_above_strength(optimizer: Optimizer, known: Known, step: Step, rate: Sc
         return
     most = known.most
     if most is None or not rate > most or optimizer.__dict__.get("_warned_strayed"):
+        return
+    if known_number(step.weight_decay) == 0.0:  # turned off since
         return
     kept = strength_of(known.group)
     assert kept is not None

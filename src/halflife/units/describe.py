@@ -177,7 +177,7 @@ def _describe_group(
 
 def _of_the_peak(reading: Reading, group: dict[str, Any]) -> str:
     """Which lr was taken for the peak, where the group or a scheduler names a higher one."""
-    peak, highest = reading.peak_lr, highest_lr(group)
+    peak, highest = reading.peak_lr, max(float(group["lr"]), highest_lr(group))
     if highest <= STRAYED * peak:
         return ""
     decay = float(group["weight_decay"])

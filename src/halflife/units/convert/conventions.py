@@ -19,11 +19,11 @@ from .kinds import (
     DecayAfter,
     FixedConvention,
     RateConvention,
-    RuleConvention,
     ScionRadius,
     StrengthConvention,
     Total,
 )
+from .kinds import RuleConvention as RuleConvention
 from .recipe import Setting
 
 __all__ = ["CONVENTIONS", "FIXED"]

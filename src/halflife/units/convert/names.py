@@ -48,6 +48,7 @@ _REMARKS = {
     "sgds": "Xie et al. 2023 on SGD",
     "adams": "Xie et al. 2023 on Adam",
     "adais": "Xie et al. 2023 on Adai, whose effective rate is 1",
+    "adai_s": "Xie et al. 2023 on Adai, whose effective rate is 1",
     "swd": "Xie et al. 2023",
     "adamprox": "Zhuang et al. 2022",
     "proxadam": '"Decay no more", 2023',
@@ -75,7 +76,7 @@ def _published() -> dict[str, Name]:
     return names
 
 
-_FIXED = "at lr 0 too, where `constant` does not"
+_FIXED = "decays at lr 0 too, where `constant` does not"
 _COMPOSER = "MosaicML Composer's DecoupledAdamW, DecoupledSGDW"
 _BNB = "bitsandbytes' AdamW, AdEMAMix (32 and 8 bits, paged)"
 
@@ -97,7 +98,7 @@ NAMES: dict[str, Name] = {
     "optax.adamw": Name("torch", "optax.adamw, its default 1e-4"),
     "optax.lion": Name("torch", "optax.lion, its default 1e-3", optimizer="lion"),
     "optax.adafactor": Name(
-        "constant", f"optax.adafactor: weight_decay_rate is added after the lr, {_FIXED}",
+        "constant", f"optax.adafactor: weight_decay_rate is added after the lr; {_FIXED}",
         at_zero=True,
     ),
     "keras": Name("torch", "weight_decay of Keras 3 optimizers; AdamW's default is 4e-3"),
@@ -131,18 +132,18 @@ NAMES: dict[str, Name] = {
     "fairseq": Name("torch", "fairseq's adam", verified=False),
     "tensorflow_addons": Name(
         "constant",
-        f"tfa.optimizers.AdamW, SGDW: unscheduled unless you schedule weight_decay too, {_FIXED}",
+        f"tfa.optimizers.AdamW, SGDW: unscheduled unless you schedule weight_decay too; {_FIXED}",
         at_zero=True,
     ),
     "tfa": Name(
-        "constant", f"tensorflow_addons, unless weight_decay is scheduled by hand, {_FIXED}",
+        "constant", f"tensorflow_addons, unless weight_decay is scheduled by hand; {_FIXED}",
         at_zero=True,
     ),
     "flashoptim": Name("torch", "FlashOptim, decouple_lr=False"),
     "flashoptim.decouple_lr": Name("independent", "FlashOptim with decouple_lr=True"),
     "pytorch_optimizer": Name("torch", "pytorch_optimizer, weight_decouple=True"),
     "pytorch_optimizer.fixed_decay": Name(
-        "constant", f"pytorch_optimizer, fixed_decay=True, {_FIXED}", at_zero=True
+        "constant", f"pytorch_optimizer, fixed_decay=True; {_FIXED}", at_zero=True
     ),
     "lion_pytorch": Name("torch", "lion-pytorch", optimizer="lion"),
     "lion_pytorch.decoupled": Name(
