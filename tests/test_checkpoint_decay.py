@@ -130,6 +130,20 @@ def test_what_a_checkpoint_replaces_is_said_and_either_can_be_kept(case: str) ->
     assert removed(kept) == removed(untouched)
 
 
+@pytest.mark.parametrize("rule", ["independent", "corrected", Cautious("independent")], ids=str)
+def test_a_peak_that_its_rule_divides_by_is_said(rule: Any) -> None:
+    """A new schedule from the lr constructed would decay by the ratio of the two peaks."""
+    optimizer = ours(1e-4, rule)
+    (message,) = said(lambda: optimizer.load_state_dict(saved(ours(1e-4, rule, lr=0.1))))
+    assert "peak_lr=0.001; the checkpoint brings" in message
+    assert "peak_lr=0.1, and that holds now" in message
+    assert optimizer.param_groups[0]["peak_lr"] == 0.1
+    with pytest.raises(ValueError, match="is above its peak_lr"):  # kept, it does not fit the lr
+        kept = ours(1e-4, rule)
+        kept.load_state_dict(saved(ours(1e-4, rule, lr=0.1)), keep="constructed")
+        removed(kept)
+
+
 def test_the_message_names_both() -> None:
     optimizer = ours(HALF)
     (message,) = said(lambda: optimizer.load_state_dict(torchs().state_dict()))
@@ -144,6 +158,7 @@ def test_the_message_names_both() -> None:
 SAME: dict[str, tuple[Any, Any]] = {
     "a strength": (lambda: ours(HALF), lambda: ours(HALF)),
     "a strength at another lr": (lambda: ours(HALF), lambda: ours(HALF, lr=0.1)),
+    "a peak that no one divides by": (lambda: ours(0.1), lambda: ours(0.1, lr=0.01)),
     "a strength in other words": (
         lambda: ours(HALF),
         lambda: ours(HalfLife(epochs=10, steps_per_epoch=100)),

@@ -21,7 +21,14 @@ from ..checks import is_number
 from ..rules.contract import as_rule
 from ..rules.maps import ANCHOR_KEY
 from ..tensors import rounding
-from ..units.stated import STATED, known_number, same_number, stated_number, strength_of
+from ..units.stated import (
+    STATED,
+    divides_by_peak,
+    known_number,
+    same_number,
+    stated_number,
+    strength_of,
+)
 
 if TYPE_CHECKING:
     from .decayed import Decayed
@@ -136,7 +143,7 @@ def _replaces(
         return False
     if _at_defaults(cls, live):
         return False
-    if _plain(loaded["decay"]) != _plain(live["decay"]):
+    if _plain(loaded["decay"]) != _plain(live["decay"]) or _moves_peak(loaded, live):
         return True
     one, other = loaded.get(STATED), live.get(STATED)
     before = other and other["weight_decay"]  # a scheduler that exists has written its own
@@ -148,6 +155,12 @@ def _replaces(
     if one["of"] is not None or other["of"] is not None:
         return one["of"] != other["of"]
     return not same_number(one["weight_decay"], other["weight_decay"])
+
+
+def _moves_peak(loaded: dict[str, Any], live: dict[str, Any]) -> bool:
+    rule = live["decay"]
+    other = not same_number(loaded["peak_lr"], live["peak_lr"])
+    return other and rule is not None and divides_by_peak(as_rule(rule))
 
 
 def _at_defaults(cls: type[Decayed], live: dict[str, Any]) -> bool:
@@ -177,10 +190,11 @@ def _said(group: dict[str, Any], without_rule: bool = False) -> str:
     value = f"weight_decay={'a tensor' if number is None else f'{number:.6g}'}"
     if kept is not None:
         value = f"{kept['of']}, {value}"
-    rule = group["decay"]
     if without_rule:
         return f"{value} and no rule"
-    return f"{value}, decay={None if rule is None else as_rule(rule)!r}"
+    rule = None if group["decay"] is None else as_rule(group["decay"])
+    peak = rule is not None and divides_by_peak(rule) and known_number(group["peak_lr"])
+    return f"{value}, decay={rule!r}" + (f", peak_lr={peak:.6g}" if peak else "")
 
 
 def _warn_of(optimizer: Decayed, replaced: list[Replaced]) -> None:

@@ -15,11 +15,13 @@ from torch import Tensor
 from ..bases.noise import Base
 from ..checks import Scalar, is_number
 from ..rules.contract import DecayRule
+from ..rules.step import Step
 from .strength import Strength
 
 __all__ = [
     "STATED",
     "STRAYED",
+    "divides_by_peak",
     "highest_lr",
     "known_number",
     "same_number",
@@ -89,6 +91,18 @@ def strength_of(group: Mapping[str, Any]) -> dict[str, Any] | None:
     """What `stated` kept, of a group whose number came from a strength; else None."""
     kept = group.get(STATED)
     return kept if isinstance(kept, dict) and kept.get("rate") else None
+
+
+def divides_by_peak(rule: DecayRule) -> bool:
+    """Whether the same step removes another share under another peak lr.
+
+    Example:
+        >>> from halflife import Decoupled, Independent
+        >>> divides_by_peak(Decoupled()), divides_by_peak(Independent())
+        (False, True)
+    """
+    rates = [rule.rate(Step(0.5, peak, 1.0, lambda _: 1.0)) for peak in (1.0, 2.0)]
+    return bool(rates[0] != rates[1])
 
 
 def highest_lr(group: Mapping[str, Any]) -> float:

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from ...bases.wrappers import unwrapped
-from ...rules.contract import DecayRule
 from ...rules.scalar import Corrected
 from ...rules.step import Step
-from ...units.stated import STRAYED, highest_lr, strength_of
+from ...units.stated import STRAYED, divides_by_peak, highest_lr, strength_of
 from .findings import Finding
 from .groups import GroupDecay
 from .precision import rounding_of
@@ -120,7 +119,7 @@ def _peak(group: GroupDecay, scheduled: bool) -> Iterator[Finding]:
     peak = float(group.settings.get("peak_lr") or (native and native.peak_lr) or group.lr)
     # What a scheduler that was not passed has written into the group is all that is known of it.
     highest = group.lr if scheduled else max(group.lr, highest_lr(group.settings))
-    if _divides_by_peak(group.rule):
+    if divides_by_peak(group.rule):
         if highest > peak * (1.0 + 1e-9):
             yield Finding(
                 "lr-above-peak",
@@ -156,11 +155,6 @@ def _strength(group: GroupDecay, highest: float, peak: float) -> Iterator[Findin
         f"the schedule's highest lr is {highest:g}, where a step removes {times} what was asked; "
         f"pass peak_lr={highest:g}.",
     )
-
-
-def _divides_by_peak(rule: DecayRule) -> bool:
-    rates = [rule.rate(Step(0.5, peak, 1.0, lambda _: 1.0)) for peak in (1.0, 2.0)]
-    return bool(rates[0] != rates[1])
 
 
 def _end(group: GroupDecay) -> Iterator[Finding]:
