@@ -138,9 +138,9 @@ def test_a_peak_that_its_rule_divides_by_is_said(rule: Any) -> None:
     assert "peak_lr=0.001; the checkpoint brings" in message
     assert "peak_lr=0.1, and that holds now" in message
     assert optimizer.param_groups[0]["peak_lr"] == 0.1
-    with pytest.raises(ValueError, match="is above its peak_lr"):  # kept, it does not fit the lr
-        kept = ours(1e-4, rule)
-        kept.load_state_dict(saved(ours(1e-4, rule, lr=0.1)), keep="constructed")
+    kept = ours(1e-4, rule)
+    kept.load_state_dict(saved(ours(1e-4, rule, lr=0.1)), keep="constructed")
+    with pytest.raises(ValueError, match="is above its peak_lr"):  # it does not fit the lr
         removed(kept)
 
 

@@ -23,6 +23,7 @@ from torch.optim.lr_scheduler import (
 import halflife
 from halflife import Cautious, HalfLife, Proximal, TotalDecay, describe
 from halflife.diagnostics import audit
+from halflife.rules.step import Step
 
 STEPS = 40
 RAISED = {
@@ -229,7 +230,16 @@ def test_wherever_a_strength_is_given(setting: str) -> None:
     assert "strength" in optimizer.param_groups[-1]
 
 
-def test_a_tensor_lr_on_the_host_is_looked_at_and_one_elsewhere_is_not() -> None:
+def test_a_rate_on_a_device_is_not_waited_for() -> None:
+    """A tensor without data in its place: whoever looks at it raises."""
+    _, optimizer = build("decoupled", HalfLife(steps=1000))
+    lr = torch.empty((), device="meta")
+    wish = optimizer._wish(optimizer.param_groups[0]["decay"], Step(lr, 1e-3, 0.7),
+                           optimizer._known_at(0))  # fmt: skip
+    assert wish.rate is lr
+
+
+def test_a_tensor_lr_on_the_host_is_looked_at() -> None:
     model, optimizer = build("decoupled", HalfLife(steps=1000), lr=torch.tensor(1e-3))
     optimizer.param_groups[0]["lr"].fill_(1e-2)
     (said,) = train(model, optimizer, steps=2)
