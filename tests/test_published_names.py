@@ -10,6 +10,7 @@ import torch
 from halflife.algorithms import algorithms, create
 from halflife.rules.published import PUBLISHED
 from halflife.units.convert import CONVENTIONS, NAMES, REFUSED, Setting, convention_named, convert
+from halflife.units.reading import read_group
 
 LR = 0.02
 CURVE = (0.1, 0.5, 1.0, 0.9, 0.6, 0.3, 0.05)
@@ -119,6 +120,10 @@ def test_fixed_decay_does_what_is_said_of_it_at_lr_0() -> None:
     assert (fraction, size) == (0.25, 0.0)
     assert weight.tolist() == [1.0 - fraction] * 3
     assert CONVENTIONS["constant"].at(0.25, LR, 0.0, Setting(LR)) == (0.0, 0.0)
+    reading = read_group(optimizer, optimizer.param_groups[0])  # as describe and the audit do
+    assert reading.fraction_at(0.0, 0.25) == 0.25
+    lrs, decays = torch.tensor([0.0, LR]).double(), torch.tensor([0.25, 0.125]).double()
+    assert reading.fraction_at(lrs, decays).tolist() == [0.25, 0.125]
 
 
 def test_bitsandbytes_is_named_by_device() -> None:

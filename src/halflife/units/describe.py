@@ -170,7 +170,7 @@ def _describe_group(
         rms=reading.rms_at(fraction, peak),
         rotation=reading.rotation_at(fraction),
         note=" ".join(filter(None, (note, _of_the_peak(reading, group)))),
-        strength="" if kept is None else f"{kept['of']} at lr {kept['lr']:g}",
+        strength="" if kept is None else f"{kept['of']} at lr {number(kept['lr'])}",
         peak="peak_lr" if group.get("peak_lr") or (native and native.peak_lr) else "lr",
     )
 

@@ -111,6 +111,9 @@ class Reading:
         if isinstance(rule, DecayMap) and not rule.removes_fraction:
             return None, rule.caveat
         several = isinstance(lr, Tensor)
+        if native is not None and native.kind == "constant":  # at lr 0 too, where `Constant` stops
+            amount = torch.as_tensor(weight_decay, dtype=torch.float64)
+            return (amount.expand_as(lr) if several else float(amount)), ""  # type: ignore[arg-type]
         peak = torch.tensor(self.peak_lr, dtype=torch.float64) if several else self.peak_lr
         step = Step(lr, peak, weight_decay, lambda name: self.measured.get(name, math.nan))
         fraction: Any = rule.fraction(step)
