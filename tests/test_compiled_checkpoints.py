@@ -66,7 +66,7 @@ def test_resumes_bitwise(rule: Any, way: str, base: str) -> None:
         (other, copies), _ = paired(base, rule, 0.1)
         for c, p in zip(copies, params, strict=True):
             c.data.copy_(p.data)
-        other.load_state_dict(torch.load(file))
+        other.load_state_dict(torch.load(file), keep="checkpoint")
     else:
         other = pickle.loads(pickle.dumps(ours)) if way == "pickle" else copy.deepcopy(ours)
         copies = other.param_groups[0]["params"]

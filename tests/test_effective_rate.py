@@ -96,7 +96,7 @@ def test_sums_are_rebuilt_from_a_torch_checkpoint(dtype: torch.dtype, rel: float
     ours = stable(groups_of(params))
     gradients = cases.make_gradients(12)
     cases.train(theirs, twins, gradients[:7], [[LR] * 7] * 3)
-    ours.load_state_dict(theirs.state_dict())
+    ours.load_state_dict(theirs.state_dict(), keep="checkpoint")
     for row in gradients[7:]:
         cases.set_gradients(params, row)
         ours.step()

@@ -12,6 +12,11 @@ PROMISES = {
     "audit_training": ["error lost-in-precision", "warning decayed-norm", "nothing found"],
     "any_optimizer": ["Independent()", "2,000 steps"],
     "accelerate_digits": ["step 80", "resumed bit for bit: True", "test error"],
+    "checkpoints": [
+        "warning: AdamW.load_state_dict: parameter group 0 was constructed with HalfLife",
+        "torch's number: 0.0001\nthe half-life: 0.0006929\nthe half-life, loaded by a framework: "
+        "0.0006929\nan independent number in torch: 1e-07\nconverted: 0.0001\nattached: 0.0001\n",
+    ],
     "fabric_digits": ["step 60", "resumed bit for bit: True", "test error"],
     "hf_trainer_text": ["40 steps", "weight_rms/decayed", "1 note", "training loss"],
     "lightning_digits": ["40 steps", "nothing found", "step 60", "test error"],

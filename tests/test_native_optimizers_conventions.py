@@ -124,7 +124,7 @@ def test_left_alone_they_are_the_bases(name: str) -> None:
             cases.set_gradients(params, row)
             optimizer.step()
     assert all(torch.equal(p, q) for p, q in zip(a, b, strict=True))
-    extra = {"decay", "peak_lr", "weight_decay"}
+    extra = {"decay", "peak_lr", "weight_decay", "strength"}
     assert set(ours.param_groups[0]) - extra == set(theirs.param_groups[0])
 
 

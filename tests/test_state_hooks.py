@@ -171,7 +171,7 @@ def test_hooks_run_once_and_in_torchs_order() -> None:
         lambda o: calls.append(f"post {o.param_groups[0]['decay'].name}")
     )
     for _ in range(2):
-        optimizer.load_state_dict(made("corrected").state_dict())
+        optimizer.load_state_dict(made("corrected").state_dict(), keep="checkpoint")
     assert calls == ["pre", "post corrected"] * 2
 
 

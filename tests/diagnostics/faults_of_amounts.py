@@ -169,6 +169,22 @@ def the_peak_is_never_reached():
     return healthy(cls=halflife.AdamW, decay="independent", weight_decay=1e-3, peak_lr=1e-2)
 
 
+@plant("other-peak", schedule=None)
+def one_cycle_makes_a_half_life_ten_times_shorter():
+    half_life = halflife.HalfLife(steps=1000)
+    model, optimizer = healthy(cls=halflife.AdamW, lr=1e-3, weight_decay=half_life)
+    return model, optimizer, {"schedule": OneCycleLR(optimizer, max_lr=1e-2, total_steps=STEPS)}
+
+
+@plant("other-peak", schedule=None)
+def an_lr_is_raised_by_hand_after_construction():
+    half_life = halflife.HalfLife(steps=1000)
+    model, optimizer = healthy(cls=halflife.AdamW, lr=1e-3, weight_decay=half_life)
+    for group in optimizer.param_groups:
+        group["lr"] = 2e-3
+    return model, optimizer
+
+
 @plant("decay-outlives-lr")
 def a_constant_decay_under_a_schedule_that_ends_at_zero():
     model, optimizer = healthy(cls=halflife.AdamW, decay="constant", weight_decay=5e-4)

@@ -321,13 +321,13 @@ def test_note_is_made_and_not_without_its_cause(code):
     assert not audit(model, optimizer, steps=2000).findings
 
 
-def test_a_strength_resolved_at_another_lr_is_noted():
+def test_a_strength_resolved_at_another_lr_is_found():
     model = net()
     half_life = halflife.HalfLife(steps=100)
     optimizer = halflife.AdamW(param_groups(model), lr=1e-3, weight_decay=half_life)
     scheduler = OneCycleLR(optimizer, max_lr=4e-3, total_steps=200)
     result = audit(model, optimizer, schedule=scheduler)
-    assert "other-peak" in [f.code for f in result.of("info")]
+    assert "other-peak" in [f.code for f in result.warnings]
     assert row_of(result).half_life == pytest.approx(25, rel=0.02)  # four times as fast as asked
     assert not audit(model, optimizer, schedule=[1e-3] * 200).findings
 

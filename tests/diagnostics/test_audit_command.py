@@ -32,6 +32,10 @@ def clean():
 def warned():
     return model, torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1)
 
+def one_cycle():
+    optimizer = halflife.AdamW(groups(), lr=1e-3, weight_decay=halflife.HalfLife(steps=1000))
+    return model, optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=2000)
+
 def wrong():
     optimizer = torch.optim.AdamW(groups(), lr=0.1, weight_decay=10.5)
     return model, optimizer, torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 50)
@@ -73,6 +77,8 @@ def invoke(tmp_path, monkeypatch):
     ("arguments", "code"),
     [
         (["planted_training:clean"], 0),
+        (["planted_training:one_cycle"], 0),
+        (["planted_training:one_cycle", "--strict"], 1),
         (["planted_training:clean", "--strict"], 0),
         (["planted_training:warned"], 0),
         (["planted_training:warned", "--strict"], 1),

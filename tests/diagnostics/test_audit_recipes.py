@@ -243,6 +243,22 @@ def one_cycle_with_its_peak():
 
 
 @recipe
+def one_cycle_with_a_half_life_at_its_peak():
+    model = GPT()
+    half_life = halflife.HalfLife(steps=200)
+    optimizer = halflife.AdamW(param_groups(model), lr=4e-4, peak_lr=1e-2, weight_decay=half_life)
+    return model, optimizer, {"schedule": OneCycleLR(optimizer, max_lr=1e-2, total_steps=500)}
+
+
+@recipe
+def one_cycle_with_a_number():
+    """The number of torch's AdamW means the same at any peak."""
+    model = GPT()
+    optimizer = halflife.AdamW(param_groups(model), lr=1e-3, weight_decay=0.1)
+    return model, optimizer, {"schedule": OneCycleLR(optimizer, max_lr=1e-2, total_steps=5000)}
+
+
+@recipe
 def l2_sp():
     """Everything, gains too, decays towards the pretrained weights."""
     model = GPT()
@@ -287,6 +303,8 @@ def a_loop_that_multiplies_lr_scale():
     ]
     optimizer = torch.optim.AdamW(groups, lr=4e-3, weight_decay=0.05)
     return model, optimizer, {"schedule": warmup_cosine(6000, 500), "steps": 6000}
+
+
 class OnePlusRMSNorm(nn.Module):
     def __init__(self, size):
         super().__init__()

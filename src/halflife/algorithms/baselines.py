@@ -14,8 +14,7 @@ from ..optim.radam import RAdam
 from ..optim.rmsprop import RMSprop
 from ..optim.sgd import SGD
 from ..optim.yogi import Yogi
-from ..rules import Cautious
-from ..rules.scalar import Adaptive, Corrected, Decoupled, L2Regularization
+from ..rules.published import PUBLISHED
 from .entry import Algorithm
 
 __all__ = ["BASELINES"]
@@ -27,7 +26,7 @@ BASELINES = [
     Algorithm(
         "amsgrad",
         Adam,
-        L2Regularization(),
+        PUBLISHED["amsgrad"],
         "g = g + lambda w;  w = w - lr m_hat / (sqrt(max v / (1 - b2^t)) + eps)",
         "Reddi et al. 2018, On the convergence of Adam and beyond",
         "Algorithm 2, as in torch.optim.Adam",
@@ -37,7 +36,7 @@ BASELINES = [
     Algorithm(
         "yogi",
         Yogi,
-        L2Regularization(),
+        PUBLISHED["yogi"],
         "g = g + lambda w;  v = v - (1 - b2) sign(v - g^2) g^2;  w = w - lr m_hat / "
         "(sqrt(v_hat) + eps)",
         "Zaheer et al. 2018, Adaptive methods for nonconvex optimization",
@@ -48,7 +47,7 @@ BASELINES = [
     Algorithm(
         "adabound",
         AdaBound,
-        L2Regularization(),
+        PUBLISHED["adabound"],
         "g = g + lambda w;  w = w - clip(lr sqrt(1 - b2^t) / (1 - b1^t) / (sqrt(v) + eps), low_t, "
         "high_t) m",
         "Luo et al. 2019, Adaptive gradient methods with dynamic bound of learning rate",
@@ -58,7 +57,7 @@ BASELINES = [
     Algorithm(
         "amsbound",
         AdaBound,
-        L2Regularization(),
+        PUBLISHED["amsbound"],
         "adabound with the maximum of all v so far",
         "Luo et al. 2019, Adaptive gradient methods with dynamic bound of learning rate",
         "Algorithm 3, as in its code",
@@ -67,7 +66,7 @@ BASELINES = [
     Algorithm(
         "padam",
         Padam,
-        L2Regularization(),
+        PUBLISHED["padam"],
         "g = g + lambda w;  w = w - lr sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(max v) + eps)^(2p)",
         "Chen et al. 2018, Closing the generalization gap of adaptive gradient methods",
         "Algorithm 1, as in its code",
@@ -77,7 +76,7 @@ BASELINES = [
     Algorithm(
         "radam",
         RAdam,
-        L2Regularization(),
+        PUBLISHED["radam"],
         "g = g + lambda w;  w = w - lr r_t m_hat sqrt(1 - b2^t) / (sqrt(v) + eps), at first "
         "w - lr m_hat",
         "Liu et al. 2020, On the variance of the adaptive learning rate and beyond",
@@ -89,7 +88,7 @@ BASELINES = [
     Algorithm(
         "adai",
         Adai,
-        L2Regularization(),
+        PUBLISHED["adai"],
         "g = g + lambda w;  k = clip(1 - b0 v_hat / mean v_hat, 0, 1 - eps);  m = k m + (1 - k) g;"
         "  w = w - lr m_hat",
         "Xie et al. 2022, Adaptive inertia: disentangling the effects of adaptive learning rate "
@@ -101,7 +100,7 @@ BASELINES = [
     Algorithm(
         "nadam",
         NAdam,
-        L2Regularization(),
+        PUBLISHED["nadam"],
         "g = g + lambda w;  w = w - lr (mu_t+1 m_hat + (1 - mu_t) g_hat) / (sqrt(v_hat) + eps)",
         "Dozat 2016, Incorporating Nesterov momentum into Adam",
         "Algorithm 2, as in torch.optim.NAdam",
@@ -110,7 +109,7 @@ BASELINES = [
     Algorithm(
         "rmsprop",
         RMSprop,
-        L2Regularization(),
+        PUBLISHED["rmsprop"],
         "g = g + lambda w;  v = b2 v + (1 - b2) g^2;  w = w - lr g / (sqrt(v) + eps)",
         "Tieleman & Hinton 2012, lecture 6.5",
         "as in torch.optim.RMSprop",
@@ -119,7 +118,7 @@ BASELINES = [
     Algorithm(
         "adagrad",
         Adagrad,
-        L2Regularization(),
+        PUBLISHED["adagrad"],
         "g = g + lambda w;  s = s + g^2;  w = w - lr g / (sqrt(s) + eps)",
         "Duchi et al. 2011, Adaptive subgradient methods",
         "Figure 1, as in torch.optim.Adagrad",
@@ -129,7 +128,7 @@ BASELINES = [
     Algorithm(
         "adamc",
         AdamW,
-        Corrected(),
+        PUBLISHED["adamc"],
         "w = (1 - eta lr lambda) w - lr u",
         "Defazio 2025, Why gradients rapidly increase near the end of training",
         "Algorithm 1",
@@ -140,7 +139,7 @@ BASELINES = [
     Algorithm(
         "awd",
         SGD,
-        Adaptive(),
+        PUBLISHED["awd"],
         "m = b1 m + g;  w = (1 - lr lambda ||g|| / ||w||) w - lr m",
         "Ghiasi et al. 2023, Improving robustness with adaptive weight decay",
         "section 3, decoupled",
@@ -152,7 +151,7 @@ BASELINES = [
     Algorithm(
         "cautious_adamw",
         AdamW,
-        Cautious(Decoupled()),
+        PUBLISHED["cautious_adamw"],
         "w = w - lr lambda [w u >= 0] w - lr u",
         "Chen et al. 2025, Cautious weight decay",
         "Algorithm 1",
@@ -163,7 +162,7 @@ BASELINES = [
     Algorithm(
         "lion",
         Lion,
-        Decoupled(),
+        PUBLISHED["lion"],
         "w = (1 - lr lambda) w - lr sign(b1 m + (1 - b1) g);  m = b2 m + (1 - b2) g",
         "Chen et al. 2023, Symbolic discovery of optimization algorithms",
         "Program 1",
@@ -173,7 +172,7 @@ BASELINES = [
     Algorithm(
         "muon",
         Muon,
-        Decoupled(),
+        PUBLISHED["muon"],
         "m = b m + (1 - b) g;  w = (1 - lr lambda) w - lr s orthogonal(b m + (1 - b) g)",
         "Jordan et al. 2024, Muon",
         "as in torch.optim.Muon",

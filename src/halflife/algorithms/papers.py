@@ -7,8 +7,7 @@ from ..optim.adam import Adam, AdamW
 from ..optim.adam_delta import AdamDelta
 from ..optim.heavy_ball import HeavyBall
 from ..optim.sgd import SGD
-from ..rules import Preconditioned, ProximalL1, ProximalNorm
-from ..rules.scalar import Constant, Decoupled, Independent, L2Regularization, Proximal, Stable
+from ..rules.published import PUBLISHED
 from ..theory.adagrad import AdaGrad
 from . import schedule
 from .entry import Algorithm
@@ -34,7 +33,7 @@ PAPERS = [
     Algorithm(
         "sgd_l2",
         SGD,
-        L2Regularization(),
+        PUBLISHED["sgd_l2"],
         "g = g + lambda w;  m = b1 m + g;  w = w - lr m",
         _XIE,
         "Eq. (2); torch.optim.SGD",
@@ -45,7 +44,7 @@ PAPERS = [
     Algorithm(
         "sgd_l2_paper",
         HeavyBall,
-        L2Regularization(),
+        PUBLISHED["sgd_l2_paper"],
         "g = g + lambda w;  m = b1 m + eta alpha g;  w = w - m",
         _LOSHCHILOV,
         "Algorithm 1, SGD with L2",
@@ -55,7 +54,7 @@ PAPERS = [
     Algorithm(
         "sgd_hanson_pratt",
         SGD,
-        Constant(),
+        PUBLISHED["sgd_hanson_pratt"],
         "w = (1 - lambda) w - alpha eta g",
         _LOSHCHILOV,
         "Eq. (1), after Hanson & Pratt 1988",
@@ -66,7 +65,7 @@ PAPERS = [
     Algorithm(
         "sgdw",
         SGD,
-        Independent(),
+        PUBLISHED["sgdw"],
         "m = b1 m + g;  w = w - alpha eta m - eta lambda w",
         _LOSHCHILOV,
         "Algorithm 1, as in its code",
@@ -76,7 +75,7 @@ PAPERS = [
     Algorithm(
         "sgdw_paper",
         HeavyBall,
-        Independent(),
+        PUBLISHED["sgdw_paper"],
         "m = b1 m + eta alpha g;  w = w - m - eta lambda w",
         _LOSHCHILOV,
         "Algorithm 1, SGDW",
@@ -86,7 +85,7 @@ PAPERS = [
     Algorithm(
         "sgdwr",
         SGD,
-        Independent(),
+        PUBLISHED["sgdwr"],
         "sgdw with eta of cosine restarts, lambda = lambda_norm / sqrt(steps in the cycle)",
         _LOSHCHILOV,
         "appendix B.1 and B.2",
@@ -97,7 +96,7 @@ PAPERS = [
     Algorithm(
         "sgdr",
         SGD,
-        L2Regularization(),
+        PUBLISHED["sgdr"],
         "sgd_l2 with eta of cosine restarts",
         "Loshchilov & Hutter 2017, SGDR",
         "section 3; appendix B.2 of the AdamW paper",
@@ -107,7 +106,7 @@ PAPERS = [
     Algorithm(
         "sgds",
         SGD,
-        Stable(),
+        PUBLISHED["sgds"],
         "m = b1 m + g;  w = (1 - lr lambda / (1 - b1)) w - lr m",
         _XIE,
         "appendix B.1 and its code",
@@ -117,7 +116,7 @@ PAPERS = [
     Algorithm(
         "adam_l2",
         Adam,
-        L2Regularization(),
+        PUBLISHED["adam_l2"],
         "g = g + lambda w;  w = w - lr u",
         _LOSHCHILOV,
         "Algorithm 2, Adam with L2",
@@ -128,7 +127,7 @@ PAPERS = [
     Algorithm(
         "adamw",
         AdamW,
-        Decoupled(),
+        PUBLISHED["adamw"],
         "w = (1 - lr lambda) w - lr u",
         _LOSHCHILOV,
         "Algorithm 2, as in torch.optim.AdamW",
@@ -139,7 +138,7 @@ PAPERS = [
     Algorithm(
         "adamw_paper",
         AdamW,
-        Independent(),
+        PUBLISHED["adamw_paper"],
         "w = w - eta (alpha u + lambda w)",
         _LOSHCHILOV,
         "Algorithm 2, AdamW",
@@ -150,7 +149,7 @@ PAPERS = [
     Algorithm(
         "adamwr",
         AdamW,
-        Independent(),
+        PUBLISHED["adamwr"],
         "adamw_paper with eta of cosine restarts, lambda = lambda_norm / sqrt(steps in the cycle)",
         _LOSHCHILOV,
         "appendix B.1 and B.2",
@@ -161,7 +160,7 @@ PAPERS = [
     Algorithm(
         "adams",
         Adam,
-        Stable(),
+        PUBLISHED["adams"],
         "w = (1 - lr lambda / sqrt(mean over the model of v_hat)) w - lr u",
         _XIE,
         "Algorithm 2",
@@ -172,7 +171,7 @@ PAPERS = [
     Algorithm(
         "adais",
         Adai,
-        Stable(),
+        PUBLISHED["adais"],
         "w = (1 - lr lambda) w - lr u, with Adai's u",
         _XIE,
         "its code, AdaiS",
@@ -183,7 +182,7 @@ PAPERS = [
     Algorithm(
         "adamprox",
         AdamW,
-        Proximal(Independent()),
+        PUBLISHED["adamprox"],
         "w = (w - eta alpha u) / (1 + eta lambda)",
         _ZHUANG,
         "Eq. (5)",
@@ -192,7 +191,7 @@ PAPERS = [
     Algorithm(
         "proxadam",
         AdamW,
-        Proximal(Independent()),
+        PUBLISHED["proxadam"],
         "w = (w - eta alpha u) / (1 + eta lambda)",
         _SCHAIPP,
         "(P1), (ProxAdam)",
@@ -202,7 +201,7 @@ PAPERS = [
     Algorithm(
         "adamp_blog",
         AdamW,
-        Preconditioned(),
+        PUBLISHED["adamp_blog"],
         "z = w - lr u;  w = z / (1 + lr lambda / D),  D = sqrt(v_hat) + eps",
         _SCHAIPP,
         "(AdamP)",
@@ -213,7 +212,7 @@ PAPERS = [
     Algorithm(
         "adamproxl1",
         AdamW,
-        ProximalL1(Independent()),
+        PUBLISHED["adamproxl1"],
         "z = w - eta alpha u;  w = sign(z) max(|z| - eta lambda, 0)",
         _ZHUANG,
         "section 5, L1 in the metric eta I",
@@ -223,7 +222,7 @@ PAPERS = [
     Algorithm(
         "adamproxl1_preconditioned",
         AdamW,
-        ProximalL1(Decoupled(), metric="preconditioned"),
+        PUBLISHED["adamproxl1_preconditioned"],
         "z = w - lr u;  w = sign(z) max(|z| - lr lambda / D, 0),  D = sqrt(v_hat) + eps",
         _ZHUANG,
         "section 5, L1 in the metric of the step",
@@ -233,7 +232,7 @@ PAPERS = [
     Algorithm(
         "adamproxl2",
         AdamW,
-        ProximalNorm(Independent()),
+        PUBLISHED["adamproxl2"],
         "z = w - eta alpha u;  w = max(1 - eta lambda / ||z||, 0) z, one norm for the model",
         _ZHUANG,
         "section 5, AdamProxL2",
@@ -244,7 +243,7 @@ PAPERS = [
     Algorithm(
         "adamw_003",
         AdamDelta,
-        Decoupled(),
+        PUBLISHED["adamw_003"],
         "w = (1 - lr lambda) w - lr m / sqrt(n + delta)",
         _ZHOU,
         "Eq. (2) and Algorithm 1",
@@ -258,7 +257,7 @@ PAPERS = [
     Algorithm(
         "l2_adam_003",
         AdamDelta,
-        L2Regularization(),
+        PUBLISHED["l2_adam_003"],
         "g = g + lambda w;  w = w - lr m / sqrt(n + delta)",
         _ZHOU,
         "Eq. (2) with lambda w in the gradient",
@@ -270,7 +269,7 @@ PAPERS = [
     Algorithm(
         "adamw_d",
         AdamW,
-        Decoupled(),
+        PUBLISHED["adamw_d"],
         "adamw with lambda = c1 rate^k at iteration k",
         _ZHOU,
         "section 6",
@@ -282,7 +281,7 @@ PAPERS = [
     Algorithm(
         "l2_adam_d",
         Adam,
-        L2Regularization(),
+        PUBLISHED["l2_adam_d"],
         "adam_l2 with lambda = c1 rate^k at iteration k",
         _ZHOU,
         "section 6",
@@ -293,7 +292,7 @@ PAPERS = [
     Algorithm(
         "stagewise_adamw",
         None,
-        Decoupled(),
+        PUBLISHED["stagewise_adamw"],
         "stages of adamw_003, each fresh from an iterate of the last, with lr and b1 halved",
         _ZHOU,
         "supplement, Algorithm 2",

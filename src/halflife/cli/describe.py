@@ -44,7 +44,7 @@ def describe(
         row, equal = _described(lr, wd, rule, optimizer, momentum, steps_per_epoch)
     epochs = "" if row.half_life_epochs is None else f" = {row.half_life_epochs:.4g} epochs"
     average = "" if row.timescale_epochs is None else f" = {row.timescale_epochs:.4g} epochs"
-    table = Table(title=f"{row.rule}, lr {lr:g}, weight_decay {wd:g}", show_header=False)
+    table = Table(title=f"{row.rule}, peak lr {lr:g}, weight_decay {wd:g}", show_header=False)
     table.caption = row.note or "At the peak lr; the schedule scales it as the rule says."
     for name, value in (
         ("fraction removed per step", f"{row.fraction:.4g}"),

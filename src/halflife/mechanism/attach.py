@@ -100,8 +100,8 @@ def attach(
         optimizer: any ``torch.optim.Optimizer``; its ``weight_decay`` becomes the rule's
             coefficient, in the rule's unit.
         rule: the rule, or its name.
-        peak_lr: the schedule's highest lr. Default: each group's current lr, which is the peak
-            only before a warm-up or decay has changed it.
+        peak_lr: the schedule's highest lr; a strength needs it under every rule. Default: each
+            group's current lr, which is the peak only before a warm-up or decay has changed it.
 
     Returns:
         The same optimizer.

@@ -36,11 +36,12 @@ from ..tensors import fused, rounding
 from ..tensors.passes import add_to_gradients, multiply_weights
 from ..tensors.reduction import is_sharded
 from ..units.strength import Strength
-from .checkpoint import completed, make_plain, restore_precision
+from .checkpoint import load, make_plain
 from .implementation import chosen
 from .known import Known, known_of
 from .native_call import Call, native_call
 from .settings import check_keywords, group_settings, plain_pairs
+from .strayed import warn_above_strength
 
 __all__ = ["Decayed"]
 
@@ -58,7 +59,8 @@ class Decayed(Optimizer):
         **kwargs: the native optimizer's keyword arguments, and those of `own`: ``decay``, the rule
             or its name (default: the class's ``default_rule``; without one the optimizer is the
             native one), and ``peak_lr``, the schedule's highest lr (default: each group's lr at
-            construction).
+            construction). A strength needs it under every rule, as it becomes a number there; a
+            number only under rules that divide by it.
 
     Raises:
         TypeError: for an unknown keyword, naming the nearest known one.
@@ -78,6 +80,7 @@ class Decayed(Optimizer):
     default_rule: ClassVar[DecayRule | None] = None
     own: ClassVar[tuple[str, ...]] = ("decay", "peak_lr")  # settings that the native class has not
     prefers_fused: ClassVar[bool] = False
+    keep_on_load: str | None = None  # `load_state_dict`'s ``keep``, where a framework calls it
     _native_step: ClassVar[Callable[..., Any]]
     _known: list[Known]
 
@@ -216,7 +219,7 @@ class Decayed(Optimizer):
         swap = chosen(self, known, group)
         if group["decay"] is None:
             return Call(swap)
-        wish = self._wish(group["decay"], self._step_of(index, group, measures))
+        wish = self._wish(group["decay"], self._step_of(index, group, measures), known)
         call = native_call(known, group, wish, swap)
         mapped = isinstance(group["decay"], DecayMap)
         return call._replace(view=self._view(group, wish)) if mapped else call
@@ -226,9 +229,11 @@ class Decayed(Optimizer):
         measured = functools.partial(measures.of, group)
         return Step(group["lr"], group["peak_lr"], group["weight_decay"], measured, index)
 
-    def _wish(self, rule: DecayRule, step: Step) -> Wish:
-        """What the rule wants, with one warning where the data asked for more than all."""
+    def _wish(self, rule: DecayRule, step: Step, known: Known) -> Wish:
+        """What the rule wants; one warning where that is more than all, or than its strength."""
         wish = wish_of(rule, step)
+        if known.most is not None:
+            warn_above_strength(self, known, step, wish.rate)
         at_bound = not isinstance(wish.amount, Tensor) and wish.amount == 1.0
         if at_bound and rule.removes_fraction and not self.__dict__.get("_warned_clamped"):
             self._warned_clamped = True
@@ -359,32 +364,25 @@ class Decayed(Optimizer):
         finally:
             plain.remove()
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any], *, keep: str | None = None) -> None:
         """Load a checkpoint of this optimizer or of its torch twin.
 
-        A halflife checkpoint brings its rules and peaks; a torch checkpoint has none, and the
-        constructor's stay. Hooks are called as torch calls them: ours are the last before the
-        loading and the first after it.
+        A halflife checkpoint brings its rules, peaks and coefficients; a torch checkpoint brings
+        coefficients alone, and the constructor's rules and peaks stay. Hooks are called as torch
+        calls them: ours are the last before the loading and the first after it.
+
+        Args:
+            state_dict: as `state_dict` gives it, or torch's.
+            keep: whose decay holds afterwards (rule, peak, coefficient): "checkpoint", or
+                "constructed". Default: `keep_on_load`, and without it the checkpoint's, with one
+                warning where it replaces another rule or strength than the one constructed. lr,
+                momenta and everything else are the checkpoint's.
 
         Raises:
-            ValueError: if the checkpoint names an unknown rule or does not fit; nothing has
-                changed then.
+            ValueError: if the checkpoint names an unknown rule or does not fit, or ``keep`` is no
+                choice; nothing has changed then.
         """
-        loaded: dict[str, Any] = {}
-
-        def complete(_: Optimizer, given: dict[str, Any]) -> dict[str, Any]:
-            loaded.update(given, param_groups=completed(self, given["param_groups"]))
-            return {**loaded}
-
-        before = self.register_load_state_dict_pre_hook(complete)
-        after = self.register_load_state_dict_post_hook(
-            lambda _: restore_precision(self, loaded), prepend=True
-        )
-        try:
-            super().load_state_dict(state_dict)
-        finally:
-            before.remove()
-            after.remove()
+        load(self, super().load_state_dict, state_dict, self.keep_on_load if keep is None else keep)
 
 
 def _change_weights(views: list[View]) -> None:

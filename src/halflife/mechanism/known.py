@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from ..bases.native_decay import Way, check_closure, native_kind
 from ..rules.contract import DecayRule
 from ..tensors import fused, rounding
+from ..units.stated import STRAYED, strength_of
 
 __all__ = ["Known", "known_of"]
 
@@ -30,6 +31,8 @@ class Known(NamedTuple):
         layout: how its weights lie in the memory, for fused kernels.
         dtypes: of its tensors.
         strides: of its tensors, unless they are all contiguous.
+        most: the rate above which a step removes another share than the group's strength asked
+            for; None without a strength.
     """
 
     group: dict[str, Any]
@@ -39,6 +42,7 @@ class Known(NamedTuple):
     layout: fused.Layout
     dtypes: list[torch.dtype]
     strides: list[Any]
+    most: float | None
 
     def still_holds(self) -> bool:
         """Whether what this was derived from is unchanged; asked at every step, so in few calls.
@@ -60,7 +64,7 @@ def known_of(optimizer: Optimizer, group: dict[str, Any]) -> Known:
     rule, params = group["decay"], group["params"]
     if rule is not None:
         check_closure(optimizer)
-    layout = fused.layout(params)
+    layout, kept = fused.layout(params), strength_of(group)
     return Known(
         group,
         rule,
@@ -69,4 +73,5 @@ def known_of(optimizer: Optimizer, group: dict[str, Any]) -> Known:
         layout,
         [p.dtype for p in params],
         [] if layout == "contiguous" else [p.stride() for p in params],
+        None if rule is None or kept is None else STRAYED * kept["rate"],
     )

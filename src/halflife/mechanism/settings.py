@@ -24,6 +24,7 @@ from ..rules.facts import fact
 from ..rules.step import Step
 from ..rules.wish import wish_of
 from ..tensors.rounding import is_half
+from ..units.stated import STATED, stated, stated_number
 from ..units.strength import Strength
 
 _NUMBER = {"weight_decay": "a number or a strength such as HalfLife(steps=5000)"}
@@ -45,7 +46,7 @@ def group_settings(cls: type[Optimizer], group: Mapping[str, Any], label: str) -
         label: names the group in messages.
 
     Returns:
-        The three settings: rule (or None), a float, and a number.
+        The settings: rule (or None), a float, a number, and what the number was given as.
 
     Raises:
         ValueError: for a value out of range, or a strength that the rule or optimizer cannot have.
@@ -59,13 +60,14 @@ def group_settings(cls: type[Optimizer], group: Mapping[str, Any], label: str) -
     _require_number("lr", lr, label)
     peak: float = float(lr) if group.get("peak_lr") is None else group["peak_lr"]
     _require_number("peak_lr", peak, label)
+    kept = stated_number(decay, peak)
     if isinstance(decay, Strength):
         if rule is None:
             raise ValueError(
                 f"weight_decay={decay!r} of {label}: a strength needs a decay rule to become a "
                 "number; pass decay=, for example decay='decoupled'."
             )
-        decay = decay.coefficient(rule, base_of(cls, dict(group), peak))
+        decay, kept = stated(decay, rule, base_of(cls, dict(group), peak))
     _require_number("weight_decay", decay, label)
     for name, value in group.items():
         if isinstance(value, float) and math.isnan(value):  # torch lets some pass
@@ -83,7 +85,8 @@ def group_settings(cls: type[Optimizer], group: Mapping[str, Any], label: str) -
                 f"peak_lr={peak} of {label} is below its lr={lr}: the peak is the schedule's "
                 "highest lr; raise peak_lr or leave it out."
             )
-    return {"decay": rule, "peak_lr": peak, "weight_decay": decay}
+    own = {"decay": rule, "peak_lr": peak, "weight_decay": decay}
+    return own if rule is None else {**own, STATED: kept}
 
 
 def tensors_of(params: Any) -> list[Tensor]:

@@ -141,8 +141,8 @@ class Adai(Decayed, AdaiBase):
         maximize: ascend instead of descend.
         capturable: allow capture in a CUDA graph.
         decay: the decay rule, or its name. Default ``L2Regularization()``, as in the authors' code.
-        peak_lr: the schedule's highest lr, for the rules that divide by it. Default: the group's lr
-            at construction.
+        peak_lr: the schedule's highest lr. A strength needs it under every rule, a number under
+            those that divide by it. Default: the group's lr at construction.
         **unknown: refused, naming the nearest keyword.
 
     Example:

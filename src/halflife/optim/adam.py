@@ -42,8 +42,8 @@ class Adam(Compilable, torch.optim.Adam):
         fused: fused implementation; None leaves it open.
         decoupled_weight_decay: torch's own switch, which only decides the default of ``decay``.
         decay: the decay rule, or its name. Default ``L2Regularization()``, as in torch.
-        peak_lr: the schedule's highest lr, for the rules that divide by it. Default: the group's
-            lr at construction.
+        peak_lr: the schedule's highest lr. A strength needs it under every rule, a number under
+            those that divide by it. Default: the group's lr at construction.
         implementation: None for torch's own, or "compiled": update and elementwise rule in one pass
             over the memory, by torch.compile (some seconds for each rule at the first step). For
             `Cautious` and the other elementwise maps, which take passes of their own otherwise; the
@@ -127,8 +127,8 @@ class AdamW(Compilable, torch.optim.AdamW):
         differentiable: let autograd pass through the step.
         fused: fused implementation; None leaves it open.
         decay: the decay rule, or its name. Default ``Decoupled()``, as in torch.
-        peak_lr: the schedule's highest lr, for the rules that divide by it. Default: the group's
-            lr at construction.
+        peak_lr: the schedule's highest lr. A strength needs it under every rule, a number under
+            those that divide by it. Default: the group's lr at construction.
         implementation: None for torch's own, or "compiled": update and elementwise rule in one pass
             over the memory, by torch.compile (some seconds for each rule at the first step). For
             `Cautious` and the other elementwise maps, which take passes of their own otherwise; the

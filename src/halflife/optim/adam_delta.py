@@ -130,8 +130,8 @@ class AdamDelta(Decayed, AdamDeltaBase):
         foreach: multi-tensor implementation; None: where torch has kernels for it.
         maximize: ascend instead of descend.
         decay: the decay rule, or its name. Default ``Decoupled()``, as in the paper.
-        peak_lr: the schedule's highest lr, for the rules that divide by it. Default: the group's lr
-            at construction.
+        peak_lr: the schedule's highest lr. A strength needs it under every rule, a number under
+            those that divide by it. Default: the group's lr at construction.
         **unknown: refused, naming the nearest keyword.
 
     Example:

@@ -35,8 +35,8 @@ class Muon(Decayed, torch.optim.Muon):
         adjust_lr_fn: ``"original"`` (None) or ``"match_rms_adamw"``: what the lr means for a
             matrix's shape.
         decay: the decay rule, or its name. Default ``Decoupled()``, as in torch.
-        peak_lr: the schedule's highest lr, for the rules that divide by it. Default: the group's lr
-            at construction.
+        peak_lr: the schedule's highest lr. A strength needs it under every rule, a number under
+            those that divide by it. Default: the group's lr at construction.
         **unknown: refused, naming the nearest keyword.
 
     Example:

@@ -39,8 +39,8 @@ class RAdam(Decayed, torch.optim.RAdam):
         capturable: allow capture in a CUDA graph.
         differentiable: let autograd pass through the step.
         decay: the decay rule, or its name. Default ``L2Regularization()``, as in torch.
-        peak_lr: the schedule's highest lr, for the rules that divide by it. Default: the group's lr
-            at construction.
+        peak_lr: the schedule's highest lr. A strength needs it under every rule, a number under
+            those that divide by it. Default: the group's lr at construction.
         **unknown: refused, naming the nearest keyword.
 
     Example:

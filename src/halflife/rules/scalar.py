@@ -84,7 +84,8 @@ class Constant(DecayRule):
 
     Coefficient: fraction removed per step (dimensionless). Source: Hanson & Pratt 1988, Eq. (1) of
     Loshchilov & Hutter 2019 and of Xie et al. 2023, who show that it pulls the weights to zero
-    once the schedule has shrunk the steps that hold them up. At ``lr = 0`` nothing is removed.
+    once the schedule has shrunk the steps that hold them up. At ``lr = 0`` nothing is removed;
+    libraries that have this decay (optax.adafactor, tensorflow_addons) remove it there too.
 
     Example:
         >>> Constant().fraction(Step(lr=1e-6, weight_decay=1e-4))
@@ -214,7 +215,7 @@ class Proximal(DecayRule):
     The proximal step of the squared norm. Removes ``d/(1+d)``, never 1 or more, and scales the
     direction by ``1/(1+d)``, so that ``Proximal(Decoupled())`` at (lr, wd) is `Decoupled` at
     ``(lr / (1 + lr wd), wd)`` exactly. Coefficient: the inner rule's. Source: AdamProx (Zhuang et
-    al. 2022) with ``rule=Independent()``, ProxAdam ("Decay no more", 2023).
+    al. 2022) and ProxAdam ("Decay no more", 2023), both with ``rule=Independent()``.
 
     Args:
         rule: the rule whose fraction is bent. Default: ``Decoupled()``.

@@ -20,6 +20,7 @@ from ..bases.wrappers import unwrapped
 from ..checks import aligned, is_number
 from ..theory import equilibrium
 from .reading import Reading, read_group
+from .stated import STRAYED, highest_lr, strength_of
 
 __all__ = [
     "Description",
@@ -41,7 +42,7 @@ class GroupDescription:
         elements: number of weights.
         rule: the rule, as it prints.
         lr: current learning rate.
-        peak_lr: the schedule's highest lr, at which the rest is stated.
+        peak_lr: the lr at which the rest is stated, as the schedule's highest; see `peak`.
         weight_decay: the rule's coefficient, in the rule's unit.
         fraction: share of each weight removed per step.
         half_life: steps until half of a weight is left if nothing is added.
@@ -51,6 +52,9 @@ class GroupDescription:
         rms: predicted equilibrium RMS of the weights.
         rotation: predicted equilibrium angle per step, in radians.
         note: what to know about these numbers.
+        strength: what the ``weight_decay`` was given as, and at which lr; "" for a number.
+        peak: which lr was taken for the peak: "peak_lr", the group's entry (by default the lr at
+            construction), or "lr", the one it has now.
     """
 
     group: int
@@ -68,6 +72,8 @@ class GroupDescription:
     rms: float | None
     rotation: float | None
     note: str = ""
+    strength: str = ""
+    peak: str = "peak_lr"
 
 
 @dataclass(frozen=True)
@@ -101,7 +107,9 @@ class Description:
                     number(g.rms),
                 ]
             )
-        lines = [f"{self.optimizer}, per step at the peak lr"]
+        now = all(g.peak == "lr" for g in self.groups)
+        which = "lr of now, taken for the peak" if now else "peak lr"
+        lines = [f"{self.optimizer}, per step at the {which}"]
         lines += aligned(rows)
         lines += [f"group {g.group}: {g.note}" for g in self.groups if g.note]
         return "\n".join(lines)
@@ -110,7 +118,9 @@ class Description:
 def describe(optimizer: Optimizer, *, steps_per_epoch: float | None = None) -> Description:
     """What each group's weight decay means: fraction, half-life, timescale, predicted RMS.
 
-    Everything is stated at the group's peak lr; the schedule then scales it as the rule says.
+    Everything is stated at the group's peak lr; the schedule then scales it as the rule says. The
+    peak is the lr at construction unless ``peak_lr=`` was given, for any other optimizer the lr it
+    has now; where the group or its schedulers name a higher one, the note says so.
 
     Args:
         optimizer: a halflife optimizer, or any other, which is described by the rule that it is
@@ -140,6 +150,8 @@ def _describe_group(
     _require_rule(optimizer, reading)
     peak, decay = reading.peak_lr, float(group["weight_decay"])
     fraction, note = reading.at(peak, decay)
+    native = reading.native
+    kept = strength_of(group) if native is None else None
     half_life = None if fraction is None else equilibrium.half_life(fraction)
     timescale = None if fraction is None else equilibrium.timescale(fraction)
     return GroupDescription(
@@ -157,7 +169,30 @@ def _describe_group(
         timescale_epochs=per(timescale, steps_per_epoch),
         rms=reading.rms_at(fraction, peak),
         rotation=reading.rotation_at(fraction),
-        note=note,
+        note=" ".join(filter(None, (note, _of_the_peak(reading, group)))),
+        strength="" if kept is None else f"{kept['of']} at lr {number(kept['lr'])}",
+        peak="peak_lr" if group.get("peak_lr") or (native and native.peak_lr) else "lr",
+    )
+
+
+def _of_the_peak(reading: Reading, group: dict[str, Any]) -> str:
+    """Which lr was taken for the peak, where the group or a scheduler names a higher one."""
+    peak, highest = reading.peak_lr, max(float(group["lr"]), highest_lr(group))
+    if highest <= STRAYED * peak:
+        return ""
+    decay = float(group["weight_decay"])
+    try:
+        there, here = reading.at(highest, decay)[0], reading.at(peak, decay)[0]
+    except ValueError:
+        shown = ", which its rule will refuse"
+    else:
+        if there is not None and here is not None and there <= STRAYED * here:
+            return ""
+        half_life = None if there is None or there >= 1.0 else equilibrium.half_life(there)
+        shown = "" if half_life is None else f", where the half-life is {duration(half_life, None)}"
+    remedy = f"; pass peak_lr={highest:g}" if reading.native is None else ""
+    return (
+        f"The peak lr is taken to be {peak:g}, and the group names lr {highest:g}{shown}{remedy}."
     )
 
 

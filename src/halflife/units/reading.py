@@ -112,6 +112,9 @@ class Reading:
         if isinstance(rule, DecayMap) and not rule.removes_fraction:
             return None, rule.caveat
         several = isinstance(lr, Tensor)
+        if native is not None and native.kind == "constant":  # at lr 0 too, where `Constant` stops
+            amount = torch.as_tensor(weight_decay, dtype=torch.float64)
+            return (amount.expand_as(lr) if several else float(amount)), ""  # type: ignore[arg-type]
         peak = torch.tensor(self.peak_lr, dtype=torch.float64) if several else self.peak_lr
         step = Step(lr, peak, weight_decay, lambda name: self.measured.get(name, math.nan))
         fraction: Any = rule.fraction(step)
@@ -152,7 +155,10 @@ def read_group(
         5e-05
     """
     rule, native = group.get("decay"), None
-    if rule is None or "peak_lr" not in group:  # another library may have a use for the word
+    # A checkpoint of ours leaves its rule, as plain data, in the groups of a torch optimizer, which
+    # never reads it. Another library may have a use for the word.
+    unread = isinstance(rule, dict) and not hasattr(optimizer, "last_measured")
+    if rule is None or unread or "peak_lr" not in group:
         native = group_decay(optimizer, group)
         # Before the step or after it, the same fraction is removed.
         rule = Decoupled() if native.kind == "decoupled_after" else native.rule

@@ -4,7 +4,8 @@
 
 A strength says which fraction of each weight one step at the peak lr removes; the rule turns the
 fraction into its own coefficient, once, when the group is added. So the same strength means the
-same decay under every rule, and a schedule then does to it what that rule does.
+same decay under every rule, and a schedule then does to it what that rule does. The peak is the lr
+at construction: where a schedule goes higher (OneCycleLR), pass ``peak_lr=``, under every rule.
 
     Fraction(1e-4)      the fraction itself
     HalfLife            steps until half of a weight is left        d = 1 - 2^(-1/steps)

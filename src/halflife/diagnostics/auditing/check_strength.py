@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from ...bases.wrappers import unwrapped
-from ...rules.contract import DecayRule
 from ...rules.scalar import Corrected
 from ...rules.step import Step
+from ...units.stated import STRAYED, divides_by_peak, highest_lr, strength_of
 from .findings import Finding
 from .groups import GroupDecay, moves_without_lr
 from .precision import rounding_of
@@ -63,8 +64,7 @@ def check_strength(
                     "does nothing; pass schedule= if it is a warm-up, or leave the parameters out.",
                 )
             continue
-        if plan.scheduled:
-            yield from _peak(group)
+        yield from _peak(group, plan.scheduled)
         if group.fractions is not None:
             yield from _size(group, plan.steps, steps_per_epoch, _is_lower(group, groups))
             if plan.scheduled:
@@ -128,39 +128,49 @@ def _size(
         )
 
 
-def _peak(group: GroupDecay) -> Iterator[Finding]:
+def _peak(group: GroupDecay, scheduled: bool) -> Iterator[Finding]:
     if group.rule is None:
         return
     native = group.native
     peak = float(group.settings.get("peak_lr") or (native and native.peak_lr) or group.lr)
-    if not _divides_by_peak(group.rule):
-        if group.has_own_rule and abs(group.lr / peak - 1.0) > 0.01:
+    # What a scheduler that was not passed has written into the group is all that is known of it.
+    highest = group.lr if scheduled else max(group.lr, highest_lr(group.settings))
+    if divides_by_peak(group.rule):
+        if highest > peak * (1.0 + 1e-9):
             yield Finding(
-                "other-peak",
-                f"peak_lr={peak:g} of {group.label}: the schedule's highest lr is {group.lr:g}; "
-                "its rule does not divide by the peak, but a strength (halflife.HalfLife, ...) was "
-                f"turned into weight_decay={group.weight_decay:g} there; pass "
-                f"peak_lr={group.lr:g}.",
+                "lr-above-peak",
+                f"peak_lr={peak:g} of {group.label}: the schedule reaches lr={highest:g}, and "
+                f"{group.rule!r} divides by the peak; pass peak_lr={highest:g}.",
             )
+            return
+        if group.lr < 0.99 * peak:
+            yield Finding(
+                "peak-not-reached",
+                f"peak_lr={peak:g} of {group.label}: the schedule reaches only lr={group.lr:g}, so "
+                f"{group.rule!r} removes at most {group.lr / peak:.2g} of what the peak would; "
+                f"pass peak_lr={group.lr:g}.",
+            )
+            return
+    yield from _strength(group, highest, peak)
+
+
+def _strength(group: GroupDecay, highest: float, peak: float) -> Iterator[Finding]:
+    """Whether a strength became a number at another lr than the schedule's highest."""
+    kept = strength_of(group.settings)
+    if not group.has_own_rule or group.rule is None or kept is None:
         return
-    if group.lr > peak * (1.0 + 1e-9):
-        yield Finding(
-            "lr-above-peak",
-            f"peak_lr={peak:g} of {group.label}: the schedule reaches lr={group.lr:g}, and "
-            f"{group.rule!r} divides by the peak; pass peak_lr={group.lr:g}.",
-        )
-    elif group.lr < 0.99 * peak:
-        yield Finding(
-            "peak-not-reached",
-            f"peak_lr={peak:g} of {group.label}: the schedule reaches only lr={group.lr:g}, so "
-            f"{group.rule!r} removes at most {group.lr / peak:.2g} of what the peak would; pass "
-            f"peak_lr={group.lr:g}.",
-        )
-
-
-def _divides_by_peak(rule: DecayRule) -> bool:
-    rates = [rule.rate(Step(0.5, peak, 1.0, lambda _: 1.0)) for peak in (1.0, 2.0)]
-    return bool(rates[0] != rates[1])
+    decay, asked, known = kept["weight_decay"], kept["rate"], group.reading.measured
+    rate = float(group.rule.rate(Step(highest, peak, decay, lambda n: known.get(n, math.nan))))
+    if asked / STRAYED <= rate <= asked * STRAYED or math.isnan(rate):
+        return
+    ratio = rate / asked
+    times = f"{ratio:.3g} times" if ratio > 1.0 else f"only {ratio:.2g} of"
+    yield Finding(
+        "other-peak",
+        f"{kept['of']} of {group.label} became weight_decay={decay:.6g} at lr={kept['lr']:g}, and "
+        f"the schedule's highest lr is {highest:g}, where a step removes {times} what was asked; "
+        f"pass peak_lr={highest:g}.",
+    )
 
 
 def _end(group: GroupDecay) -> Iterator[Finding]:

@@ -43,6 +43,10 @@ CODES: dict[str, tuple[Severity, str]] = {
     "short-timescale": ("warning", "the timescale is shorter than an epoch"),
     "inert-decay": ("warning", "the whole training removes less than a hundredth of each weight"),
     "peak-not-reached": ("warning", "the schedule stays below `peak_lr`: less decay than meant"),
+    "other-peak": (
+        "warning",
+        "a strength became a number at another lr than the schedule's peak",
+    ),
     "decay-outlives-lr": ("warning", "decay goes on when the schedule has shrunk the updates"),
     "zero-lr": ("warning", "the lr is zero throughout, so the decay does nothing"),
     # Worth knowing.
@@ -50,7 +54,6 @@ CODES: dict[str, tuple[Severity, str]] = {
     "frozen-parameter": ("info", "a frozen parameter is in a group that decays"),
     "undecayed-embedding": ("info", "embeddings do not decay while other parameters do"),
     "weak-decay": ("info", "the timescale is longer than the training"),
-    "other-peak": ("info", "the schedule's peak is not the `peak_lr` that a strength was given at"),
     "fading-decay": ("info", "decay fades with a schedule that ends near zero"),
     "uneven-timescales": ("info", "timescales of groups differ more than thirtyfold"),
     "unknown-decay": ("info", "the fraction per step cannot be known"),

@@ -48,7 +48,7 @@ class Compilable(Decayed):
     def _native_call(self, index: int, group: dict[str, Any], measures: Measures) -> Call:
         if group.get("implementation") is None or torch.compiler.is_compiling():
             return super()._native_call(index, group, measures)
-        self._known_at(index)  # takes a rule that has been written into the group
+        known = self._known_at(index)  # takes a rule that has been written into the group
         label = f"parameter group {index}"
         _check(group, label)
         params = [p for p in group["params"] if p.grad is not None]
@@ -58,7 +58,7 @@ class Compilable(Decayed):
                 "takes dense ones only; use sparse=False in the embedding, or implementation=None."
             )
         rule: Any = group["decay"] or group_decay(self, group).rule
-        wish = self._wish(rule, self._step_of(index, group, measures))
+        wish = self._wish(rule, self._step_of(index, group, measures), known)
         # Of torch's own only the fused one, given nothing to do, puts up with a gradient scaler.
         own = functools.partial(_step, self, group, params, rule, wish)
         return Call({"params": [], "fused": True}, own=own)

@@ -7,8 +7,9 @@
 The common currency is the fraction of each weight that a step removes.
 """
 
-from .conventions import CONVENTIONS, Convention
+from .conventions import CONVENTIONS
 from .conversion import Conversion, conversions, convert
+from .kinds import Convention
 from .names import NAMES, REFUSED, Name, convention_named
 from .recipe import SCHEDULES, Schedule, Setting, base_named, multipliers_of
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from ...checks import is_number
-from .conventions import CONVENTIONS, Convention, Total, check
-from .names import NAMES, convention_named
+from .conventions import CONVENTIONS, FIXED
+from .kinds import Convention, Total, check
+from .names import convention_named, name_of
 from .recipe import Schedule, Setting, multipliers_of
 
 __all__ = ["Conversion", "conversions", "convert"]
@@ -15,7 +16,7 @@ __all__ = ["Conversion", "conversions", "convert"]
 Exactness = Literal["exact", "at the peak", "in total", "approximate"]
 
 # Multiples of the peak lr at which two conventions are compared when no schedule is given.
-_PROBES = (1.0, 0.75, 0.5, 0.25, 0.1, 0.01)
+_PROBES = (1.0, 0.75, 0.5, 0.25, 0.1, 0.01, 0.0)
 _ROUNDING = 1e-12
 
 
@@ -103,8 +104,8 @@ def convert(
         steps: length of the run, where the schedule is a function or a name.
         reference: "peak" makes the fraction at the peak lr equal, "mean" the sum over the schedule;
             strengths such as a half-life are then those of the mean fraction. Default "peak".
-        optimizer: "adam", "lion" or "sgd", for predictions of RMS and rotation. Default "sgd" where
-            an L2 term is converted, else "adam".
+        optimizer: "adam", "lion" or "sgd", for predictions of RMS and rotation. Default: what the
+            names say ("optax.lion", "sgds"); "sgd" where an L2 term is converted, else "adam".
         momentum: beta1 or SGD's momentum. Default 0.9, but none where an L2 term is converted.
         dampening: SGD's. Default 0.
         effective_rate: ``1 / sqrt(mean of v_hat)`` as measured, for stable decay on Adam.
@@ -129,7 +130,7 @@ def convert(
         raise ValueError(f"value={value!r}: must be a number >= 0.")
     one, other = convention_named(source, "source"), convention_named(target, "target")
     if optimizer is None:
-        optimizer = "sgd" if "l2" in (one.name, other.name) else "adam"
+        optimizer = _optimizer_of(source, target, one, other)
     setting = Setting(
         lr=lr,
         optimizer=optimizer,
@@ -249,13 +250,29 @@ def _notes(
                 if mean
                 else f"{strength.name} is that of the peak lr; the other steps follow the rule"
             )
+    elif exactness == "at the peak" and FIXED in (one, other) and _only_at_zero(one, other):
+        notes.append("all steps but those at lr 0 are the same")
     elif exactness == "at the peak":
         percent = f"{100.0 * deviation:.2g}".removesuffix(".0")
         notes.append(f"off the peak the steps differ by up to {percent} % of the largest")
     if changed:
         notes.append("give the optimizer the new lr too")
     for name in (source, target):
-        known = NAMES.get(name.lower())
+        known = name_of(name)
         if known is not None and not known.verified:
             notes.append(f"{name} = {known.convention} is unverified")
+        if known is not None and known.note:
+            notes.append(f"{name}: {known.note}")
     return notes
+
+
+def _only_at_zero(one: Convention, other: Convention) -> bool:
+    return {one.name, other.name} == {FIXED.name, "constant"}
+
+
+def _optimizer_of(source: str, target: str, one: Convention, other: Convention) -> str:
+    """The optimizer that the names belong to."""
+    for name in (name_of(source), name_of(target)):
+        if name is not None and name.optimizer is not None:
+            return name.optimizer
+    return "sgd" if "l2" in (one.name, other.name) else "adam"

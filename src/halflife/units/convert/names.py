@@ -5,9 +5,12 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 
-from .conventions import CONVENTIONS, Convention
+from ...rules import DecayMap, DecayRule
+from ...rules.published import L2_ON_SGD, NORMALIZED, PUBLISHED
+from .conventions import CONVENTIONS, FIXED
+from .kinds import Convention, RuleConvention
 
-__all__ = ["NAMES", "REFUSED", "Name", "convention_named"]
+__all__ = ["NAMES", "REFUSED", "Name", "convention_named", "name_of"]
 
 
 @dataclass(frozen=True)
@@ -18,67 +21,137 @@ class Name:
         convention: its canonical name.
         meaning: where the name is from, and under which of its settings it means this.
         verified: whether the library's code was read or run for this table.
+        note: what a conversion from or to it says besides.
+        optimizer: "lion" or "sgd" where the name is theirs alone, for predictions of RMS and
+            rotation.
+        at_zero: whether it decays at lr 0 too, where the convention does not.
     """
 
     convention: str
     meaning: str
     verified: bool = True
+    note: str = ""
+    optimizer: str | None = None
+    at_zero: bool = False
 
+
+_ON_ADAI = ("adais", "adai_s")  # its effective rate is 1: the stable rule is lr-coupled there
+# Of published names, what a reader should know besides.
+_REMARKS = {
+    "adamw": "AdamW as libraries have it; the paper's is 'adamw_paper'",
+    "adamw_paper": "Loshchilov & Hutter 2019, Algorithm 2",
+    "sgdw": "Loshchilov & Hutter 2019, Algorithm 1; that of libraries is lr-coupled: 'timm.sgdw'",
+    "sgdw_paper": "Loshchilov & Hutter 2019, Algorithm 1",
+    "hanson_pratt": "Hanson & Pratt 1988",
+    "adamc": "Defazio 2025",
+    "sgdc": "Defazio 2025",
+    "sgds": "Xie et al. 2023 on SGD",
+    "adams": "Xie et al. 2023 on Adam",
+    "adais": "Xie et al. 2023 on Adai, whose effective rate is 1",
+    "adai_s": "Xie et al. 2023 on Adai, whose effective rate is 1",
+    "swd": "Xie et al. 2023",
+    "adamprox": "Zhuang et al. 2022",
+    "proxadam": '"Decay no more", 2023',
+}
+
+
+def _published() -> dict[str, Name]:
+    """The catalogue's names: the convention whose rule theirs is."""
+    by_rule = {
+        c.rule: name
+        for name, c in CONVENTIONS.items()
+        if isinstance(c, RuleConvention) and name != "l2"
+    }
+    names = {}
+    for name, rule in PUBLISHED.items():
+        convention = "l2" if name in L2_ON_SGD else by_rule.get(rule)
+        if name in _ON_ADAI:
+            convention = "torch"
+        if convention is None or name in NORMALIZED:
+            continue
+        remark = _REMARKS.get(name, f"published; the rule `{rule!r}`")
+        note = "that of libraries is lr-coupled: 'timm.sgdw'" if name == "sgdw" else ""
+        optimizer = "lion" if name == "lion" else "sgd" if name.startswith("sgd") else None
+        names[name] = Name(convention, remark, note=note, optimizer=optimizer)
+    return names
+
+
+_FIXED = "decays at lr 0 too, where `constant` does not"
+_COMPOSER = "MosaicML Composer's DecoupledAdamW, DecoupledSGDW"
+_BNB = "bitsandbytes' AdamW, AdEMAMix (32 and 8 bits, paged)"
 
 NAMES: dict[str, Name] = {
     # --- papers and common words ---
+    **_published(),
     "decoupled": Name("torch", "the rule `Decoupled`"),
     "coupled": Name("torch", "what those call it who compare it with independent decay"),
-    "adamw": Name("torch", "AdamW as libraries have it; the paper's is 'adamw_paper'"),
-    "sgdw": Name("torch", "SGDW as libraries have it; the paper's is 'sgdw_paper'"),
-    "adamw_paper": Name("independent", "Loshchilov & Hutter 2019, Algorithm 2"),
-    "sgdw_paper": Name("independent", "Loshchilov & Hutter 2019, Algorithm 1"),
     "fully_decoupled": Name("independent", "optimi's word"),
     "loshchilov_hutter_normalized": Name("normalized", "Loshchilov & Hutter 2019, appendix B.1"),
-    "hanson_pratt": Name("constant", "Hanson & Pratt 1988"),
-    "adamc": Name("corrected", "Defazio 2025"),
-    "sgdc": Name("corrected", "Defazio 2025"),
-    "sgds": Name("stable", "Xie et al. 2023 on SGD"),
-    "adams": Name("stable", "Xie et al. 2023 on Adam"),
-    "swd": Name("stable", "Xie et al. 2023"),
-    "proxadam": Name("proximal", '"Decay no more", 2023'),
-    "adamprox": Name("proximal_independent", "Zhuang et al. 2022"),
     "total_decay": Name("total", "the strength `TotalDecay`"),
     "target_rms": Name("rms", "the strength `TargetRMS`"),
     "halflife": Name("half_life", "the strength `HalfLife`"),
     # --- libraries ---
     "torch.adamw": Name("torch", "torch.optim.AdamW; Adam with decoupled_weight_decay=True"),
     "torch.muon": Name("torch", "torch.optim.Muon"),
-    "torch.sgd": Name("l2", "torch.optim.SGD"),
-    "sgd": Name("l2", "SGD with an L2 term, as torch.optim.SGD"),
+    "torch.sgd": Name("l2", "torch.optim.SGD", optimizer="sgd"),
+    "sgd": Name("l2", "SGD with an L2 term, as torch.optim.SGD", optimizer="sgd"),
     "optax.adamw": Name("torch", "optax.adamw, its default 1e-4"),
-    "optax.lion": Name("torch", "optax.lion, its default 1e-3", verified=False),
-    "optax.adafactor": Name("constant", "optax.adafactor: weight_decay_rate is added after the lr"),
+    "optax.lion": Name("torch", "optax.lion, its default 1e-3", optimizer="lion"),
+    "optax.adafactor": Name(
+        "constant", f"optax.adafactor: weight_decay_rate is added after the lr; {_FIXED}",
+        at_zero=True,
+    ),
     "keras": Name("torch", "weight_decay of Keras 3 optimizers; AdamW's default is 4e-3"),
-    "timm": Name("torch", "timm's AdamW and others"),
-    "timm.corrected": Name("corrected", "timm with corrected_weight_decay=True"),
+    "timm": Name(
+        "torch",
+        "timm's adamw, adamwlegacy, nadamw, radamw, adoptw, adanw and lion; rmsproptf with "
+        "decoupled_decay=True",
+        note="timm's adam, sgd, nadam, radam, adopt and rmsproptf have an L2 term",
+    ),
+    "timm.sgdw": Name("torch", "timm's sgdw", optimizer="sgd"),
+    "timm.laprop": Name("decay_after", "timm's laprop"),
+    "timm.adan": Name("proximal", "timm's adan; adanw, with no_prox=True, is 'timm'"),
+    "timm.corrected": Name(
+        "corrected",
+        "timm with corrected_weight_decay=True: adamc, nadamc, sgdc, adoptc, lionc, rmsproptfc; at "
+        "the lr of construction as its peak",
+    ),
     "optimi": Name("torch", "optimi, decouple_lr=False"),
     "optimi.decouple_lr": Name("independent", "optimi with decouple_lr=True, at its max_lr"),
-    "composer": Name("independent", "MosaicML Composer's DecoupledAdamW, DecoupledSGDW"),
-    "mosaicml": Name("independent", "MosaicML Composer's DecoupledAdamW, DecoupledSGDW"),
-    "deepspeed": Name("torch", "DeepSpeed's FusedAdam, CPUAdam, adam_w_mode=True", verified=False),
+    "composer": Name("independent", _COMPOSER),
+    "mosaicml": Name("independent", _COMPOSER),
+    "deepspeed": Name("torch", "DeepSpeed's FusedAdam, CPUAdam, adam_w_mode=True"),
     "apex": Name("torch", "apex FusedAdam, adam_w_mode=True", verified=False),
-    "bitsandbytes": Name("decay_after", "bitsandbytes AdamW: the decay multiplies the result"),
+    "bitsandbytes": Name(
+        "decay_after", f"{_BNB} on CUDA: the decay multiplies the result",
+        note="on CUDA only; on other devices it decays before the step: 'bitsandbytes.cpu'",
+    ),
+    "bitsandbytes.cpu": Name(
+        "torch", f"{_BNB} elsewhere: its default (CPU, MPS) and triton (XPU) code decays before"
+    ),
     "fairseq": Name("torch", "fairseq's adam", verified=False),
     "tensorflow_addons": Name(
-        "constant", "tfa.optimizers.AdamW, SGDW: unscheduled unless you schedule weight_decay too"
+        "constant",
+        f"tfa.optimizers.AdamW, SGDW: unscheduled unless you schedule weight_decay too; {_FIXED}",
+        at_zero=True,
     ),
-    "tfa": Name("constant", "tensorflow_addons, unless weight_decay is scheduled by hand"),
+    "tfa": Name(
+        "constant", f"tensorflow_addons, unless weight_decay is scheduled by hand; {_FIXED}",
+        at_zero=True,
+    ),
     "flashoptim": Name("torch", "FlashOptim, decouple_lr=False"),
     "flashoptim.decouple_lr": Name("independent", "FlashOptim with decouple_lr=True"),
     "pytorch_optimizer": Name("torch", "pytorch_optimizer, weight_decouple=True"),
-    "pytorch_optimizer.fixed_decay": Name("constant", "pytorch_optimizer, fixed_decay=True"),
-    "lion_pytorch": Name("torch", "lion-pytorch"),
+    "pytorch_optimizer.fixed_decay": Name(
+        "constant", f"pytorch_optimizer, fixed_decay=True; {_FIXED}", at_zero=True
+    ),
+    "lion_pytorch": Name("torch", "lion-pytorch", optimizer="lion"),
     "lion_pytorch.decoupled": Name(
-        "independent", "lion-pytorch, decoupled_weight_decay=True: the number as you pass it"
+        "independent", "lion-pytorch, decoupled_weight_decay=True: the number as you pass it",
+        optimizer="lion",
     ),
     "heavyball": Name("torch", "HeavyBall's optimizers"),
-}
+}  # fmt: skip
 
 _ELEMENTWISE = (
     "each weight has a fraction of its own there, so no coefficient of another rule is equal; "
@@ -89,21 +162,51 @@ _ADAPTIVE = (
     "decay coefficient is equal to it (Loshchilov & Hutter 2019, Proposition 2); start from a "
     "timescale instead"
 )
+_FOLLOWS = (
+    "its fraction follows the gradients and weights of each step, so no coefficient of another "
+    "rule is equal; compare at the same measured weight norm instead"
+)
+_CYCLE = (
+    "its number is normalized by the length of the cycle, as its schedule computes it: convert "
+    "that as 'normalized', with the cycle's epochs"
+)
+
+
+def _why_not(name: str, rule: DecayRule) -> str:
+    if name in NORMALIZED:
+        return _CYCLE
+    if rule.joins_gradient:
+        return _ADAPTIVE
+    return _ELEMENTWISE if isinstance(rule, DecayMap) else _FOLLOWS
+
+
 REFUSED: dict[str, str] = {
+    **dict.fromkeys(("adam", "torch.adam", "adamax"), _ADAPTIVE),
     **dict.fromkeys(
-        ("adam", "adam_l2", "torch.adam", "adagrad", "rmsprop", "adamax", "nadam", "radam"),
-        _ADAPTIVE,
+        ("cautious", "huber", "l1", "proximal_l1", "preconditioned", "adamp", "power"), _ELEMENTWISE
     ),
-    **dict.fromkeys(
-        ("cautious", "huber", "l1", "proximal_l1", "preconditioned", "adamp", "power"),
-        _ELEMENTWISE,
-    ),
+    **{name: _why_not(name, rule) for name, rule in PUBLISHED.items() if name not in NAMES},
+    "adaptive": _FOLLOWS,
     "anchored": "it decays toward the anchor at the inner rule's fraction: convert that number",
     "schedule_free": (
         "it decays a sequence that is not the weights you evaluate, so no fraction of the weights "
         "is removed; keep its own weight_decay"
     ),
 }
+
+
+def _key(name: object) -> str:
+    return str(name).strip().lower().replace("-", "_").replace(" ", "_")
+
+
+def name_of(name: object) -> Name | None:
+    """What the table says of a name as people write it; None for others.
+
+    Example:
+        >>> name_of("Composer").convention
+        'independent'
+    """
+    return NAMES.get(_key(name))
 
 
 def convention_named(name: str, role: str) -> Convention:
@@ -121,10 +224,12 @@ def convention_named(name: str, role: str) -> Convention:
         >>> convention_named("Composer", "source").name
         'independent'
     """
-    key = str(name).strip().lower().replace("-", "_").replace(" ", "_")
+    key = _key(name)
     if key in REFUSED:
         raise ValueError(f"{role}={name!r} has no conversion: {REFUSED[key]}.")
     if key in NAMES:
+        if NAMES[key].at_zero:
+            return FIXED
         key = NAMES[key].convention
     if key not in CONVENTIONS:
         known = sorted({*CONVENTIONS, *NAMES})
