@@ -42,6 +42,7 @@ from .known import Known, known_of
 from .native_call import Call, native_call
 from .settings import check_keywords, group_settings, plain_pairs
 from .strayed import warn_above_strength
+from .undo import accept, undo_of
 
 __all__ = ["Decayed"]
 
@@ -167,7 +168,7 @@ class Decayed(Optimizer):
 
         Raises:
             ValueError: if a rule would remove a fraction of 1 or more, or the lr is above its
-                peak; nothing has changed then.
+                peak; nothing has changed then, nor where the native optimizer refuses the step.
         """
         if not self.prefers_fused and self._has_no_rule():
             return self._native_step(closure)  # which may call it more than once
@@ -178,9 +179,10 @@ class Decayed(Optimizer):
         measures, groups = self._measures(), self.param_groups
         originals: list[dict[str, Any]] = []
         gradients: list[tuple[Tensor, Tensor | None]] = []
-        taken = False
+        taken, undo = False, None
         try:
             calls = [self._native_call(i, group, measures) for i, group in enumerate(groups)]
+            undo = undo_of(self, calls)
             scale, skipped = getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
             for group, call in zip(groups, calls, strict=True):
                 if call.gradient is not None:  # of the weights as they are
@@ -197,6 +199,8 @@ class Decayed(Optimizer):
             for own in [call.own for call in calls if call.own is not None]:
                 own()
             taken = True
+            if undo is not None:
+                accept(self, calls)
             if views:
                 self._apply_maps("after", views)
                 keep_anchors(self)
@@ -205,6 +209,8 @@ class Decayed(Optimizer):
                 group.update(original)
             for param, grad in gradients:
                 param.grad = grad
+            if undo is not None and not taken:
+                undo()
             measures.finish(taken)
         return result if closure is None else loss
 

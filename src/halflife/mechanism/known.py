@@ -33,6 +33,8 @@ class Known(NamedTuple):
         strides: of its tensors, unless they are all contiguous.
         most: the rate above which a step removes another share than the group's strength asked
             for; None without a strength.
+        accepted: layouts of gradients with which a native step went through, behind a decay that
+            is a pass of its own.
     """
 
     group: dict[str, Any]
@@ -43,6 +45,7 @@ class Known(NamedTuple):
     dtypes: list[torch.dtype]
     strides: list[Any]
     most: float | None
+    accepted: set[torch.layout]
 
     def still_holds(self) -> bool:
         """Whether what this was derived from is unchanged; asked at every step, so in few calls.
@@ -74,4 +77,5 @@ def known_of(optimizer: Optimizer, group: dict[str, Any]) -> Known:
         [p.dtype for p in params],
         [] if layout == "contiguous" else [p.stride() for p in params],
         None if rule is None or kept is None else STRAYED * kept["rate"],
+        set(),
     )

@@ -1,0 +1,76 @@
+"""A step that the native optimizer refuses changes nothing, also where its decay is a pass before.
+
+What a native step refuses (a sparse gradient, a flag that the device has not), it refuses at the
+first step with such a group. There a copy of the weights is kept until it is through; later steps
+keep none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..tensors import rounding
+from .native_call import Call
+
+if TYPE_CHECKING:
+    from .decayed import Decayed
+
+__all__ = ["accept", "undo_of"]
+
+
+def undo_of(optimizer: Decayed, calls: Sequence[Call]) -> Callable[[], None] | None:
+    """What puts everything back as it is now; None where no step of this kind can be refused.
+
+    Args:
+        optimizer: whose step it is.
+        calls: of its groups.
+    """
+    if torch.compiler.is_compiling() or not any(
+        _has_a_pass(call) and not _layouts(group) <= known.accepted
+        for call, group, known in zip(calls, optimizer.param_groups, optimizer._known, strict=True)
+    ):
+        return None
+    groups, state = optimizer.param_groups, optimizer.state
+    params = [p for group in groups for p in group["params"] if p.grad is not None]
+    weights = [p.detach().clone() for p in params]
+    # What the native step has done to other groups until it refuses one; where a state exists, only
+    # an odd gradient is refused, and a run that is resumed need not hold its state twice.
+    odd = any(p.grad.layout is not torch.strided for p in params)
+    kept = {p: _clones(s) if odd else s for p in params if (s := state.get(p))}
+    counts = [(g[key], g[key].clone()) for g in groups for key in rounding.KEYS & g.keys()]
+
+    def undo() -> None:
+        with torch.no_grad():
+            for p, weight in zip(params, weights, strict=True):
+                p.copy_(weight)
+                if p in kept:
+                    state[p] = kept[p]
+                else:
+                    state.pop(p, None)
+            for count, was in counts:
+                count.copy_(was)
+
+    return undo
+
+
+def accept(optimizer: Decayed, calls: Sequence[Call]) -> None:
+    """Note that the native step takes such groups."""
+    for call, group, known in zip(calls, optimizer.param_groups, optimizer._known, strict=True):
+        if _has_a_pass(call):
+            known.accepted.update(_layouts(group))
+
+
+def _has_a_pass(call: Call) -> bool:
+    return call.factor is not None or call.view is not None
+
+
+def _layouts(group: dict[str, Any]) -> set[torch.layout]:
+    return {p.grad.layout for p in group["params"] if p.grad is not None}
+
+
+def _clones(state: dict[str, Any]) -> dict[str, Any]:
+    return {k: v.clone() if isinstance(v, Tensor) else v for k, v in state.items()}

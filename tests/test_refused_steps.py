@@ -1,0 +1,149 @@
+"""A step that the native optimizer refuses changes nothing, also where its decay is a pass."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import cases
+import halflife
+from cases import PEAK, MapCase, OptimizerCase, RuleCase
+from halflife import decayed
+from halflife.rules import DecayMap
+
+EVERY: list[RuleCase | MapCase] = [*cases.RULES, *cases.MAPS]
+SHAPE = (4, 4)
+
+
+def make_params(dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    return cases.make_params(shapes=[SHAPE, SHAPE], dtype=dtype)
+
+
+def groups_of(params: list[Tensor]) -> list[dict[str, Any]]:
+    return [{"params": params[:1]}, {"params": params[1:]}]
+
+
+def step(optimizer: Any, params: list[Tensor], t: int, sparse: bool = False) -> None:
+    row = cases.make_gradients(5, shapes=[SHAPE, SHAPE], missing=False)[t]
+    cases.set_gradients(params, row)
+    if sparse:
+        params[1].grad = params[1].grad.to_sparse()  # type: ignore[union-attr]
+    for group in optimizer.param_groups:
+        group["lr"] = PEAK * (1.0 - t / 5)
+    optimizer.step()
+
+
+def takes_sparse(base: OptimizerCase) -> bool:
+    params = make_params()
+    try:
+        with torch.sparse.check_sparse_tensor_invariants():  # else torch warns
+            native = base.native(groups_of(params), lr=PEAK, **base.arguments)
+            step(native, params, 0, sparse=True)
+    except RuntimeError:
+        return False
+    return True
+
+
+REFUSING = [base for base in cases.OPTIMIZERS if not takes_sparse(base)]
+
+
+def has_a_pass(base: OptimizerCase, case: RuleCase | MapCase) -> bool:
+    optimizer = base.make(make_params(), case)
+    return isinstance(case.rule, DecayMap) or (
+        optimizer._known_at(0).way not in ("switch", "decoupled") and case.rule.removes_fraction
+    )
+
+
+PAIRS = [
+    pytest.param(base, case, id=f"{base.id}-{case.id}")
+    for base in REFUSING
+    for case in EVERY
+    if not base.refuses(case.rule) and has_a_pass(base, case)
+]
+
+
+def snapshot(optimizer: Any, params: list[Tensor]) -> tuple[Any, Any]:
+    return copy.deepcopy((optimizer.state_dict(), params))
+
+
+def assert_unchanged(optimizer: Any, params: list[Tensor], before: tuple[Any, Any]) -> None:
+    state, weights = before
+    assert all(torch.equal(p, q) for p, q in zip(params, weights, strict=True))
+    now = optimizer.state_dict()
+    for group, was in zip(now["param_groups"], state["param_groups"], strict=True):
+        assert repr({**group, "lr": 0}) == repr({**was, "lr": 0})  # the lr is the user's
+    filled = [{k: v for k, v in s["state"].items() if v} for s in (now, state)]
+    assert filled[0].keys() == filled[1].keys()
+    for key, entries in filled[1].items():
+        for name, value in entries.items():
+            other = filled[0][key][name]
+            assert torch.equal(other, value) if isinstance(value, Tensor) else other == value
+
+
+def test_the_pairs_are_many() -> None:
+    assert {"RMSprop", "Lion", "AdamW"} <= {base.name for base in REFUSING}
+    assert len(PAIRS) > 100
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+@pytest.mark.parametrize(("base", "case"), PAIRS)
+def test_a_sparse_gradient(base: OptimizerCase, case: RuleCase | MapCase, steps: int) -> None:
+    """In the second group; the native step has taken the first one by then, which comes back."""
+    params = make_params()
+    optimizer = base.make(groups_of(params), case)
+    for t in range(steps):
+        step(optimizer, params, t)
+    before = snapshot(optimizer, params)
+    with pytest.raises(RuntimeError):
+        step(optimizer, params, steps, sparse=True)
+    assert_unchanged(optimizer, params, before)
+    twins = make_params()
+    straight = base.make(groups_of(twins), case)
+    for t in range(steps + 1):
+        step(straight, twins, t)
+    step(optimizer, params, steps)  # and it trains on as if nothing had been
+    assert all(torch.equal(p, q) for p, q in zip(params, twins, strict=True))
+
+
+class Busy(torch.optim.RMSprop):
+    def step(self, closure: Any = None) -> Any:
+        raise RuntimeError("the device is busy")
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("decay", ["decoupled", "independent", "cautious", "anchored", "adaptive"])
+def test_any_other_reason(decay: str, dtype: torch.dtype) -> None:
+    params = make_params(dtype)
+    optimizer = decayed(Busy)(params, lr=PEAK, weight_decay=0.5, decay=decay)
+    before = snapshot(optimizer, params)
+    with pytest.raises(RuntimeError, match="busy"):
+        step(optimizer, params, 0)
+    assert_unchanged(optimizer, params, before)
+
+
+def test_a_flag_that_the_device_has_not() -> None:
+    params = make_params()
+    optimizer = halflife.AdamW(params, lr=PEAK, decay="cautious", capturable=True, foreach=False)
+    before = snapshot(optimizer, params)
+    with pytest.raises(AssertionError, match="capturable"):
+        step(optimizer, params, 0)
+    assert_unchanged(optimizer, params, before)
+
+
+def test_only_first_steps_keep_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    params = make_params()
+    optimizer = halflife.RMSprop(params, lr=PEAK, weight_decay=0.1, decay="decoupled")
+    copies: list[int] = []
+    clone = torch.Tensor.clone
+    monkeypatch.setattr(torch.Tensor, "clone", lambda t, **k: copies.append(1) or clone(t, **k))
+    taken = []
+    for t in range(4):
+        copies.clear()
+        step(optimizer, params, t)
+        taken.append(len(copies) - len(params))  # less those of the gradients, made by this test
+    assert taken[0] == len(params)
+    assert taken[1:] == [0, 0, 0]
