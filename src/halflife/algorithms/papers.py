@@ -167,7 +167,8 @@ PAPERS = [
         "Algorithm 2",
         {"lr": 1e-3, "weight_decay": 5e-4},
         aliases=("adam_swd",),
-        note="other papers call other optimizers AdamS",
+        note="other papers call other optimizers AdamS; for full batches, whose gradients vanish, "
+        "section 4 adds a small value to the mean, its code none: decay=Stable(eps=1e-8)",
     ),
     Algorithm(
         "adais",
