@@ -9,10 +9,10 @@ histogram; how narrow is told by
     entropy    -sum p log2 p, in bits: 0 in one bin, log2(28) = 4.8 where all bins hold as much
 
 Coordinates that never had a gradient (dead units, constant inputs) say nothing of the optimizer and
-would reverse the comparison: AdamW's update of them is 0, and only its decay, which is not counted,
-shrinks them; Adam with L2 moves them by whole steps, its regularizer divided by itself. So only live
-coordinates are counted: those whose second moment is above 0, or whose gradient is not 0 where L2
-is in the moments or there is none. The published figures count all: ``live=False``.
+would reverse the comparison: AdamW's update of them is 0 (its decay, which is not counted, shrinks
+them), Adam with L2 moves them by whole steps, its regularizer divided by itself. So only live ones
+are counted: those whose second moment is above 0, or whose gradient is not 0 where L2 is in the
+moments or there is none. The published figures count all: ``live=False``.
 """
 
 from __future__ import annotations

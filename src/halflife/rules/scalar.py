@@ -153,8 +153,9 @@ class Stable(DecayRule):
     eps: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse what can be no addend of a mean of squares."""
+        """Refuse what can be no addend of a mean of squares; keep it as plain data."""
         require_nonnegative("Stable: eps", self.eps, "pass 0, or a small value such as 1e-8")
+        object.__setattr__(self, "eps", float(self.eps))
 
     def __repr__(self) -> str:
         return f"Stable(eps={self.eps})" if self.eps else "Stable()"
