@@ -53,7 +53,7 @@ class Base:
         )
 
     @property
-    def measured(self) -> dict[str, float]:
+    def measured(self) -> dict[str, Any]:
         """What is known beforehand of the numbers that a step measures."""
         rate = self.effective_rate
         return {} if rate is None else {"effective_rate": rate, "mean_square": inverse_square(rate)}

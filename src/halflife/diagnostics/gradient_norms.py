@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..tensors.reduction import WholeModel
 from .curvature.batches import Batches, mapped, rows_of
-from .curvature.calling import as_it_was, call, pair, recordable, recording, unwrapped
+from .curvature.calling import as_it_was, call, pair, recordable, recording, inner_model
 
 __all__ = ["GradientNorms", "gradient_norms"]
 
@@ -95,7 +95,7 @@ def gradient_norms(
     """
     if mode not in ("train", "eval"):
         raise ValueError(f"mode={mode!r}: must be 'train' or 'eval'; choose one.")
-    model, _ = unwrapped(model)
+    model, _ = inner_model(model)
     with torch.inference_mode(False):
         held = {n: recordable(p).detach() for n, p in model.named_parameters()}
         held |= {n: b.detach().clone() for n, b in model.named_buffers()}

@@ -27,15 +27,15 @@ __all__ = [
     "recordable",
     "recording",
     "twice_differentiable",
-    "unwrapped",
+    "inner_model",
 ]
 
 
-def unwrapped(model: nn.Module) -> tuple[nn.Module, str]:
+def inner_model(model: nn.Module) -> tuple[nn.Module, str]:
     """The model inside ``torch.compile``, `DataParallel` and DDP, and what they put before names.
 
     Example:
-        >>> inner, prefix = unwrapped(DataParallel(nn.Linear(2, 1)))
+        >>> inner, prefix = inner_model(DataParallel(nn.Linear(2, 1)))
         >>> type(inner).__name__, prefix
         ('Linear', 'module.')
     """
@@ -86,7 +86,8 @@ def pair(model: nn.Module, batch: Any) -> tuple[Any, Any]:
 
 def call(model: nn.Module, tensors: Mapping[str, Tensor], inputs: Any) -> Any:
     """What the model gives for inputs, with tensors in place of its own."""
-    args, kwargs = (inputs,), {}
+    args: tuple[Any, ...] = (inputs,)
+    kwargs: dict[str, Any] = {}
     if isinstance(inputs, Mapping):
         args, kwargs = (), dict(inputs)
     elif names := field_names(inputs):

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ...tensors.reduction import is_sharded
 from .batches import Batches, mapped, rows_of
-from .calling import as_it_was, call, pair, recordable, twice_differentiable, unwrapped
+from .calling import as_it_was, call, pair, recordable, twice_differentiable, inner_model
 from .operators import Operator
 
 __all__ = ["Hessian", "hessian"]
@@ -331,7 +331,7 @@ def hessian(
     _check_params(params)
     kind = dtype or max((p.dtype for p in params.values()), key=lambda k: torch.finfo(k).bits)
     chosen = {id(named[name]) for name in params}  # also under the other names of tied ones
-    inner, prefix = unwrapped(model)
+    inner, prefix = inner_model(model)
     with torch.inference_mode(False):
         constants = {
             name: tensor.detach().to(
