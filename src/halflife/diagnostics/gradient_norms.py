@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..tensors.reduction import WholeModel
 from .curvature.batches import Batches, mapped, rows_of
-from .curvature.calling import as_it_was, call, pair, recordable, recording, inner_model
+from .curvature.calling import as_it_was, call, inner_model, pair, recordable, recording
 
 __all__ = ["GradientNorms", "gradient_norms"]
 

@@ -23,11 +23,11 @@ from .batches import field_names
 __all__ = [
     "as_it_was",
     "call",
+    "inner_model",
     "pair",
     "recordable",
     "recording",
     "twice_differentiable",
-    "inner_model",
 ]
 
 

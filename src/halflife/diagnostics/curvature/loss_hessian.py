@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ...tensors.reduction import is_sharded
 from .batches import Batches, mapped, rows_of
-from .calling import as_it_was, call, pair, recordable, twice_differentiable, inner_model
+from .calling import as_it_was, call, inner_model, pair, recordable, twice_differentiable
 from .operators import Operator
 
 __all__ = ["Hessian", "hessian"]
