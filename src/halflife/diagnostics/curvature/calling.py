@@ -113,7 +113,7 @@ def _are_arguments(model: nn.Module, names: Collection[str]) -> bool:
 
 @contextmanager
 def as_it_was(model: nn.Module, *, training: bool = False) -> Iterator[None]:
-    """One mode for all, and everything that the modules hold as it was again afterwards."""
+    """Put all modules in one mode, and everything that they hold back afterwards."""
     before = [(module, module.training, dict(vars(module))) for module in model.modules()]
     model.train(training)
     try:
