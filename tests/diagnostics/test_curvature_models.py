@@ -267,3 +267,33 @@ def test_sharded_weights_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(loss_hessian, "is_sharded", lambda p: p.shape == (2, 4))
     with pytest.raises(ValueError, match=r"params: '3.weight' is sharded over processes; gather"):
         curvature.hessian(model, cross_entropy, (x, y))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.*is deprecated:DeprecationWarning")
+def test_scripted_parts_are_run_and_scripted_models_refused() -> None:
+    model, x, y = small()
+    expected = curvature.dense(curvature.hessian(model, cross_entropy, (x, y), dtype=F64))
+    model[1] = torch.jit.script(model[1])
+    found = curvature.dense(curvature.hessian(model, cross_entropy, (x, y), dtype=F64))
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-15)
+    assert model[1].training  # the mode is put back there too
+    for function in (curvature.hessian, gradient_norms):
+        with pytest.raises(ValueError, match=r"model: .* is scripted, and takes no other weights"):
+            function(torch.jit.script(model), cross_entropy, (x, y))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:FSDP is switching to use `NO_SHARD`")
+def test_fsdps_first_version_is_refused_by_name() -> None:
+    """Its modules would not see the weights that they are handed: the Hessian was 0."""
+    fsdp = pytest.importorskip("torch.distributed.fsdp", reason="torch is built without it")
+    model, x, y = small()
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        wrapped = fsdp.FullyShardedDataParallel(model, device_id=torch.device("cpu"))
+        for function in (curvature.hessian, gradient_norms):
+            with pytest.raises(ValueError, match=r"model: .* is sharded by FullyShardedData"):
+                function(wrapped, cross_entropy, (x, y))
+    finally:
+        torch.distributed.destroy_process_group()

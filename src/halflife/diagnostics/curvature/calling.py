@@ -34,19 +34,35 @@ __all__ = [
 def inner_model(model: nn.Module) -> tuple[nn.Module, str]:
     """The model inside ``torch.compile``, `DataParallel` and DDP, and what they put before names.
 
+    Raises:
+        ValueError: if a part of it is in FSDP's first version, or the whole of it is scripted: such
+            modules take no weights.
+
     Example:
         >>> inner, prefix = inner_model(DataParallel(nn.Linear(2, 1)))
         >>> type(inner).__name__, prefix
         ('Linear', 'module.')
     """
+    fsdp = sys.modules.get("torch.distributed.fsdp")  # not imported, where nobody has
+    if fsdp and any(isinstance(m, fsdp.FullyShardedDataParallel) for m in model.modules()):
+        raise ValueError(
+            f"model: {type(model).__name__} is sharded by FullyShardedDataParallel; load its full "
+            "state dict into a model of one process."
+        )
     prefix = ""
     while True:
         if isinstance(model, (DataParallel, DistributedDataParallel)):
             model, prefix = model.module, prefix + "module."
-        elif isinstance(inner := model._modules.get("_orig_mod"), nn.Module):
+        elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
             model, prefix = inner, prefix + "_orig_mod."
         else:
-            return model, prefix
+            break
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ValueError(
+            f"model: {type(model).__name__} is scripted, and takes no other weights than its own; "
+            "pass the module that it was made of."
+        )
+    return model, prefix
 
 
 def pair(model: nn.Module, batch: Any) -> tuple[Any, Any]:
