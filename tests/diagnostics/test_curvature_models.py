@@ -86,6 +86,25 @@ def test_a_normalized_model_can_be_copied_afterwards() -> None:
     assert all(vars(model)[name] is value for name, value in before.items())
 
 
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
+def test_flat_weights_of_a_normalized_lstm_stay_its_own() -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cells, self.head = nn.LSTM(3, 4, batch_first=True), nn.Linear(4, 2)
+            nn.utils.weight_norm(self.cells, "weight_hh_l0")
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.cells(x)[0][:, -1])
+
+    model, data = Recurrent(), (torch.randn(5, 4, 3), torch.tensor([0, 1, 0, 1, 1]))
+    held, before = model.cells._flat_weights, list(model.cells._flat_weights)
+    operator = curvature.hessian(model, cross_entropy, data, dtype=F64)
+    operator @ torch.ones(operator.dim, dtype=F64)
+    assert model.cells._flat_weights is held
+    assert all(now is then for now, then in zip(held, before, strict=True))
+
+
 class Crooked(torch.autograd.Function):
     """x^2, with the right first derivative and a wrong second one."""
 

@@ -131,6 +131,9 @@ def _are_arguments(model: nn.Module, names: Collection[str]) -> bool:
 def as_it_was(model: nn.Module, *, training: bool = False) -> Iterator[None]:
     """Put all modules in one mode, and everything that they hold back afterwards."""
     before = [(module, module.training, dict(vars(module))) for module in model.modules()]
+    # What is written into in place: the flat weights of an RNN, a module's own cache.
+    held = [value for _, _, values in before for value in values.values() if type(value) is list]
+    contents = [list(value) for value in held]
     model.train(training)
     try:
         yield
@@ -140,6 +143,8 @@ def as_it_was(model: nn.Module, *, training: bool = False) -> Iterator[None]:
             for name in vars(module).keys() - then.keys():
                 del vars(module)[name]
             vars(module).update(then)
+        for value, entries in zip(held, contents, strict=True):
+            value[:] = entries
 
 
 def recordable(tensor: Tensor) -> Tensor:
