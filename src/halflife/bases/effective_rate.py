@@ -93,11 +93,14 @@ class AdamRate:
         self._sums: dict[int, _GroupSums] = {}
         self._advanced: list[_GroupSums] = []  # those that the step about to be taken moves on
         self._mean: Scalar | None = None
+        self._rate: Scalar | None = None
         self.handed: dict[int, HandedSquares] = {}  # by group: what clipping has computed
 
     def of(self, group: dict[str, Any]) -> Scalar:
-        """The rate of this step, the same for every group."""
-        return inverse_root(self.mean_square(group))
+        """The rate of this step, the same for every group; computed once per step."""
+        if self._rate is None:
+            self._rate = inverse_root(self.mean_square(group))
+        return self._rate
 
     def mean_square(self, group: dict[str, Any]) -> Scalar:
         """The mean of v_hat, computed once per step; infinite without any gradient."""
@@ -117,7 +120,7 @@ class AdamRate:
             skipped = getattr(self._optimizer, "found_inf", None)
             for sums in self._advanced:
                 sums.commit(state, skipped)
-        self._mean = None
+        self._mean = self._rate = None
         self._advanced = []
 
     def _compute(self) -> Scalar:

@@ -52,10 +52,13 @@ class MeanRate:
         self._reduction = reduction or WholeModel()
         self._inverse_square = inverse_square
         self._mean: Scalar | None = None
+        self._rate: Scalar | None = None
 
     def of(self, group: Group) -> Scalar:
-        """The rate of this step, the same for every group."""
-        return inverse_root(self.mean_square(group))
+        """The rate of this step, the same for every group; computed once per step."""
+        if self._rate is None:
+            self._rate = inverse_root(self.mean_square(group))
+        return self._rate
 
     def mean_square(self, group: Group) -> Scalar:
         """The mean of ``E_t^-2``, computed once per step; infinite without any gradient."""
@@ -65,7 +68,7 @@ class MeanRate:
 
     def finish(self, taken: bool) -> None:
         """Forget this step's mean: the next step has another gradient."""
-        self._mean = None
+        self._mean = self._rate = None
 
     @torch.no_grad()
     def _compute(self) -> Scalar:
