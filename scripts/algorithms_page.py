@@ -33,12 +33,22 @@ betas.
 torch's SGD multiplies its momentum buffer by the lr of the step; Loshchilov & Hutter's Algorithm 1
 has the lr inside the buffer, which under a schedule is another update. Only the entries named
 `*_paper` on `HeavyBall` run it so: there is no argument that switches it.
+
+Each is tested against a float64 transcription of its paper, but where paper and practice differ:
+{code} transcribe their authors' code or code in public use, {torch} torch's.
 """
+
+
+def transcribed(what: str) -> str:
+    """The entries whose source is code of this kind, as a list of words."""
+    *names, last = (f"`{entry.name}`" for entry in algorithms() if what in entry.source)
+    return f"{', '.join(names)} and {last}"
 
 
 def page() -> str:
     """The page."""
-    lines = [HEAD, "| Name | Optimizer | Rule | Published by |", "|---|---|---|---|"]
+    head = HEAD.format(code=transcribed("code"), torch=transcribed("torch"))
+    lines = [head, "| Name | Optimizer | Rule | Published by |", "|---|---|---|---|"]
     for entry in algorithms():
         paper = entry.paper.split(",")[0]
         link = f"[`{entry.name}`](#{entry.name})"

@@ -76,6 +76,7 @@ RULES = [
     RuleCase(Constant(), "constant", 0.04, lab=1e-2),
     RuleCase(Corrected(), "corrected", 2.0, lab=1.0),
     RuleCase(Stable(), "stable", 0.9, lab=3e-2),
+    RuleCase(Stable(eps=0.5), "stable_eps", 0.9),
     RuleCase(Adaptive(), "adaptive", 0.9, lab=1.0),
     RuleCase(Proximal(), "proximal", 2.0, lab=1.0),
     RuleCase(Proximal(Independent()), "proximal_independent", 0.04),

@@ -126,6 +126,8 @@ def update(rule: str, group: Group, j: int, t: int, direction: Array, scale: flo
         new = w - lr * (lam * eta) * w - lr * direction
     elif rule == "stable":  # 000: AdamS, SGDS
         new = (1 - lr * lam * scale) * w - lr * direction
+    elif rule == "stable_eps":  # 000, section 4: a small value added to the mean, here 0.5
+        new = (1 - lr * lam / math.sqrt(scale**-2 + 0.5)) * w - lr * direction
     elif rule == "adaptive":  # AWD, decoupled: the decay is as long as lr lam times the gradient
         new = w - lr * lam * scale * w - lr * direction
     elif rule == "proximal":  # 002 (P1), with torch's unit of lambda

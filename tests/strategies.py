@@ -174,7 +174,9 @@ def scenarios(
     options = draw(BASES[base][2])
     possible = [i for i in implementations if i != "fused" or base in FUSED]
     implementation = draw(st.sampled_from(possible))
-    dtype = draw(st.sampled_from(dtypes))
+    # torch's fused SGD does not train half precision on the CPU, and ours refuses it there.
+    fused_sgd = base == "SGD" and implementation == "fused"
+    dtype = draw(st.sampled_from([d for d in dtypes if not (fused_sgd and d in HALF)]))
     if dtype in HALF and "eps" in options:
         options = {**options, "eps": 1e-3}  # 1e-8 is 0 in float16
     steps = draw(st.integers(2, 5))

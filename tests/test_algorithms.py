@@ -1,4 +1,4 @@
-"""The catalogue: every entry against a float64 transcription of its paper.
+"""The catalogue: every entry against a float64 transcription of its paper, or of code it names.
 
 An entry is created by its name with an lr and a weight decay that show within a few steps; all its
 other settings are the entry's own, and are written out again here for the reference.

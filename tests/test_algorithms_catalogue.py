@@ -156,3 +156,14 @@ def test_the_page_is_current() -> None:
     page = runpy.run_path(str(ROOT / "scripts" / "algorithms_page.py"))["page"]()
     written = (ROOT / "docs" / "algorithms.md").read_text()
     assert written == page, "run python scripts/algorithms_page.py"
+
+
+def test_what_transcribes_code_is_named() -> None:
+    """By their sources, and so in the README and on the page."""
+    code = ["sgdw", "sgds", "adais", "yogi", "adabound", "amsbound", "padam", "adai"]
+    torchs = ["sgd_l2", "adamw", "amsgrad", "radam", "nadam", "rmsprop", "adagrad", "muon"]
+    assert [entry.name for entry in algorithms() if "code" in entry.source] == code
+    assert [entry.name for entry in algorithms() if "torch" in entry.source] == torchs
+    readme = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    for names in (code, torchs):
+        assert f"{', '.join(names[:-1])} and {names[-1]}" in readme

@@ -39,6 +39,7 @@ from strategies import (
 # HeavyBall's steps are of other lrs than this one's (test_identities has it), and ASGD decays
 # by its lambd, which needs the weights.
 DEFINED = tuple(b for b in BASES if b not in ("HeavyBall", "ASGD"))
+MEASURED = ("stable", "stable_eps", "adaptive")  # their fraction follows what a step measures
 BITWISE = ("for-loop", "foreach", "fused")  # ours and torch's choose alike
 
 
@@ -107,7 +108,7 @@ class Definition:
             else:
                 new = self.scalar(case, i, t, w, m, live)
             loose = 64 * eps if s.dtype not in HALF else 4 * eps
-            if case.id in ("stable", "adaptive"):  # float32 squares, summed in another order
+            if case.id in MEASURED:  # float32 squares, summed in another order
                 loose += 1e-5 if s.dtype != torch.float64 else 1e-9
             if case.id == "l2":  # the sum in the gradient is rounded once more
                 loose += 1e-3 if s.dtype != torch.float64 else 1e-9
@@ -121,16 +122,17 @@ class Definition:
         spec, lr = self.s.groups[index], self.s.lr(index, t)
         u = -m / lr if lr > 0 else 0 * m
         wd = 0.0 if case.id == "l2" else spec.weight_decay  # the gradient has it already
-        scale = self.scale(index, live) if case.id == "stable" else 1.0
-        if case.id == "adaptive":
-            scale = self.ratio
-        if case.id in ("stable", "adaptive") and lr * wd * scale > 1:
+        scale = 1.0
+        if case.id in MEASURED:
+            scale = self.ratio if case.id == "adaptive" else self.scale(index, live, case.id)
+        most = (scale**-2 + 0.5) ** -0.5 if case.id == "stable_eps" and scale else scale
+        if case.id in MEASURED and lr * wd * most > 1:
             return m  # clamped
         group = reference.Group([w.numpy()], [lr], wd, spec.peak_lr)
         reference.update(case.reference, group, 0, 0, u.numpy(), scale)
         return torch.as_tensor(np.asarray(group.weights[0]))
 
-    def scale(self, index: int, live: list[int]) -> float:
+    def scale(self, index: int, live: list[int], rule: str) -> float:
         """1/sqrt(mean v_hat) over the whole model; (1 - dampening)/(1 - momentum) on SGD."""
         if self.s.base == "SGD":
             o = self.s.options
@@ -138,7 +140,8 @@ class Definition:
         group = self.twin.param_groups[0]
         seconds = [second_moment(self.twin, self.tensors[i], group).flatten() for i in live]
         mean = float(torch.cat(seconds).mean()) if torch.cat(seconds).numel() else 0.0
-        return mean**-0.5 if mean > 0 else 0.0
+        # Of a mean of 0 the inverse root is infinite; the rule without an eps decays nothing then.
+        return mean**-0.5 if mean > 0 else (math.inf if rule == "stable_eps" else 0.0)
 
     def map(self, case: MapCase, i: int, t: int, w: Tensor, m: Tensor, norm: float) -> Tensor:
         index = self.s.group_of[i]
@@ -303,7 +306,7 @@ def test_in_half_precision_fused_l2_is_torchs_own(s: Scenario) -> None:
 
 # --- 6: groups, scales, signs --------------------------------------------------------------------
 
-WHOLE_MODEL = ("stable", "adaptive", "norm")  # a sum over groups, whose order is another one
+WHOLE_MODEL = (*MEASURED, "norm")  # a sum over groups, whose order is another one
 
 
 def agree(a: list[Tensor], b: list[Tensor], s: Scenario) -> None:
@@ -331,7 +334,7 @@ def test_the_order_of_groups_is_irrelevant(s: Scenario) -> None:
     agree(run(s), run(dataclasses.replace(s, groups=s.groups[::-1], group_of=turned)), s)
 
 
-NOT_SCALE_FREE = ("l2", "stable", "adaptive")
+NOT_SCALE_FREE = ("l2", *MEASURED)
 SCALE_FREE = tuple(r for r in NAMES if r not in NOT_SCALE_FREE and "preconditioned" not in r)
 
 

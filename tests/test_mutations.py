@@ -6,6 +6,7 @@ learning rate, where most rules coincide.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -31,6 +32,13 @@ ADAM = cases.optimizer("AdamW")
 AMSGRAD = cases.optimizer("AMSGrad")
 MOMENTUM = cases.optimizer("SGD-momentum")
 
+
+def _mean_of_the_step_before(self: AdamRate, group: dict[str, Any]) -> Any:
+    if self._mean is None:
+        self._mean, self.before = getattr(self, "before", math.inf), self._compute()  # type: ignore[attr-defined]
+    return self._mean
+
+
 # (what is mutated, method, the mutant, rule whose test must fail, optimizer)
 MUTATIONS: list[tuple[type, str, Callable[..., Any], str, Any]] = [
     (Decoupled, "rate", lambda self, step: 1.0, "decoupled", ADAM),
@@ -46,6 +54,14 @@ MUTATIONS: list[tuple[type, str, Callable[..., Any], str, Any]] = [
     (Stable, "rate", lambda self, step: step.effective_rate, "stable", ADAM),
     (Stable, "rate", lambda self, step: step.lr * step.effective_rate**2, "stable", ADAM),
     (Stable, "rate", lambda self, step: step.lr, "stable", MOMENTUM),
+    (Stable, "rate", lambda self, step: step.lr * step.effective_rate, "stable_eps", ADAM),
+    (
+        Stable,
+        "rate",
+        lambda self, step: step.lr / (1 / step.effective_rate + self.eps),
+        "stable_eps",
+        ADAM,
+    ),
     (Adaptive, "rate", lambda self, step: step.lr, "adaptive", ADAM),
     (
         Adaptive,
@@ -67,7 +83,7 @@ MUTATIONS: list[tuple[type, str, Callable[..., Any], str, Any]] = [
     (Proximal, "direction_scale", lambda self, step: 1.0, "proximal", ADAM),
     (Proximal, "rate", lambda self, step: self.rule.rate(step), "proximal", ADAM),
     (AdamRate, "of", lambda self, group: 1.0, "stable", ADAM),
-    (AdamRate, "of", lambda self, group: (self._compute() and self.last) or 0.0, "stable", ADAM),
+    (AdamRate, "mean_square", _mean_of_the_step_before, "stable", ADAM),
     (SGDRate, "of", lambda self, group: 1.0, "stable", MOMENTUM),
     (SGDRate, "of", lambda self, group: 1 / (1 - group["momentum"]), "stable", MOMENTUM),
 ]
@@ -114,7 +130,7 @@ def test_mean_per_group_is_caught(monkeypatch: pytest.MonkeyPatch, optimizer: An
         alone = SimpleNamespace(param_groups=[group], state=self._optimizer.state)
         return AdamRate(alone)._compute()  # type: ignore[arg-type]
 
-    monkeypatch.setattr(AdamRate, "of", of_one_group)
+    monkeypatch.setattr(AdamRate, "mean_square", of_one_group)
     assert caught("stable", optimizer)
 
 

@@ -128,6 +128,16 @@ def test_what_follows_the_gradients_is_known_after_a_step(rule: str) -> None:
     )
 
 
+def test_the_small_value_under_the_mean_is_in_what_a_group_says() -> None:
+    model, optimizer = made(rules.Stable(eps=0.25))
+    train(model, optimizer, 1)
+    group = optimizer.param_groups[0]
+    mean = optimizer.last_measured("mean_square")
+    assert optimizer.last_effective_rate == pytest.approx(mean**-0.5, rel=1e-14)
+    expected = group["lr"] * group["weight_decay"] / math.sqrt(mean + 0.25)
+    assert halflife.describe(optimizer).groups[0].fraction == pytest.approx(expected, rel=1e-14)
+
+
 def test_a_tensor_of_lrs_is_read_at_once() -> None:
     _, optimizer = made("corrected")
     reading = read_group(optimizer, optimizer.param_groups[0])

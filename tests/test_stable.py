@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 
 import cases
 import halflife
 from cases import IMPLEMENTATIONS, PEAK, weights
-from halflife import AdamW
+from halflife import AdamW, Stable
+from halflife.algorithms import create
 
 
 def test_stable_sees_the_gradient_of_the_closure() -> None:
@@ -88,3 +93,82 @@ def test_stable_does_not_spread_a_nan_to_other_parameters() -> None:
     ours.step()
     assert params[0].isnan().any()  # as torch does
     assert all(p.isfinite().all() for p in params[1:])
+
+
+# --- the small value under the mean (Xie et al. 2023, section 4) ---------------------------------
+
+
+def with_eps(params: Any, eps: float = 1e-4, **settings: Any) -> Any:
+    """The catalogue's AdamS with it."""
+    return create("adams", params, lr=0.1, decay=Stable(eps=eps), **settings)
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("amsgrad", [False, True])
+def test_vanishing_gradients_decay_by_the_small_value_alone(
+    amsgrad: bool, implementation: str
+) -> None:
+    """Full batches: 1 - lr wd / sqrt(0 + eps) a step, where 1 / sqrt(0) has no value."""
+    params = cases.make_params()
+    start = weights(params).clone()
+    flags = IMPLEMENTATIONS[implementation]
+    ours = with_eps(params, weight_decay=1e-2, amsgrad=amsgrad, **flags)
+    cases.stepped(ours, params, 3)
+    torch.testing.assert_close(weights(params), start * (1 - 0.1 * 1e-2 / 1e-2) ** 3)
+
+
+def test_without_gradients_nothing_decays_and_nothing_warns() -> None:
+    params = cases.make_params()
+    start = weights(params).clone()
+    ours = with_eps(params, eps=1e-20, weight_decay=1.0)
+    ours.step()
+    assert torch.equal(weights(params), start)
+    assert ours.last_effective_rate == 0.0
+
+
+@pytest.mark.parametrize("bad", [float("inf"), float("nan")])
+def test_a_mean_that_is_no_number_decays_nothing(bad: float) -> None:
+    params = cases.make_params()
+    ours = with_eps(params, weight_decay=1.0)
+    cases.set_gradients(params, [torch.zeros_like(p) for p in params])
+    params[0].grad[0] = bad  # type: ignore[index]
+    start = weights(params[1:]).clone()
+    ours.step()
+    assert torch.equal(weights(params[1:]), start)
+
+
+def test_the_small_value_is_plain_data_of_a_checkpoint() -> None:
+    params = cases.make_params()
+    ours = with_eps(params, eps=np.float64(1e-4))
+    saved = ours.state_dict()
+    assert saved["param_groups"][0]["decay"] == {"name": "stable", "eps": 1e-4}
+    assert type(saved["param_groups"][0]["decay"]["eps"]) is float  # what torch.load reads
+    theirs = create("adams", cases.make_params())
+    theirs.load_state_dict(saved)
+    assert theirs.param_groups[0]["decay"] == Stable(eps=1e-4)
+    saved["param_groups"][0]["decay"] = {"name": "stable"}  # of a version that had none
+    theirs.load_state_dict(saved)
+    assert theirs.param_groups[0]["decay"] == Stable()
+
+
+def test_a_strength_is_inverted_with_the_small_value() -> None:
+    """On SGD the rate is known beforehand: 1 / sqrt(0.1^2 + 0.01), after 7 steps half is left."""
+    w = torch.nn.Parameter(torch.ones(3, dtype=torch.float64))
+    ours = halflife.SGD(
+        [w], 0.1, momentum=0.9, decay=Stable(eps=0.01), weight_decay=halflife.HalfLife(steps=7)
+    )
+    survival = 1 - 0.1 * ours.param_groups[0]["weight_decay"] / math.sqrt(0.1**2 + 0.01)
+    assert survival == pytest.approx(0.5 ** (1 / 7), rel=1e-12)
+    cases.stepped(ours, [w], 7)
+    torch.testing.assert_close(w.detach(), torch.full_like(w, 0.5), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("eps", [-1e-8, float("nan"), float("inf"), "1e-8", True, None])
+def test_a_small_value_that_is_none_is_refused(eps: Any) -> None:
+    with pytest.raises(ValueError, match=r"Stable: eps must be a finite number >= 0, got .*1e-8"):
+        Stable(eps=eps)
+
+
+def test_the_small_value_shows() -> None:
+    assert (repr(Stable()), repr(Stable(eps=1e-8))) == ("Stable()", "Stable(eps=1e-08)")
+    assert "decay=Stable(eps=1e-8)" in str(halflife.algorithms.algorithm("adams"))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+import cases
 import halflife
 from halflife.diagnostics import histograms
 from halflife.diagnostics.histograms import (
@@ -103,8 +105,10 @@ def steps(optimizer: torch.optim.Optimizer, w: nn.Parameter, factor=1.0, count=3
             lambda p: halflife.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.3, decay="decoupled"),
             lambda lr: 0.3 * lr,
         ),
+        (lambda p: halflife.AdamDelta(p, weight_decay=0.3), lambda lr: 0.3 * lr),
+        (lambda p: halflife.AdamDelta(p, weight_decay=0.3, moments="zero"), lambda lr: 0.3 * lr),
     ],
-    ids=["AdamW", "AMSGrad", "corrected", "SGD"],
+    ids=["AdamW", "AMSGrad", "corrected", "SGD", "AdamDelta", "AdamDelta-zero"],
 )
 def test_updates_are_what_moved_the_weights_beside_decay(make, decay):
     """In float64 the difference of the weights, decay put back, over lr, tells the same."""
@@ -118,8 +122,56 @@ def test_updates_are_what_moved_the_weights_beside_decay(make, decay):
     assert found.left_out == 2
 
 
+def test_an_optimizer_tells_its_update_or_refuses_by_name():
+    """Of every optimizer that there is: no other error, and no other number."""
+    told, refused = set(), []
+    for case in cases.OPTIMIZERS:
+        params = cases.make_params(shapes=case.shapes)
+        optimizer = case.cls(params, lr=0.1, **{**case.arguments, "weight_decay": 0.0})
+        for row in cases.make_gradients(2, missing=False, shapes=case.shapes):
+            before = [p.detach().clone() for p in params]
+            cases.set_gradients(params, row)
+            optimizer.step()
+        moved = [p.detach() - old for p, old in zip(params, before, strict=True)]
+        try:
+            found = update_histogram(optimizer)
+        except ValueError as refusal:
+            refused.append(str(refusal))
+        else:
+            told.add(case.name.partition("-")[0])
+            assert found.counts == log2_histogram(moved, scale=0.1).counts, case.name
+    assert told == {"SGD", "Adam", "AMSGrad", "AdamW", "AdamDelta"}
+    assert all("does not tell its last update" in message for message in refused)
+
+
+def test_a_buffer_that_momentum_0_leaves_unused_is_not_taken_for_the_update():
+    w = nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.SGD([w], lr=0.1, momentum=0.9)
+    for momentum in (0.9, 0.0):
+        optimizer.param_groups[0]["momentum"] = momentum
+        w.grad = torch.full((3,), 2.0**-5 if momentum else 2.0**-9)
+        optimizer.step()
+    with pytest.raises(ValueError, match=r"does not tell its last update"):
+        update_histogram(optimizer)
+
+
+@pytest.mark.parametrize("cls", [torch.optim.AdamW, torch.optim.Adam, halflife.AdamDelta])
+def test_dead_coordinates_can_be_counted_as_the_published_figures_do(cls):
+    """Theirs: |m_hat| / D of every coordinate, clipped to [1e-8, 1], its floor(log2) counted."""
+    w = nn.Parameter(torch.linspace(0.5, 1, 50, dtype=torch.float64))
+    optimizer = cls([w], weight_decay=0.3)
+    before, lr = steps(optimizer, w)
+    decay = 0.0 if cls is torch.optim.Adam else 0.3 * lr
+    published = np.abs(((1 - decay) * before - w.detach()).numpy() / lr).clip(1e-8, 1.0)
+    bins, counts = np.unique(np.floor(np.log2(published)), return_counts=True)
+    found = update_histogram(optimizer, live=False)
+    assert filled(found) == dict(zip(bins.astype(int).tolist(), counts.tolist(), strict=True))
+    assert (found.total, found.left_out) == (50, 0)
+    assert update_histogram(optimizer).total == 48
+
+
 def test_decay_is_not_in_the_updates_and_dead_coordinates_are_not_counted():
-    """AdamW leaves dead coordinates alone, Adam with L2 makes whole steps of them."""
+    """AdamW's update of dead coordinates is 0, Adam with L2 makes whole steps of them."""
     found = {}
     for cls, weight_decay in ((torch.optim.AdamW, 0.0), (torch.optim.AdamW, 0.5)):
         w = nn.Parameter(torch.ones(50, dtype=torch.float64))

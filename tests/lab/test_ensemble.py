@@ -39,7 +39,8 @@ def members(lr=3e-3, seed=1):
         for name, coefficient in COEFFICIENTS.items()
         for factor in (1.0, 3.0)
     ]
-    return [*decayed, Member(Decoupled(), lr, 0.0, seed)]
+    small_mean = Member(Stable(eps=1e-5), lr, COEFFICIENTS["stable"], seed)
+    return [*decayed, small_mean, Member(Decoupled(), lr, 0.0, seed)]
 
 
 def worst_difference(ensemble, index, model):

@@ -259,6 +259,11 @@ def test_rounds_reach_the_tolerance() -> None:
     assert constants.rounds(1.0) == 3
     assert constants.rounds(0.99) == 4
     assert constants.rounds(100.0) == 1
+    for power in range(1, 8):  # the printed calls, 32 d M/mu log_4(D^2 / e), e a squared distance
+        distance = constants.radius / 2**power
+        printed = 32 * constants.dimension * constants.condition
+        printed *= math.log(constants.radius**2 / distance**2, 4)
+        assert constants.steps * constants.rounds(distance) == pytest.approx(printed)
     assert constants.error_bound(3) == 1.0
 
 

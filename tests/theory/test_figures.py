@@ -93,7 +93,10 @@ def test_nothing_to_draw_is_refused() -> None:
         figures.plot_error_terms(torch.ones(1), [0.0], **SETTING)
 
 
-def test_page_has_the_table_of_the_script() -> None:
-    table = runpy.run_path(str(ROOT / "scripts" / "theory_figures.py"))["averaging_table"]()
+@pytest.mark.parametrize(
+    "table", ["averaging_table", pytest.param("stages_table", marks=pytest.mark.slow)]
+)
+def test_page_has_the_table_of_the_script(table: str) -> None:
+    lines = runpy.run_path(str(ROOT / "scripts" / "theory_figures.py"))[table]()
     page = (ROOT / "docs" / "theory.md").read_text("utf-8")
-    assert "\n".join(table) in page, "run python scripts/theory_figures.py --numbers"
+    assert "\n".join(lines) in page, "run python scripts/theory_figures.py --numbers"

@@ -127,10 +127,15 @@ def test_theorem_4_constants_are_the_published_ones() -> None:
         assert stage.steps == pytest.approx(again.steps, abs=1)
 
 
-def test_steps_double_at_first_and_quadruple_in_the_end() -> None:
+def test_steps_double_and_with_fresh_moments_quadruple_in_the_end() -> None:
     """The published T_k ~ 1/e_k is what the gap takes; fresh moments' noise takes 1/e_k^2."""
     noisy = Problem(1.0, 1.0, 0.5, 1.0, 3.0)
-    steps = [stage.steps for stage in theorem_stages(noisy, pl=1.0, stages=9)]
+    steps = [stage.steps for stage in theorem_stages(noisy, pl=1.0, stages=12)]
+    assert [b / a for a, b in itertools.pairwise(steps)] == pytest.approx([2.0] * 11, rel=0.01)
+    carried = theorem_stages(noisy, pl=1.0, stages=9)
+    fresh = theorem_stages(noisy, pl=1.0, stages=9, moments="fresh")
+    assert [(s.lr, s.beta1) for s in carried] == [(s.lr, s.beta1) for s in fresh]
+    steps = [stage.steps for stage in fresh]
     ratios = [b / a for a, b in itertools.pairwise(steps)]
     assert ratios[:4] == pytest.approx([2.0] * 4, rel=0.01)
     assert ratios[5:] == pytest.approx([4.0] * 3, rel=0.01)
@@ -148,6 +153,70 @@ def test_decaying_stages_start_their_schedules_anew() -> None:
         assert [stage.beta1(i) for i in (0, 9)] == [schedule.beta1(i) for i in (0, 9)]
 
 
+@pytest.mark.parametrize("smoothness", [1.0, 7.0])
+@pytest.mark.parametrize("noise", [0.0, 0.01, 1.0, 30.0])
+def test_carried_moments_never_take_longer_than_the_gap(noise: float, smoothness: float) -> None:
+    """Their error by Theorem 2's third claim, 8 accuracy^2 of the stage before, is small enough."""
+    problem = Problem(smoothness, 1.5, noise, 2.0, 0.5)
+    for k, stage in enumerate(theorem_stages(problem, pl=1.0, stages=8), start=1):
+        error = 2.0 / 2**k
+        travel = 6 * problem.c2 * 2 * error / (stage.lr * 0.5 * error)
+        assert stage.steps == math.ceil(travel) or k == 1
+
+
+def drawn_errors(
+    moments: Literal["carried", "fresh"], first: int = 5, count: int = 9
+) -> list[float]:
+    """E F / e_k at the ends of stages with Theorem 4's lr and beta_1, and steps that double."""
+    theirs = theorem_stages(BOWL, pl=1.0, stages=count)
+    stages = [Stage(s.lr, s.beta1, first * 2**k) for k, s in enumerate(theirs)]
+    torch.manual_seed(0)
+    start, draws, errors = torch.ones(50, dtype=DOUBLE), 8, torch.zeros(count, dtype=DOUBLE)
+    for _ in range(draws):
+        outputs = stagewise_adamw(bowl, start, stages, beta2=0.001, delta=1.0, moments=moments)
+        errors += 0.5 * torch.stack(outputs).square().mean(dim=1) / draws
+    return [e / (BOWL.gap / 2**k) for k, e in enumerate(errors.tolist(), start=1)]
+
+
+def test_t_of_order_one_over_e_holds_with_moments_carried_over() -> None:
+    """Few steps, so that it shows soon: carried, the errors keep to e_k; fresh, they leave it."""
+    carried, fresh = drawn_errors("carried"), drawn_errors("fresh")
+    assert carried[0] == fresh[0]  # one first stage
+    assert max(carried[6:]) < 0.1
+    assert fresh[6] < fresh[7] < fresh[8]
+    assert fresh[8] > 0.5
+
+
+def test_carried_moments_are_those_of_the_drawn_step() -> None:
+    """By hand: the next stage goes on from x, m and n of the step whose point was drawn."""
+    kinds = {"beta2": 0.1, "delta": 0.01}
+    stages = doubling_stages(0.2, 0.4, 8, stages=3)
+    start = torch.tensor([1.0, -2.0], dtype=DOUBLE)
+    generator = torch.Generator().manual_seed(1)
+    found = stagewise_adamw(
+        torch.sin, start, stages, weight_decay=decay, generator=generator, **kinds
+    )
+    x, moments = start, "gradient"
+    for stage, output in zip(stages, found, strict=True):
+        settings = {"lr": stage.lr, "beta1": stage.beta1, "weight_decay": decay, **kinds}
+        run = list(adamw(torch.sin, x, steps=stage.steps, moments=moments, **settings))
+        (step,) = [s for s in run if torch.equal(s.x, output)]
+        torch.testing.assert_close(step.square, step.scale**2 - kinds["delta"])
+        x, moments = step.x, (step.momentum, step.square)
+    assert not torch.equal(
+        found[1],
+        stagewise_adamw(
+            torch.sin,
+            start,
+            stages,
+            weight_decay=decay,
+            moments="fresh",
+            generator=torch.Generator().manual_seed(1),
+            **kinds,
+        )[1],
+    )
+
+
 def test_stages_are_fresh_runs_from_the_output_before() -> None:
     """Moments and the decay's schedule start again: the same as a new call for every stage."""
     stages = doubling_stages(0.2, 0.4, 8, stages=3)
@@ -158,6 +227,7 @@ def test_stages_are_fresh_runs_from_the_output_before() -> None:
         x,
         stages,
         weight_decay=decay,
+        moments="fresh",
         generator=torch.Generator().manual_seed(1),
         **kinds,
     )
@@ -211,6 +281,18 @@ BAD: list[tuple[Callable[[], object], str]] = [
     (lambda: list(run(delta=0.0)), "adamw: delta must be a finite number > 0, got 0.0; pass the"),
     (lambda: list(run(beta2=1.1)), r"adamw: beta2 must be in \[0, 1\], got 1.1; pass 1 - beta of"),
     (lambda: list(run(moments="none")), "adamw: moments must be one of .* got 'none'; pass one of"),
+    (
+        lambda: stagewise_adamw(torch.sin, torch.ones(1), [], beta2=0.1, delta=1.0, moments="kept"),
+        "stagewise_adamw: moments must be one of .* got 'kept'; pass one of them",
+    ),
+    (
+        lambda: theorem_stages(BOWL, pl=1.0, stages=1, moments="kept"),
+        "theorem_stages: moments must be one of .* got 'kept'; pass one of them",
+    ),
+    (
+        lambda: Steady(BOWL, 1.0, moment_error=-1.0),
+        "moment_error must be a finite number >= 0, got",
+    ),
     (lambda: list(run(lr=lambda k: -k)), "adamw: lr at step 0 must be a finite number > 0, got 0"),
     (lambda: list(run(beta1=lambda k: 1 + k)), r"beta1 at step 1 must be in \[0, 1\], got 2; pass"),
     (lambda: list(run(weight_decay=-1.0)), "weight_decay at step 0 must be a finite number >= 0, "),

@@ -16,6 +16,7 @@ nothing but scalar work where gradient clipping has just computed ``||g_t||^2``.
 from __future__ import annotations
 
 import functools
+import math
 import operator
 from typing import Any, Protocol, cast
 
@@ -26,6 +27,7 @@ from torch.optim import SGD, Adam, Optimizer
 
 from ..checks import Scalar
 from ..rules import facts
+from ..rules.step import inverse_root
 from ..tensors.reduction import Terms, WholeModel, like, plus, real, shards
 
 __all__ = [
@@ -33,7 +35,6 @@ __all__ = [
     "EffectiveRate",
     "SGDRate",
     "effective_rate_of",
-    "inverse_root",
 ]
 
 # Key in the optimizer's per-parameter state: the sum of that parameter's exp_avg_sq.
@@ -43,7 +44,9 @@ SUM_KEY = "exp_avg_sq_sum"
 class EffectiveRate(Protocol):
     """What an optimizer class declares to give its steps an effective rate.
 
-    `of` is asked before the native step and may compute; `finish` is called after every step.
+    `of` is asked before the native step and may compute; `finish` is called after every step. One
+    that is the inverse root of a mean may give that too, as `mean_square`, where the rate of a
+    mean of 0 is 0.
     """
 
     def of(self, group: dict[str, Any]) -> Scalar:
@@ -76,8 +79,6 @@ class SGDRate:
 class AdamRate:
     """``1/sqrt(mean v_hat)`` over all parameters with a gradient, of all groups.
 
-    ``last`` is the rate of the last step taken, None before one was.
-
     The bias correction is each parameter's own. With ``amsgrad`` the mean is over the maximum of
     the second moments, which is not linear in the gradient and takes a pass over them.
 
@@ -91,30 +92,35 @@ class AdamRate:
         self._reduction = reduction or WholeModel()
         self._sums: dict[int, _GroupSums] = {}
         self._advanced: list[_GroupSums] = []  # those that the step about to be taken moves on
-        self._value: Scalar | None = None
-        self.last: Scalar | None = None
+        self._mean: Scalar | None = None
+        self._rate: Scalar | None = None
         self.handed: dict[int, HandedSquares] = {}  # by group: what clipping has computed
 
     def of(self, group: dict[str, Any]) -> Scalar:
         """The rate of this step, the same for every group; computed once per step."""
-        if self._value is None:
-            self._value = self._compute()
-        return self._value
+        if self._rate is None:
+            self._rate = inverse_root(self.mean_square(group))
+        return self._rate
+
+    def mean_square(self, group: dict[str, Any]) -> Scalar:
+        """The mean of v_hat, computed once per step; infinite without any gradient."""
+        if self._mean is None:
+            self._mean = self._compute()
+        return self._mean
 
     def finish(self, taken: bool) -> None:
         """Advance the sums; where a gradient scaler had the step skipped, keep the old ones."""
         state = self._optimizer.state
-        if taken and self._value is None and self._sums:
+        if taken and self._mean is None and self._sums:
             # No group asked this time, so the sums miss a step and must not be used again.
             self._sums.clear()
             for entries in state.values():
                 entries.pop(SUM_KEY, None)
-        elif taken and self._value is not None:
+        elif taken and self._mean is not None:
             skipped = getattr(self._optimizer, "found_inf", None)
             for sums in self._advanced:
                 sums.commit(state, skipped)
-            self.last = self._value
-        self._value = None
+        self._mean = self._rate = None
         self._advanced = []
 
     def _compute(self) -> Scalar:
@@ -137,7 +143,7 @@ class AdamRate:
         if greatest:
             totals.append(self._reduction.total(self._maximum_terms(greatest)))
             count += self._reduction.numel([p for _, params in greatest for p in params])
-        return inverse_root(functools.reduce(plus, totals) / count) if count else 0.0
+        return functools.reduce(plus, totals) / count if count else math.inf
 
     def _sums_of(self, index: int, params: list[Tensor]) -> _GroupSums:
         sums = self._sums.get(index)
@@ -282,20 +288,6 @@ def effective_rate_of(
     """
     make = facts.fact("effective_rate", type(optimizer))
     return None if make is None else make(optimizer, reduction)
-
-
-def inverse_root(mean: Any) -> Scalar:
-    """``mean^(-1/2)``, and 0 where the mean is 0 or no number.
-
-    Example:
-        >>> inverse_root(0.25), inverse_root(0.0)
-        (2.0, 0.0)
-    """
-    # Where the mean is 0 there is nothing to be stable against; a NaN fails the comparison too,
-    # and a gradient that overflowed its norm must not spread to parameters it does not belong to.
-    if isinstance(mean, Tensor):
-        return torch.where(mean > 0.0, mean.rsqrt(), 0.0)
-    return float(mean) ** -0.5 if mean > 0.0 else 0.0
 
 
 def _amsgrad(group: dict[str, Any]) -> bool:

@@ -12,6 +12,7 @@ published rule; the papers define stable decay for SGD, Adam, AMSGrad and Adai o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -20,8 +21,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ..checks import Scalar
+from ..rules.step import inverse_root
 from ..tensors.reduction import WholeModel, real
-from .effective_rate import inverse_root
 
 __all__ = ["MeanRate", "UnitRate", "average", "coming_step", "maximum"]
 
@@ -32,7 +33,7 @@ State: TypeAlias = "dict[str, Any]"  # of one parameter; empty before its first 
 class MeanRate:
     """The effective rate from ``E_t^-2``, over all parameters with a gradient, of all groups.
 
-    It takes a pass over the second moments; ``last`` is the rate of the last step taken.
+    It takes a pass over the second moments.
 
     Args:
         optimizer: whose state and gradients are read.
@@ -50,20 +51,24 @@ class MeanRate:
         self._optimizer = optimizer
         self._reduction = reduction or WholeModel()
         self._inverse_square = inverse_square
-        self._value: Scalar | None = None
-        self.last: Scalar | None = None
+        self._mean: Scalar | None = None
+        self._rate: Scalar | None = None
 
     def of(self, group: Group) -> Scalar:
         """The rate of this step, the same for every group; computed once per step."""
-        if self._value is None:
-            self._value = self._compute()
-        return self._value
+        if self._rate is None:
+            self._rate = inverse_root(self.mean_square(group))
+        return self._rate
+
+    def mean_square(self, group: Group) -> Scalar:
+        """The mean of ``E_t^-2``, computed once per step; infinite without any gradient."""
+        if self._mean is None:
+            self._mean = self._compute()
+        return self._mean
 
     def finish(self, taken: bool) -> None:
-        """Forget this step's rate: the next step has another gradient."""
-        if taken and self._value is not None:
-            self.last = self._value
-        self._value = None
+        """Forget this step's mean: the next step has another gradient."""
+        self._mean = self._rate = None
 
     @torch.no_grad()
     def _compute(self) -> Scalar:
@@ -75,7 +80,7 @@ class MeanRate:
             if p.grad is not None
         ]
         if not known:
-            return 0.0
+            return math.inf
         # One at a time: the elementwise terms of a whole model need not exist together.
         terms = (
             self._inverse_square(_descent(p.grad, scale, group), state, group)
@@ -84,13 +89,11 @@ class MeanRate:
         total = self._reduction.total(self._reduction.sums(terms))
         mean = total / self._reduction.numel([p for p, _, _ in known])
         on_host = mean.is_cpu and mean.dim() == 0 and not torch.compiler.is_compiling()
-        return inverse_root(mean.item() if on_host else mean)
+        return mean.item() if on_host else mean
 
 
 class UnitRate:
     """1: the update is ``lr`` times a momentum of the gradients, as Adai's is."""
-
-    last: Scalar | None = 1.0
 
     def __init__(self, optimizer: Optimizer | None = None, reduction: object = None) -> None:
         """Stateless."""

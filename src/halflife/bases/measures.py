@@ -1,6 +1,7 @@
 """The numbers that a rule may ask of a step, measured over one whole model.
 
     effective_rate   the base optimizer's own step scale, as its class declares it
+    mean_square      the mean whose inverse root that is: of v_hat, on Adam
     gradient_norm    ||g||, the gradients of all groups as one vector, unscaled
     weight_norm      ||w||, the weights that have a gradient, as one vector
 
@@ -23,12 +24,14 @@ from torch.optim import Optimizer
 from ..checks import Scalar
 from ..rules import facts
 from ..rules.contract import DecayRule
+from ..rules.step import inverse_root, inverse_square
 from ..tensors.reduction import Terms, WholeModel, plus
 from .effective_rate import AdamRate, HandedSquares, effective_rate_of
 
 __all__ = ["Measures"]
 
 _NORMS = ("gradient_norm", "weight_norm")
+_RATES = ("effective_rate", "mean_square")
 
 
 class Measures:
@@ -72,6 +75,8 @@ class Measures:
             self.rate.handed = self.handed
         self._norms: dict[str, Scalar] = {}
         self._last: dict[str, Scalar] = {}
+        self._asked: list[tuple[dict[str, Any], str, Scalar]] = []  # rates, by group
+        self._last_asked = self._asked
 
     def of(self, group: dict[str, Any], name: str) -> Scalar:
         """A number of this step, for one of the optimizer's groups.
@@ -79,8 +84,14 @@ class Measures:
         Raises:
             ValueError: if the optimizer's class declares none.
         """
-        if name == "effective_rate" and self.rate is not None:
-            return self.rate.of(group)
+        if name in _RATES and self.rate is not None:
+            mean_square = getattr(self.rate, "mean_square", None)
+            if name == "effective_rate" or mean_square is None:
+                value = _as(name, "effective_rate", self.rate.of(group))
+            else:
+                value = mean_square(group)
+            self._asked.append((group, name, value))
+            return value
         if name not in _NORMS:
             raise ValueError(
                 f"{name}: {type(self._optimizer).__name__} declares none, which this rule needs; "
@@ -94,18 +105,37 @@ class Measures:
     @property
     def reads_gradients(self) -> bool:
         """Whether some rule follows the gradients' norms, so that they are worth handing over."""
-        return bool({"gradient_norm", "effective_rate"} & self._needed())
+        return bool({"gradient_norm", *_RATES} & self._needed())
 
     def hand(self, squares: dict[int, HandedSquares]) -> None:
         """Take over squared gradient norms, by group, for the coming step only."""
         self.handed.clear()
         self.handed.update(squares)
 
-    def last(self, name: str) -> float | None:
-        """A number of the last step that was taken; None if no rule has asked for it."""
-        value = getattr(self.rate, "last", None) if name == "effective_rate" else None
-        value = self._last.get(name, value)
-        return None if value is None else float(value)
+    def last(self, name: str, group: dict[str, Any] | None = None) -> float | None:
+        """A number of the last step that was taken; None if no rule has asked for it.
+
+        Args:
+            name: of the number.
+            group: whose, where the groups differ in it. Default: that of all.
+
+        Raises:
+            ValueError: if they differ, and no group is given.
+        """
+        if name not in _RATES:
+            value = self._last.get(name)
+            return None if value is None else float(value)
+        found = {
+            float(_as(name, asked, value))
+            for own, asked, value in self._last_asked
+            if group is None or own is group
+        }
+        if len(found) > 1:
+            raise ValueError(
+                f"{name}: the groups of the last step have {sorted(found)}; ask for one of them, "
+                f"as last_measured({name!r}, optimizer.param_groups[0])."
+            )
+        return found.pop() if found else None
 
     def finish(self, taken: bool) -> None:
         """Keep what this step has added, if the native step was taken, and forget the rest."""
@@ -113,7 +143,9 @@ class Measures:
             self.rate.finish(taken)
         if taken and self._norms:
             self._last = self._norms
-        self._norms = {}
+        if taken and self._asked:
+            self._last_asked = self._asked
+        self._norms, self._asked = {}, []
         self.handed.clear()  # it holds on to the gradients
 
     def _needed(self) -> set[str]:
@@ -151,6 +183,13 @@ class Measures:
             return [self._weights()]
         of: Any = facts.fact(name, type(self._optimizer))  # every optimizer has both
         return of(self._optimizer)
+
+
+def _as(name: str, given: str, value: Scalar) -> Scalar:
+    """The one of `_RATES` that is asked for, from the one that is given."""
+    if name == given:
+        return value
+    return inverse_root(value) if given == "mean_square" else inverse_square(value)
 
 
 def _root(total: Any) -> Scalar:

@@ -13,7 +13,7 @@ from torch.optim import SGD, Adam, Optimizer
 
 from ..checks import Scalar
 from ..rules import facts
-from ..rules.step import Step
+from ..rules.step import Step, inverse_square
 from ..theory import equilibrium
 from .effective_rate import SGDRate
 
@@ -52,14 +52,20 @@ class Base:
             label=f"the {self.name} group",
         )
 
+    @property
+    def measured(self) -> dict[str, Any]:
+        """What is known beforehand of the numbers that a step measures."""
+        rate = self.effective_rate
+        return {} if rate is None else {"effective_rate": rate, "mean_square": inverse_square(rate)}
+
     def _measured(self, name: str) -> float:
-        if name == "effective_rate" and self.effective_rate is not None:
-            return self.effective_rate
+        if name in self.measured:
+            return self.measured[name]
         what = name.replace("_", " ")
         raise ValueError(
             f"weight_decay of this rule on {self.name}: its fraction follows the {what}, which is "
             "known in a training step only, not when a strength is resolved; pass a number"
-            + (" (SWD's is 5e-4), or put the rule on SGD." if name == "effective_rate" else ".")
+            + (" (SWD's is 5e-4), or put the rule on SGD." if "norm" not in name else ".")
         )
 
 

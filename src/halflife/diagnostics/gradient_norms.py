@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from ..tensors.reduction import WholeModel
-from .curvature.batches import Batches, rows_of
+from .curvature.batches import Batches, mapped, rows_of
+from .curvature.calling import as_it_was, call, inner_model, pair, recordable, recording
 
 __all__ = ["GradientNorms", "gradient_norms"]
 
@@ -74,12 +75,14 @@ def gradient_norms(
     Args:
         model: on the device of the data.
         loss: ``loss(outputs, targets)``, the mean over the rows of a batch.
-        data: batches ``(inputs, targets)``, or one such pair, as a `DataLoader` gives them.
+        data: batches, or one batch, as `halflife.diagnostics.curvature.hessian` takes them: pairs
+            ``(inputs, targets)``, or dicts of the model's arguments.
         mode: "train" for the gradients that training sees, with the batch's own statistics in batch
             norm and with dropout; "eval" for running statistics and no dropout.
 
     Raises:
-        ValueError: for another mode, without batches, or if no parameter requires a gradient.
+        ValueError: for another mode, without batches, if a batch is no pair, or if no parameter
+            requires a gradient.
 
     Example:
         >>> model = nn.Linear(1, 1, bias=False)
@@ -92,38 +95,32 @@ def gradient_norms(
     """
     if mode not in ("train", "eval"):
         raise ValueError(f"mode={mode!r}: must be 'train' or 'eval'; choose one.")
-    params = {
-        n: p.detach().requires_grad_() for n, p in model.named_parameters() if p.requires_grad
-    }
+    model, _ = inner_model(model)
+    with torch.inference_mode(False):
+        held = {n: recordable(p).detach() for n, p in model.named_parameters()}
+        held |= {n: b.detach().clone() for n, b in model.named_buffers()}
+        params = {
+            n: held[n].requires_grad_() for n, p in model.named_parameters() if p.requires_grad
+        }
     if not params:
         raise ValueError("model: none of its parameters requires a gradient; pass one that trains.")
-    frozen = {n: p.detach() for n, p in model.named_parameters() if not p.requires_grad}
-    buffers = {n: b.detach().clone() for n, b in model.named_buffers()}
     reduction, leaves = WholeModel(), list(params.values())
     total: list[Tensor] = []
     squares, count, size, dropped = 0.0, 0, 0, 0
-    modes = [(module, module.training) for module in model.modules()]
-    model.train(mode == "train")
-    try:
+    with as_it_was(model, training=mode == "train"), recording():
         for batch in Batches(data):
             size = size or rows_of(batch)
             if rows_of(batch) != size:
                 dropped += rows_of(batch)
                 continue
-            inputs, targets = batch
-            with torch.enable_grad():
-                outputs = torch.func.functional_call(
-                    model, {**params, **frozen, **buffers}, (inputs,)
-                )
-                grads = torch.autograd.grad(
-                    loss(outputs, targets), leaves, allow_unused=True, materialize_grads=True
-                )
+            inputs, targets = pair(model, mapped(batch, recordable))
+            outputs = call(model, held, inputs)
+            grads = torch.autograd.grad(
+                loss(outputs, targets), leaves, allow_unused=True, materialize_grads=True
+            )
             squares += float(sum(reduction.squares(list(grads)).tolist()))
             total = [t + g for t, g in zip(total, grads, strict=True)] if total else list(grads)
             count += 1
-    finally:
-        for module, training in modes:
-            module.training = training
     if not count:
         raise ValueError("data: holds no batch; pass the training set.")
     norm = math.sqrt(sum(reduction.squares(total).tolist())) / count

@@ -9,9 +9,10 @@ histogram; how narrow is told by
     entropy    -sum p log2 p, in bits: 0 in one bin, log2(28) = 4.8 where all bins hold as much
 
 Coordinates that never had a gradient (dead units, constant inputs) say nothing of the optimizer and
-would reverse the comparison: AdamW does not move them, Adam with L2 moves them by whole steps, its
-regularizer divided by itself. Only live coordinates are counted: those whose second moment is above
-0, or whose gradient is not 0 where L2 is in the moments or there is none.
+would reverse the comparison: AdamW's update of them is 0 (its decay, which is not counted, shrinks
+them), Adam with L2 moves them by whole steps, its regularizer divided by itself. So only live ones
+are counted: those whose second moment is above 0, or whose gradient is not 0 where L2 is in the
+moments or there is none. The published figures count all: ``live=False``.
 """
 
 from __future__ import annotations
@@ -156,7 +157,9 @@ def weight_histogram(optimizer: Optimizer) -> Log2Histogram:
 
 
 @torch.no_grad()
-def update_histogram(optimizer: Optimizer, params: Iterable[Tensor] | None = None) -> Log2Histogram:
+def update_histogram(
+    optimizer: Optimizer, params: Iterable[Tensor] | None = None, *, live: bool = True
+) -> Log2Histogram:
     """Of ``|update| / lr`` of the step just taken, without decay; call it before ``zero_grad()``.
 
     It comes from the state (``m_hat / D`` of Adam), so that digits are kept that are lost when an
@@ -165,6 +168,8 @@ def update_histogram(optimizer: Optimizer, params: Iterable[Tensor] | None = Non
     Args:
         optimizer: after a step.
         params: those to count. Default: all; the paper leaves out batch norm.
+        live: leave out coordinates that are dead, as the module says. False counts every one, as
+            the published figures do: an update of 0 is in the lowest bin.
 
     Raises:
         ValueError: for others than Adam, AdamW, AdamDelta, and SGD with a plain momentum; give the
@@ -178,10 +183,12 @@ def update_histogram(optimizer: Optimizer, params: Iterable[Tensor] | None = Non
         >>> found = update_histogram(optimizer)  # the first steps of Adam have size 1
         >>> found.counts[-1] + found.counts[-2], found.left_out
         (2, 1)
+        >>> update_histogram(optimizer, live=False).counts[0]
+        1
     """
     chosen = None if params is None else {id(p) for p in params}
     updates: list[Tensor] = []
-    live: list[Tensor] = []
+    alive: list[Tensor] = []
     for group in optimizer.param_groups:
         mine = [p for p in group["params"] if p.grad is not None]
         mine = [p for p in mine if chosen is None or id(p) in chosen]
@@ -191,8 +198,8 @@ def update_histogram(optimizer: Optimizer, params: Iterable[Tensor] | None = Non
         in_moments = bool(group.get("weight_decay")) and _is_l2(optimizer, group)
         for p in mine:
             moment: Any = None if in_moments else optimizer.state[p].get("exp_avg_sq")
-            live.append(real(p.grad if moment is None else moment) != 0)
-    return log2_histogram(updates, live=live)
+            alive.append(real(p.grad if moment is None else moment) != 0)
+    return log2_histogram(updates, live=alive if live else None)
 
 
 def figure(histograms: Mapping[str, Log2Histogram]) -> Figure:
@@ -235,12 +242,14 @@ def _directions(optimizer: Optimizer, group: dict[str, Any], params: list[Tensor
     if facts.fact("preconditioner", cls) and all("exp_avg" in state for state in states):
         metric = facts.preconditioner_column(optimizer, group, params)
         beta1 = float(group["betas"][0])
+        # AdamDelta counts no steps: nothing can be corrected for them.
+        corrections = [1.0 - beta1 ** float(s["step"]) if "step" in s else 1.0 for s in states]
         return [
-            state["exp_avg"] / (1.0 - beta1 ** float(state["step"])) / d
-            for state, d in zip(states, metric, strict=True)
+            state["exp_avg"] / correction / d
+            for state, correction, d in zip(states, corrections, metric, strict=True)
         ]
     buffers = [state.get("momentum_buffer") for state in states]
-    plain = isinstance(optimizer, SGD) and not group["nesterov"]
+    plain = isinstance(optimizer, SGD) and group["momentum"] and not group["nesterov"]
     if plain and all(buffer is not None for buffer in buffers):
         return buffers
     raise ValueError(

@@ -342,13 +342,24 @@ class Decayed(Optimizer):
             self._measured = Measures(self)
         return self._measured
 
-    def last_measured(self, name: str) -> float | None:
-        """A number that the last step measured, as `Step.measured`; None if no rule has asked."""
-        return self._measures().last(name)
+    def last_measured(self, name: str, group: dict[str, Any] | None = None) -> float | None:
+        """A number that the last step measured, as `Step.measured`; None if no rule has asked.
+
+        Args:
+            name: of the number.
+            group: one of ``param_groups``, where they differ in it: SGD's rate is of its momentum.
+
+        Raises:
+            ValueError: if they differ, and no group is given.
+        """
+        return self._measures().last(name, group)
 
     @property
     def last_effective_rate(self) -> float | None:
-        """The effective rate of the last step; None if no rule has asked for it."""
+        """The effective rate of the last step, as `last_measured` gives it.
+
+        It is the optimizer's own: ``Stable(eps=...)`` follows it with its eps under the mean.
+        """
         return self.last_measured("effective_rate")
 
     def __getstate__(self) -> dict[str, Any]:

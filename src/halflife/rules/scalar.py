@@ -23,9 +23,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ..checks import Scalar
+from ..checks import Scalar, require_nonnegative
 from .contract import DecayRule, as_rule
-from .step import Step, over
+from .step import Step, inverse_root, over
 
 __all__ = [
     "Adaptive",
@@ -83,9 +83,10 @@ class Constant(DecayRule):
     r"""``d = weight_decay`` while ``lr > 0``: the original weight decay, blind to the schedule.
 
     Coefficient: fraction removed per step (dimensionless). Source: Hanson & Pratt 1988, Eq. (1) of
-    Loshchilov & Hutter 2019 and of Xie et al. 2023, who show that it pulls the weights to zero
-    once the schedule has shrunk the steps that hold them up. At ``lr = 0`` nothing is removed;
-    libraries that have this decay (optax.adafactor, tensorflow_addons) remove it there too.
+    Loshchilov & Hutter 2019 and of Xie et al. 2023, who show that under a schedule no weights but 0
+    stay stationary (Theorem 1). At the same fraction at the peak it removes more in all than their
+    Eq. (2), `Decoupled`; their Figure 1 compares so. At ``lr = 0`` nothing is removed; libraries
+    that have this decay (optax.adafactor, tensorflow_addons) remove it there too.
 
     Example:
         >>> Constant().fraction(Step(lr=1e-6, weight_decay=1e-4))
@@ -131,17 +132,41 @@ class Stable(DecayRule):
     gradients, or with all-zero ones, ``e`` is 0 and nothing decays; a fraction above 1 is clamped
     there with one warning. Source: Xie et al. 2023 (SWD): AdamS, SGDS.
 
+    Args:
+        eps: added to the mean, ``e = 1/sqrt(mean of v_hat + eps)``, so that decay stays bounded as
+            the gradients of full batches vanish: all-zero ones then decay by
+            ``lr * weight_decay / sqrt(eps)``. Unit: that of the mean, gradient squared on Adam;
+            where ``e`` is no mean of gradients (SGD, Adai) it is added to ``1/e^2`` all the same.
+            Default 0, as in the authors' code; their section 4 adds "a small value" for full
+            batches, such as Adam's own 1e-8.
+
+    Raises:
+        ValueError: if eps is not a finite number >= 0.
+
     Example:
         >>> Stable().fraction(Step(lr=1e-3, weight_decay=5e-4, measured={"effective_rate": 100.0}))
         5e-05
+        >>> Stable(eps=3e-4).fraction(Step(1e-3, None, 5e-4, measured={"effective_rate": 100.0}))
+        2.5e-05
     """
 
     name = "stable"
     requires = ("effective_rate",)
+    eps: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what can be no addend of a mean of squares; keep it as plain data."""
+        require_nonnegative("Stable: eps", self.eps, "pass 0, or a small value such as 1e-8")
+        object.__setattr__(self, "eps", float(self.eps))
+
+    def __repr__(self) -> str:
+        return f"Stable(eps={self.eps})" if self.eps else "Stable()"
 
     def rate(self, step: Step) -> Scalar:
-        """``lr * effective_rate``."""
-        return step.lr * step.effective_rate
+        """``lr * effective_rate``, with `eps` under the root of the latter."""
+        if not self.eps:
+            return step.lr * step.effective_rate
+        return step.lr * inverse_root(step.measured("mean_square") + self.eps)
 
 
 @dataclass(frozen=True)

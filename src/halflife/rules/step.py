@@ -10,11 +10,11 @@ from torch import Tensor
 
 from ..checks import Scalar
 
-__all__ = ["MEASURED", "Step", "over"]
+__all__ = ["MEASURED", "Step", "inverse_root", "inverse_square", "over"]
 
 
 # What `Step.measured` may be asked for: numbers that follow the gradients and weights of a step.
-MEASURED = ("effective_rate", "gradient_norm", "weight_norm")
+MEASURED = ("effective_rate", "mean_square", "gradient_norm", "weight_norm")
 
 # Schedulers reach the peak by floating-point recurrences: torch's cosine comes back to
 # peak * (1 + 1e-14), a product of warm-up factors to somewhat more.
@@ -88,6 +88,7 @@ class Step:
 
         Args:
             name: "effective_rate", the base optimizer's own step scale (Adam: 1/sqrt(mean v));
+                "mean_square", the mean whose inverse root that is (Adam: mean v);
                 "gradient_norm" or "weight_norm", the Euclidean norms of all gradients and of the
                 weights that have one, each as one vector.
 
@@ -101,6 +102,8 @@ class Step:
         known = self._measured
         if known is not None and not isinstance(known, Mapping):
             return known(name)
+        if known is not None and name == "mean_square" and name not in known:
+            return inverse_square(self.effective_rate)
         if known is None or name not in known:
             what = name.replace("_", " ")
             raise ValueError(
@@ -113,6 +116,32 @@ class Step:
     def effective_rate(self) -> Scalar:
         """``measured("effective_rate")``."""
         return self.measured("effective_rate")
+
+
+def inverse_root(mean: Scalar) -> Scalar:
+    """``mean^(-1/2)``, and 0 where the mean is 0 or no number.
+
+    Example:
+        >>> inverse_root(0.25), inverse_root(0.0)
+        (2.0, 0.0)
+    """
+    # Where the mean is 0 there is nothing to be stable against; a NaN fails the comparison too,
+    # and a gradient that overflowed its norm must not spread to parameters it does not belong to.
+    if isinstance(mean, Tensor):
+        return torch.where(mean > 0.0, mean.rsqrt(), 0.0)
+    return float(mean) ** -0.5 if mean > 0.0 else 0.0
+
+
+def inverse_square(rate: Scalar) -> Scalar:
+    """``rate^(-2)``, the mean whose `inverse_root` the rate is; infinite where the rate is 0.
+
+    Example:
+        >>> inverse_square(2.0), inverse_square(0.0)
+        (0.25, inf)
+    """
+    if isinstance(rate, Tensor):
+        return rate**-2.0
+    return float(rate) ** -2.0 if rate else math.inf
 
 
 def over(a: Scalar, b: Scalar) -> Scalar:

@@ -202,7 +202,8 @@ class Restarts:
     def rounds(self, tolerance: float) -> int:
         """Rounds after which `error_bound` is at most the tolerance, at least one.
 
-        The published log_4(D / e) has lost its squares: it is log_4(D^2 / e^2) = log_2(D / e).
+        The paper counts in squares, log_4(D^2 / e) for a squared distance e: the same, log_2 of
+        D over the distance.
 
         Raises:
             ValueError: if tolerance is not positive.

@@ -176,9 +176,12 @@ class Steady:
     Args:
         problem: what is known of the problem.
         accuracy: epsilon, bound on the root of the mean squared gradient norm of F_k.
+        moment_error: bound on E |m - grad F|^2 of the moment that the run starts with. Default: the
+            gradient's variance, that of m_0 = g_0. The theorem's third claim is 8 accuracy^2, for
+            the moments that belong to a step drawn from a run.
 
     Raises:
-        ValueError: if accuracy is not positive.
+        ValueError: if accuracy is not positive, or moment_error negative.
 
     Example:
         >>> problem = Problem(smoothness=0.5, gradient_bound=1.0, noise=2.0, gap=1.0, delta=1.0)
@@ -189,9 +192,13 @@ class Steady:
 
     problem: Problem
     accuracy: float
+    moment_error: float | None = None
 
     def __post_init__(self) -> None:
         require_positive("Steady: accuracy", self.accuracy, "pass a gradient norm")
+        remedy = "pass a bound on E |m - grad F|^2, or None"
+        if self.moment_error is not None:
+            require_nonnegative("Steady: moment_error", self.moment_error, remedy)
 
     @property
     def beta1(self) -> float:
@@ -207,10 +214,11 @@ class Steady:
 
     @property
     def steps(self) -> int:
-        """T = max(6 c2 D / (lr e^2), 3 c2 sigma^2 / (c1 beta_1 b e^2)), rounded up."""
+        """T = max(6 c2 D / (lr e^2), 3 c2 V / (c1 beta_1 e^2)), V the first moment's error."""
         p, squared = self.problem, self.accuracy**2
+        first = p.variance if self.moment_error is None else self.moment_error
         travel = 6.0 * p.c2 * p.first_gap / (self.lr * squared)
-        start = 3.0 * p.c2 * p.variance / (p.c1 * self.beta1 * squared)
+        start = 3.0 * p.c2 * first / (p.c1 * self.beta1 * squared)
         return max(1, math.ceil(max(travel, start)))
 
 

@@ -24,7 +24,8 @@ def uncoupled_decay_gradient(
     """Gradient norm of the next step's objective where this step's is stationary (Theorem 1).
 
     If grad f_t(w) = 0 then ``|grad f_{t+1}(w)| = wd |1/lr_{t+1} - 1/lr_t| |w|``. The paper has
-    twice this: it writes the penalty without the 1/2 with which its gradient is what the step does.
+    twice this, by a convention: it writes penalties without the 1/2, so that its wd is half of what
+    the step removes.
 
     Args:
         weight_norm: |w| at the stationary point.
@@ -66,9 +67,9 @@ def sgd_gradient_bound(
 
         D / (n lr) + lr (L + wd) / 2 ((G + wd sup|w|)^2 + sigma^2)
 
-    The paper puts lr = C / sqrt(n) and leaves out the 1/2. It states the same for any smaller lr,
-    which does not follow: the first term grows as lr falls. That the bound rises with wd, the
-    paper's conclusion, is at fixed sup|w|, which itself falls as wd rises.
+    The paper's form of it has lr = C / sqrt(n) in it, without the 1/2. So that is its exact
+    condition: at a smaller lr, as under "at most C / sqrt(n)", the first term is larger. That the
+    bound rises with wd, the paper's conclusion, is at fixed sup|w|, which itself falls as wd rises.
 
     Args:
         steps: n, the paper's t + 1.

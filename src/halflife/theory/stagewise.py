@@ -1,4 +1,4 @@
-r"""AdamW as it is analysed, and stage-wise: a fresh run per stage, each aiming at half the error.
+r"""AdamW as it is analysed, and stage-wise: one run after another, each aiming at half the error.
 
 Algorithm 1, elementwise, with steps counted from k = 0:
 
@@ -14,13 +14,15 @@ probability lr_i / sum(lr): uniformly, if lr is constant. The paper's index runs
 drawn here is from x_0 ... x_{T-1}, where the gradients are taken whose mean the theorem bounds.
 
 Source: Zhou et al., "Towards understanding convergence and generalization of AdamW", TPAMI 2024,
-Algorithms 1 and 2, Theorem 4. The paper does not say what becomes of the moments between stages:
-here every stage starts afresh, moments and decay schedule, as a new call of Algorithm 1. Theorem
-4's lr and beta_1 are those of Theorem 2 at accuracy^2 = mu e_k / 2. **Its T_k of order 1/e_k does
-not follow from Theorem 2**: the noise of fresh moments takes 3 c2 sigma^2 / (c1 b1 b accuracy^2)
-steps to average out, of order 1/e_k^2 as b1 ~ e_k, and so does a decaying lr. `theorem_stages` has
-the T_k that follow: twice the stage before at first, four times in the end. With weight decay,
-F_k changes where its schedule starts again; the proof, and so these T_k, take that as harmless.
+Algorithms 1 and 2, and Theorem 4, whose lr and beta_1 are those of Theorem 2 at accuracy^2 =
+mu e_k / 2. The paper does not say what becomes of the moments between stages. **Its T_k of order
+1/e_k holds if those of the drawn iterate are carried over**, the default here: by Theorem 2's third
+claim their error is at most 8 accuracy^2, and takes no longer to average out than the gap to close.
+Fresh moments, as of a new call of Algorithm 1, bring back the gradient's whole variance: it takes
+3 c2 sigma^2 / (c1 b1 b accuracy^2) steps, of order 1/e_k^2 as b1 ~ e_k. Decaying schedules begin
+each stage at a beta_1 of 1, which forgets what is carried; what follows from Theorem 3 is 1/e_k^2,
+up to a logarithm. The decay's schedule starts again in each stage. With weight decay, F_k changes
+there; the proof, and so these T_k, take that as harmless.
 """
 
 from __future__ import annotations
@@ -39,10 +41,11 @@ from .convergence import Decaying, Problem, Steady
 __all__ = ["AdamWStep", "Stage", "adamw", "doubling_stages", "stagewise_adamw", "theorem_stages"]
 
 Schedule = float | Callable[[int], float]
+Moments = Literal["carried", "fresh"]
 
 
 class AdamWStep(NamedTuple):
-    """Step k of `adamw`: where it was, what it used, where it went."""
+    """Step k of `adamw`: where it was, what it used, where it went; ``square`` is n."""
 
     x: Tensor
     momentum: Tensor
@@ -50,6 +53,7 @@ class AdamWStep(NamedTuple):
     lr: float
     weight_decay: float
     next_x: Tensor
+    square: Tensor
 
 
 def adamw(
@@ -62,7 +66,7 @@ def adamw(
     beta2: float,
     delta: float,
     weight_decay: Schedule = 0.0,
-    moments: Literal["gradient", "zero"] = "gradient",
+    moments: Literal["gradient", "zero"] | tuple[Tensor, Tensor] = "gradient",
     l2: bool = False,
 ) -> Iterator[AdamWStep]:
     """The steps k = 0 ... T-1 of AdamW as analysed (Algorithm 1), or of l2-Adam.
@@ -77,7 +81,7 @@ def adamw(
         delta: constant under the root. Unit: gradient squared.
         weight_decay: lambda_k; a step removes lr_k lambda_k of each weight. Unit: 1/lr.
         moments: "gradient" for the main text's m_0 = g_0, n_0 = g_0^2; "zero" for m_{-1} = n_{-1}
-            = 0, as in the supplement's proof of Theorem 1.
+            = 0, as in the supplement's proof of Theorem 1; or m_{-1} and n_{-1}, to go on from.
         l2: add lambda_k x_k to the gradient in place of decaying the weights.
 
     Raises:
@@ -92,10 +96,13 @@ def adamw(
     """
     require_count("adamw: steps", steps, "pass the number of gradients to take")
     require_positive("adamw: delta", delta, "pass the constant under the root, such as 1e-4")
-    known, remedy = ("gradient", "zero"), "pass one of them"
-    require(moments in known, "adamw: moments", f"one of {known}", moments, remedy)
     _require_beta("adamw: beta2", beta2)
     m = n = torch.zeros_like(x)
+    if isinstance(moments, str):
+        known, remedy = ("gradient", "zero"), "pass one of them, or the moments themselves"
+        require(moments in known, "adamw: moments", f"one of {known}", moments, remedy)
+    else:
+        m, n = moments
     for k in range(steps):
         rate, b1, decay = _at(lr, k), _at(beta1, k), _at(weight_decay, k)
         require_positive(f"adamw: lr at step {k}", rate, "pass a step size")
@@ -107,7 +114,7 @@ def adamw(
         n = g.square() if first else (1.0 - beta2) * n + beta2 * g.square()
         v = (n + delta).sqrt()
         following = (x if l2 else (1.0 - rate * decay) * x) - rate * m / v
-        yield AdamWStep(x, m, v, rate, decay, following)
+        yield AdamWStep(x, m, v, rate, decay, following, n)
         x = following
 
 
@@ -156,7 +163,12 @@ def doubling_stages(lr: float, beta1: float, steps: int, *, stages: int) -> list
 
 
 def theorem_stages(
-    problem: Problem, *, pl: float, stages: int, decaying: bool = False
+    problem: Problem,
+    *,
+    pl: float,
+    stages: int,
+    decaying: bool = False,
+    moments: Moments = "carried",
 ) -> list[Stage]:
     """Stages after which E F_k(x_k) - F_k(x*) <= e_k = 2^-k (F_0(x_0) - F_0(x*)) (Theorem 4).
 
@@ -167,22 +179,29 @@ def theorem_stages(
         pl: mu of the Polyak-Lojasiewicz condition ``2 mu (F(x) - min F) <= |grad F(x)|^2``.
         stages: K, number of stages.
         decaying: Theorem 3's schedules in every stage, in place of constants.
+        moments: as for `stagewise_adamw`: T_k doubles with "carried", and with "fresh" doubles at
+            first and quadruples in the end. Without meaning where schedules decay.
 
     Raises:
-        ValueError: if pl is not in (0, smoothness], stages not a count, or the gap zero.
+        ValueError: if pl is not in (0, smoothness], stages not a count, the gap zero, or moments
+            unknown.
 
     Example:
         >>> problem = Problem(smoothness=1.0, gradient_bound=1.0, noise=0.5, gap=1.0, delta=3.0)
         >>> [stage.steps for stage in theorem_stages(problem, pl=1.0, stages=7)]
-        [207, 413, 826, 1651, 3302, 12288, 49153]
+        [207, 413, 826, 1651, 3302, 6603, 13205]
+        >>> [s.steps for s in theorem_stages(problem, pl=1.0, stages=7, moments="fresh")][-2:]
+        [12288, 49153]
     """
     remedy = "no smooth function has more"
     ok = 0 < pl <= problem.smoothness
     require(ok, "theorem_stages: pl", f"in (0, smoothness = {problem.smoothness:g}]", pl, remedy)
     require_count("theorem_stages: stages", stages, "pass the number of stages")
+    _require_moments("theorem_stages: moments", moments)
     gap, remedy = problem.first_gap, "at the minimum there is nothing to do"
     require_positive("theorem_stages: gap of the problem", gap, remedy)
-    chosen = []
+    chosen: list[Stage] = []
+    carried: float | None = None  # bound on the error of the moments that the stage before leaves
     for k in range(1, stages + 1):
         error = gap / 2**k
         accuracy = math.sqrt(0.5 * pl * error)
@@ -191,8 +210,9 @@ def theorem_stages(
             falling = Decaying(start)
             chosen.append(Stage(falling.lr, falling.beta1, falling.steps(accuracy)))
         else:
-            constant = Steady(start, accuracy)
+            constant = Steady(start, accuracy, moment_error=carried)
             chosen.append(Stage(constant.lr, constant.beta1, constant.steps))
+            carried = 8.0 * accuracy**2 if moments == "carried" else None
     return chosen
 
 
@@ -204,9 +224,10 @@ def stagewise_adamw(
     beta2: float,
     delta: float,
     weight_decay: Schedule = 0.0,
+    moments: Moments = "carried",
     generator: torch.Generator | None = None,
 ) -> list[Tensor]:
-    """Run AdamW stage by stage, each fresh from the output of the one before (Algorithm 2).
+    """Run AdamW stage by stage, each from the output of the one before (Algorithm 2).
 
     Args:
         grad: unbiased gradient at a point, of the point's shape.
@@ -215,20 +236,24 @@ def stagewise_adamw(
         beta2: as for `adamw`.
         delta: as for `adamw`.
         weight_decay: lambda, or a function of the step within a stage.
+        moments: what a stage starts with: "carried" for the moments that belong to the drawn
+            output, "fresh" for those of a new call of Algorithm 1. The first stage is always new.
         generator: source of the drawn outputs; the global one by default.
 
     Returns:
         The outputs of the stages; the last is the algorithm's.
 
     Raises:
-        ValueError: as `adamw` does.
+        ValueError: if moments is unknown, or as `adamw` does.
 
     Example:
         >>> stages = doubling_stages(0.5, 1.0, 1, stages=1)
         >>> stagewise_adamw(lambda x: x, torch.tensor([3.0]), stages, beta2=0.001, delta=16.0)
         [tensor([3.])]
     """
-    outputs = []
+    _require_moments("stagewise_adamw: moments", moments)
+    outputs: list[Tensor] = []
+    kept: tuple[Tensor, Tensor] | None = None
     for stage in stages:
         run = adamw(
             grad,
@@ -239,25 +264,33 @@ def stagewise_adamw(
             beta2=beta2,
             delta=delta,
             weight_decay=weight_decay,
+            moments="gradient" if kept is None else kept,
         )
-        x = _draw(run, generator)
+        drawn = _draw(run, generator)
+        x = drawn.x
+        kept = (drawn.momentum, drawn.square) if moments == "carried" else None
         outputs.append(x)
     return outputs
 
 
-def _draw(run: Iterator[AdamWStep], generator: torch.Generator | None) -> Tensor:
-    """The point of one step, drawn with probability lr / sum(lr) in a single pass."""
+def _draw(run: Iterator[AdamWStep], generator: torch.Generator | None) -> AdamWStep:
+    """One step, drawn with probability lr / sum(lr) in a single pass."""
     chosen = next(run)
     total = chosen.lr
     for step in run:
         total += step.lr
         if torch.rand((), generator=generator, dtype=torch.float64).item() * total < step.lr:
             chosen = step
-    return chosen.x
+    return chosen
 
 
 def _at(schedule: Schedule, k: int) -> float:
     return schedule(k) if callable(schedule) else schedule
+
+
+def _require_moments(name: str, value: str) -> None:
+    known, remedy = ("carried", "fresh"), "pass one of them"
+    require(value in known, name, f"one of {known}", value, remedy)
 
 
 def _require_beta(name: str, value: float) -> None:

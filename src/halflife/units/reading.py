@@ -98,7 +98,7 @@ class Reading:
     @property
     def settled(self) -> tuple[str, ...]:
         """What the rule may follow and the optimizer's settings alone decide, as SGD's rate."""
-        return () if self.base.effective_rate is None else ("effective_rate",)
+        return tuple(self.base.measured)
 
     def at(self, lr: Scalar, weight_decay: Scalar) -> tuple[Any, str]:
         """The fraction, as `fraction_at`, and what to know about it or why there is none."""
@@ -167,9 +167,9 @@ def read_group(
     highest = float(group.get("lr") or 0.0) if peak_lr is None else peak_lr
     peak = float(group.get("peak_lr") or (native and native.peak_lr) or highest)
     base = _known(optimizer, group, peak)
-    measured = {} if base.effective_rate is None else {"effective_rate": base.effective_rate}
+    measured = base.measured
     for name in MEASURED:
-        last = getattr(optimizer, "last_measured", lambda _: None)(name)
+        last = getattr(optimizer, "last_measured", lambda *_: None)(name, group)
         if name not in measured and last is not None:
             measured[name] = last
     return Reading(rule, native, peak, base, measured)

@@ -1,5 +1,11 @@
 """Data that is the same at every pass, and random states that a pass leaves alone.
 
+One batch, or several, is told by the type alone:
+
+    one batch          a tuple, namedtuple, dataclass or dict; a tensor; a list that holds a tensor
+    several batches    a `DataLoader`, a list of batches, or anything else to iterate over
+    refused            a tuple of what could all be batches, which might mean either
+
 The product of a Hessian with a vector is a sum over the data. It is linear, and symmetric, only if
 every product sees the same data. A `DataLoader` shuffles, augments, and draws a seed from torch's
 global generator whenever it is iterated, shuffling or not. So each pass starts from the random
@@ -8,27 +14,31 @@ state that the first one found, and puts back what it found itself.
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from numbers import Number
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 
-__all__ = ["Batches", "mapped", "rows_of"]
+__all__ = ["Batches", "field_names", "mapped", "rows_of"]
 
 
 class Batches:
     """One batch, or an iterable of batches that gives the same ones again at every pass.
 
     Args:
-        data: an iterable of batches, such as a `DataLoader` or a list; or one batch, recognised
-            by being a tuple or list whose first element is a tensor.
+        data: one batch or several, as the module says.
 
     Raises:
         TypeError: if `data` can be iterated over only once, or not at all.
+        ValueError: if it is a tuple that could be one batch or several.
 
     Example:
         >>> loader = torch.utils.data.DataLoader(range(6), batch_size=3, shuffle=True)
@@ -38,7 +48,7 @@ class Batches:
     """
 
     def __init__(self, data: Iterable[Any]) -> None:
-        if isinstance(data, Sequence) and len(data) and isinstance(data[0], Tensor):
+        if _is_one_batch(data):
             data = [data]
         if isinstance(data, Iterator):
             raise TypeError(
@@ -59,31 +69,92 @@ class Batches:
             yield from self._data
 
 
+def field_names(value: Any) -> tuple[str, ...]:
+    """The names of what a namedtuple or dataclass holds; empty for anything else.
+
+    A `PackedSequence` is one tensor, and not its fields.
+
+    Example:
+        >>> from collections import namedtuple
+        >>> field_names(namedtuple("Pair", "inputs targets")(1, 2)), field_names((1, 2))
+        (('inputs', 'targets'), ())
+    """
+    if isinstance(value, (PackedSequence, Mapping, type)):
+        return ()
+    if is_dataclass(value):
+        return tuple(field.name for field in fields(value))
+    return getattr(value, "_fields", ()) if isinstance(value, tuple) else ()
+
+
 def mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """A batch with every tensor in its tuples, lists and dicts replaced."""
+    """A batch with every tensor in it replaced: in tuples, lists, dicts, dataclasses."""
     if isinstance(value, Tensor):
         return function(value)
+    if isinstance(value, PackedSequence):
+        return value._replace(data=function(value.data))
     if isinstance(value, Mapping):
         return {key: mapped(entry, function) for key, entry in value.items()}
+    if names := field_names(value):
+        changed = {name: mapped(getattr(value, name), function) for name in names}
+        if isinstance(value, tuple):
+            return value._replace(**changed)  # type: ignore[attr-defined]
+        copied = copy.copy(value)  # not a constructor, which may want and do more than its fields
+        for name, entry in changed.items():
+            object.__setattr__(copied, name, entry)
+        return copied
     if isinstance(value, (tuple, list)):
         return tuple(mapped(entry, function) for entry in value)
     return value
 
 
 def rows_of(batch: Any) -> int:
-    """Rows of a batch: the first dimension of the first tensor in it.
+    """Rows of a batch: the first dimension of the first tensor in it that has one.
 
     Raises:
         ValueError: if there is none.
     """
-    shapes: list[torch.Size] = []
-    mapped(batch, lambda tensor: shapes.append(tensor.shape) or tensor)  # type: ignore[func-returns-value]
-    if not shapes or not shapes[0]:
+    rows = next(_row_counts(batch), None)
+    if rows is None:
         raise ValueError(
             "a batch holds no tensor whose first dimension counts its rows; pass "
             "rows=, a function from the batch to its weight in the mean."
         )
-    return shapes[0][0]
+    return rows
+
+
+def _row_counts(value: Any) -> Iterator[int]:
+    if isinstance(value, PackedSequence):  # its data have a row for each token
+        yield int(value.batch_sizes[0])
+    elif isinstance(value, Tensor):
+        yield from value.shape[:1]
+    else:
+        entries: Iterable[Any] = value if isinstance(value, (tuple, list)) else ()
+        if isinstance(value, Mapping):
+            entries = value.values()
+        elif names := field_names(value):
+            entries = [getattr(value, name) for name in names]
+        for entry in entries:
+            yield from _row_counts(entry)
+
+
+def _is_one_batch(data: Any) -> bool:
+    """Whether it is one batch, and not an iterable of them.
+
+    Raises:
+        ValueError: for a tuple that could be either.
+    """
+    if isinstance(data, (Tensor, Mapping, PackedSequence)) or field_names(data):
+        return True
+    if not isinstance(data, (tuple, list)):
+        return False
+    part_of_one = any(entry is None or isinstance(entry, (Tensor, Number, str)) for entry in data)
+    if isinstance(data, tuple) and not part_of_one:
+        kinds = ", ".join(type(entry).__name__ for entry in data)
+        raise ValueError(
+            f"data is a tuple of {kinds or 'nothing'}, which could be one batch or {len(data)}; "
+            "pass [data] for one batch, list(data) for batches."
+        )
+    return isinstance(data, tuple) or any(isinstance(entry, Tensor) for entry in data)
 
 
 def _random_states(generators: Sequence[torch.Generator]) -> tuple[Any, ...]:

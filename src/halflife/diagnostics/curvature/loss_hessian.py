@@ -13,14 +13,14 @@ does so.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ...tensors.reduction import is_sharded
 from .batches import Batches, mapped, rows_of
+from .calling import as_it_was, call, inner_model, pair, recordable, twice_differentiable
 from .operators import Operator
 
 __all__ = ["Hessian", "hessian"]
@@ -38,9 +38,10 @@ class Hessian(Operator):
         function: ``function(params, batch)`` gives the batch's mean loss, a 0-dim tensor;
             without `batches`, ``function(params)``. It must be the same at each call: no dropout.
         params: name -> floating-point tensor. Vectors hold their entries in this order.
-        batches: one batch, or an iterable of batches that can be iterated over repeatedly.
-        rows: a batch's weight in the mean. Default: its rows, the first dimension of its first
-            tensor. For a loss that is a mean over tokens, count the tokens.
+        batches: one batch (a tuple, namedtuple, dataclass or dict, a tensor, a list that holds a
+            tensor), or an iterable of batches that can be iterated over repeatedly.
+        rows: a batch's weight in the mean. Default: its rows, the first dimension of the first
+            tensor that has one. For a loss that is a mean over tokens, count the tokens.
         dtype: of the computation; parameters and the floating-point tensors of each batch are cast.
             Default: the dtype of the parameters.
         memory: bytes that the kept graphs of gradients may take; above, they are made anew for
@@ -49,7 +50,8 @@ class Hessian(Operator):
     Raises:
         TypeError: if `batches` can be iterated over only once.
         ValueError: if there are no parameters, they differ in device, they are not real
-            floating-point tensors, there is no batch, or the loss is no 0-dim tensor.
+            floating-point tensors or sharded, `batches` is a tuple that may be one batch or
+            several, there is no batch, or the loss is no 0-dim tensor.
 
     Example:
         The Hessian of least squares is ``X^T X / rows``.
@@ -76,13 +78,16 @@ class Hessian(Operator):
         dtypes = [p.dtype for p in params.values()]
         self.dtype = dtype or max(dtypes, key=lambda kind: torch.finfo(kind).bits)
         self.device = next(iter(params.values())).device
-        self.params = {
-            name: p.detach().to(self.dtype, copy=True).requires_grad_()
-            for name, p in params.items()
-        }
+        with torch.inference_mode(False):
+            self.params = {
+                name: p.detach().to(self.dtype, copy=True).requires_grad_()
+                for name, p in params.items()
+            }
         self.dim = sum(p.numel() for p in params.values())
         self._function, self._rows, self._alone = function, rows or rows_of, batches is None
         self._batches = Batches([()] if batches is None else batches)
+        self._symmetric = False  # until it has been looked at
+        self._many_at_once = True  # until torch cannot
         self._kept, self._total = self._first_pass(memory)
         if not self._total > 0:
             raise ValueError(f"batches hold {self._total:g} rows; pass at least one batch.")
@@ -114,15 +119,18 @@ class Hessian(Operator):
         """A vector ``[dim]``, or vectors ``[n, dim]``, as tensors by the parameters' names."""
         parts = vector.split([p.numel() for p in self.params.values()], dim=-1)
         return {
-            name: part.reshape(*vector.shape[:-1], *p.shape)
+            name: part.reshape((*vector.shape[:-1], *p.shape))
             for (name, p), part in zip(self.params.items(), parts, strict=True)
         }
 
     def matvec(self, vector: Tensor) -> Tensor:
         """The product with a vector ``[dim]``.
 
+        The first product looks whether the map is symmetric, on one batch: ``u.Hv = v.Hu``.
+
         Raises:
-            ValueError: if its shape or dtype is not the operator's.
+            ValueError: if its shape or dtype is not the operator's, or the map is not symmetric:
+                something in the model has no right second derivative.
         """
         if vector.shape != (self.dim,) or vector.dtype != self.dtype:
             raise ValueError(
@@ -135,34 +143,85 @@ class Hessian(Operator):
         """The products with the columns of ``[dim, n]``, all in one backward pass.
 
         Faster than one by one only for small models, where calls cost more than arithmetic; at
-        thousands of parameters it is slower. Takes n times the memory.
+        thousands of parameters it is slower. Takes n times the memory. Where torch cannot
+        differentiate many at once, as through `GroupNorm`, they are taken one by one.
         """
-        return self._times(vectors.T.contiguous(), batched=True).T
+        if vectors.shape[1] < 2 or not self._many_at_once:
+            return super().matmat(vectors)
+        try:
+            products = self._times(vectors.T.contiguous(), batched=True).T
+        except RuntimeError:  # torch's own; a wrong result has not been met, but would be as silent
+            products = None
+        if products is None or not self._is_product(products, vectors):
+            self._many_at_once = False
+            return super().matmat(vectors)
+        return products
+
+    def _is_product(self, products: Tensor, vectors: Tensor) -> bool:
+        """Whether some mix of the columns is the product with the same mix of the vectors."""
+        mix = torch.linspace(1.0, 2.0, vectors.shape[1], dtype=self.dtype, device=self.device)
+        found, wanted = products @ mix, self.matvec(vectors @ mix)
+        return bool((found - wanted).norm() <= self._slack * wanted.norm())
 
     def product(self, vector: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The product with a vector given, and returned, by the parameters' names."""
         return self.unflatten(self.matvec(self.flatten(vector)))
 
     def _times(self, vectors: Tensor, *, batched: bool) -> Tensor:
-        params = list(self.params.values())
-        directions = self.unflatten(vectors).values()
-        total = torch.zeros_like(vectors)
-        for weight, gradients in self._gradients() if self._kept is None else self._kept:
-            pairs = [(g, v) for g, v in zip(gradients, directions, strict=True) if g.requires_grad]
-            if not pairs:  # a loss linear in all parameters
-                continue
-            derivatives = torch.autograd.grad(
-                [g for g, _ in pairs],
-                params,
-                [v for _, v in pairs],
-                retain_graph=self._kept is not None,
-                is_grads_batched=batched,
-                allow_unused=True,
-            )
-            for part, derivative in zip(self.unflatten(total).values(), derivatives, strict=True):
-                if derivative is not None:
-                    part.add_(derivative, alpha=weight / self._total)
+        if not self._symmetric:
+            self._require_symmetry()
+            self._symmetric = True
+        with torch.inference_mode(False):
+            vectors = recordable(vectors)
+            total = torch.zeros_like(vectors)
+            for part in self._gradients() if self._kept is None else self._kept:
+                self._add(total, part, vectors, again=self._kept is not None, batched=batched)
         return total
+
+    def _add(
+        self, total: Tensor, part: Weighted, vectors: Tensor, *, again: bool, batched: bool = False
+    ) -> None:
+        """Add a batch's part of the product; its gradients may be needed `again`."""
+        weight, gradients = part
+        directions = self.unflatten(vectors).values()
+        pairs = [(g, v) for g, v in zip(gradients, directions, strict=True) if g.requires_grad]
+        if not pairs:  # a loss linear in all parameters
+            return
+        derivatives = torch.autograd.grad(
+            [g for g, _ in pairs],
+            list(self.params.values()),
+            [v for _, v in pairs],
+            retain_graph=again,
+            is_grads_batched=batched,
+            allow_unused=True,
+        )
+        for entries, derivative in zip(self.unflatten(total).values(), derivatives, strict=True):
+            if derivative is not None:
+                entries.add_(derivative, alpha=weight / self._total)
+
+    @torch.inference_mode(False)
+    def _require_symmetry(self) -> None:
+        """Refuse a map that is no Hessian: ``u.Hv = v.Hu`` on the first batch, to rounding."""
+        generator = torch.Generator().manual_seed(0)
+        u, v = (self.probe(generator, gaussian=True) for _ in range(2))
+        hu, hv = torch.zeros_like(u), torch.zeros_like(v)
+        part = next(iter(self._gradients() if self._kept is None else self._kept))
+        self._add(hu, part, u, again=True)
+        self._add(hv, part, v, again=self._kept is not None)
+        left, right = float(u @ hv), float(v @ hu)
+        # For such vectors a difference is about the norm of H - H^T, and |Hv| that of H.
+        if abs(left - right) > self._slack * float((hu.norm() * hv.norm()).sqrt()):
+            raise ValueError(
+                f"the Hessian is not symmetric: u.Hv = {left:.6g} and v.Hu = {right:.6g} for "
+                "random u and v, which must be equal: the second derivative of some operation is "
+                "wrong; write that one in plain tensor operations, or leave out its parameters "
+                "(params=)."
+            )
+
+    @property
+    def _slack(self) -> float:
+        """Relative differences that are rounding, with much room: sums of products lose digits."""
+        return torch.finfo(self.dtype).eps ** (1 / 3)
 
     def _first_pass(self, memory: float) -> tuple[list[Weighted] | None, float]:
         """The gradients' graphs if they fit, and the sum of the batches' weights."""
@@ -192,8 +251,7 @@ class Hessian(Operator):
 
     def _gradient(self, batch: Any) -> tuple[Tensor, ...]:
         """The gradient of a batch's mean loss, with its graph."""
-        # Attention's fused kernels cannot be differentiated twice.
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        with twice_differentiable():
             return torch.autograd.grad(
                 self._loss(batch),
                 list(self.params.values()),
@@ -213,7 +271,9 @@ class Hessian(Operator):
         return loss
 
     def _cast(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.device, self.dtype if tensor.is_floating_point() else None)
+        return recordable(tensor).to(
+            self.device, self.dtype if tensor.is_floating_point() else None
+        )
 
 
 def hessian(
@@ -232,13 +292,18 @@ def hessian(
     ``model.eval()``), and dropout is off. So this is not the curvature of the loss that training in
     batch-norm mode sees: for that, give `Hessian` a function of your own. Neither the model, its
     modes, gradients and statistics, nor any random state is changed. Weights and buffers are
-    copied: training on does not change the operator. Tied parameters count once.
+    copied: training on does not change the operator. Tied parameters count once. A model in
+    `DataParallel`, DDP or ``torch.compile`` is run as it is inside, under its own names.
 
     Args:
         model: the model.
         loss: ``loss(outputs, targets)``, the mean over the rows of a batch.
-        data: batches ``(inputs, targets)``, or one such pair. `inputs` is what the model is called
-            with: a tensor, or a tuple or dict of arguments.
+        data: batches, such as a `DataLoader` or a list of them, or one batch. A batch is a pair
+            ``(inputs, targets)``: a tuple, a list that holds a tensor, or a namedtuple or dataclass
+            of two fields. `inputs` is what the model is called with: a tuple, list or dict of its
+            arguments, a namedtuple or dataclass of them, or else its one argument. Or a batch is a
+            dict of the model's arguments, as tokenizers make them, and stands for the targets too:
+            ``loss=lambda outputs, batch: outputs.loss``.
         params: the parameters to differentiate by, name -> value. Default: those that require a
             gradient. The others are constants.
         rows: as in `Hessian`.
@@ -247,7 +312,8 @@ def hessian(
 
     Raises:
         TypeError: if `data` can be iterated over only once.
-        ValueError: if a name in `params` is no parameter of the model, or as `Hessian` does.
+        ValueError: if a name in `params` is no parameter of the model, a parameter is sharded, a
+            batch is no pair, `data` is a tuple that may be one batch or several, or as `Hessian`.
 
     Example:
         >>> model, inputs = nn.Linear(2, 1, bias=False), torch.eye(2)
@@ -265,35 +331,25 @@ def hessian(
     _check_params(params)
     kind = dtype or max((p.dtype for p in params.values()), key=lambda k: torch.finfo(k).bits)
     chosen = {id(named[name]) for name in params}  # also under the other names of tied ones
-    constants = {
-        name: tensor.detach().to(kind if tensor.is_floating_point() else tensor.dtype, copy=True)
-        for name, tensor in [*model.named_parameters(), *model.named_buffers()]
-        if id(tensor) not in chosen
-    }
+    inner, prefix = inner_model(model)
+    with torch.inference_mode(False):
+        constants = {
+            name: tensor.detach().to(
+                kind if tensor.is_floating_point() else tensor.dtype, copy=True
+            )
+            for name, tensor in [*model.named_parameters(), *model.named_buffers()]
+            if id(tensor) not in chosen
+        }
 
     def mean_loss(current: Mapping[str, Tensor], batch: Any) -> Tensor:
-        inputs, targets = batch
-        args = (
-            inputs if isinstance(inputs, tuple) else () if isinstance(inputs, dict) else (inputs,)
-        )
-        kwargs = inputs if isinstance(inputs, dict) else {}
-        with _evaluating(model):
-            outputs = torch.func.functional_call(model, {**constants, **current}, args, kwargs)
-            return loss(outputs, targets)
+        inputs, targets = pair(inner, batch)
+        tensors = {
+            name.removeprefix(prefix): tensor for name, tensor in {**constants, **current}.items()
+        }
+        with as_it_was(inner):
+            return loss(call(inner, tensors, inputs), targets)
 
     return Hessian(mean_loss, params, data, rows=rows, dtype=kind, memory=memory)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and every module's own mode again afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def _check_params(params: Mapping[str, Tensor]) -> None:
@@ -304,6 +360,11 @@ def _check_params(params: Mapping[str, Tensor]) -> None:
         if not p.is_floating_point():
             raise ValueError(
                 f"params: {name!r} has dtype {p.dtype}; pass real floating-point ones."
+            )
+        if is_sharded(p):
+            raise ValueError(
+                f"params: {name!r} is sharded over processes; gather the weights into a model of "
+                "one process, as torch's get_model_state_dict with full_state_dict=True does."
             )
         if p.device != device:
             raise ValueError(
