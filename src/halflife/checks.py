@@ -11,12 +11,14 @@ from numbers import Integral, Real
 from typing import Any, TypeAlias, TypeGuard
 
 from torch import Tensor
+from torch._subclasses import FakeTensor
 
 __all__ = [
     "Scalar",
     "aligned",
     "in_short",
     "is_number",
+    "known_number",
     "numbers_of",
     "require",
     "require_argument",
@@ -42,6 +44,19 @@ def is_number(value: object) -> bool:
         (True, False, False)
     """
     return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def known_number(value: Any) -> float | None:
+    """A number that can be read without waiting for a device; else None.
+
+    Example:
+        >>> known_number(1), known_number("1")
+        (1.0, None)
+    """
+    if not isinstance(value, Tensor):
+        return float(value) if is_number(value) else None
+    known = value.is_cpu and value.numel() == 1 and not isinstance(value, FakeTensor)
+    return float(value.detach()) if known else None
 
 
 def numbers_of(value: Any) -> tuple[Scalar, ...] | None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from typing import Any, Protocol, cast
+from typing import Any, ClassVar, Protocol, cast
 
 import numpy as np
 import torch
@@ -46,7 +46,8 @@ class EffectiveRate(Protocol):
 
     `of` is asked before the native step and may compute; `finish` is called after every step. One
     that is the inverse root of a mean may give that too, as `mean_square`, where the rate of a
-    mean of 0 is 0.
+    mean of 0 is 0. One that is a number of the settings, whatever the model, says so by
+    ``spans_model = False``.
     """
 
     def of(self, group: dict[str, Any]) -> Scalar:
@@ -63,6 +64,8 @@ class SGDRate:
         >>> SGDRate().of({"momentum": 0.9, "dampening": 0.5})
         5.000000000000001
     """
+
+    spans_model: ClassVar[bool] = False
 
     def __init__(self, optimizer: Optimizer | None = None, reduction: object = None) -> None:
         """Stateless: everything it needs is in the group."""

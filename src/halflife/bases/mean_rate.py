@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 from torch import Tensor
@@ -94,6 +94,8 @@ class MeanRate:
 
 class UnitRate:
     """1: the update is ``lr`` times a momentum of the gradients, as Adai's is."""
+
+    spans_model: ClassVar[bool] = False
 
     def __init__(self, optimizer: Optimizer | None = None, reduction: object = None) -> None:
         """Stateless."""

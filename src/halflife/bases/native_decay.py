@@ -24,10 +24,9 @@ from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 import torch
 from torch import Tensor
-from torch._subclasses import FakeTensor
 from torch.optim import Optimizer
 
-from ..checks import in_short, is_number, numbers_of
+from ..checks import in_short, is_number, known_number, numbers_of
 from .bench import (
     Bench,
     Make,
@@ -294,9 +293,9 @@ def _group_of(cls: type[Optimizer]) -> dict[str, Any]:
 
 def _lr_of(group: dict[str, Any]) -> float:
     given = group.get("lr")
-    if isinstance(given, Tensor) and (given.is_meta or isinstance(given, FakeTensor)):
-        return _LR  # it has no number
-    lr = float(given or 0.0)
+    if isinstance(given, Tensor) and given.device.type not in ("cpu", "meta"):
+        given = given.item()
+    lr = known_number(given) or 0.0
     return lr if 0.0 < lr < math.inf else _LR
 
 

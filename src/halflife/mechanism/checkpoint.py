@@ -17,14 +17,13 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ..bases.effective_rate import SUM_KEY
-from ..checks import is_number
+from ..checks import is_number, known_number
 from ..rules.contract import as_rule
 from ..rules.maps import ANCHOR_KEY
 from ..tensors import rounding
 from ..units.stated import (
     STATED,
     divides_by_peak,
-    known_number,
     same_number,
     stated_number,
     strength_of,

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -40,9 +39,10 @@ from .checkpoint import load, make_plain
 from .implementation import chosen
 from .known import Known, known_of
 from .native_call import Call, native_call
+from .parts import builder_of_parts
 from .settings import check_keywords, group_settings, plain_pairs
-from .strayed import warn_above_strength
 from .undo import accept, undo_of
+from .warnings_once import warn_above_strength, warn_clamped
 
 __all__ = ["Decayed"]
 
@@ -109,6 +109,8 @@ class Decayed(Optimizer):
             own["weight_decay"] = strength
             call.arguments["weight_decay"] = 0.0
         self._own_defaults = own
+        if (holder := builder_of_parts()) is not None:
+            self._part_of = holder
         init(*call.args, **call.kwargs)
         # Not before: a native constructor may set what decides its decay after the groups.
         self._look_again()
@@ -240,16 +242,8 @@ class Decayed(Optimizer):
         wish = wish_of(rule, step)
         if known.most is not None:
             warn_above_strength(self, known, step, wish.rate)
-        at_bound = not isinstance(wish.amount, Tensor) and wish.amount == 1.0
-        if at_bound and rule.removes_fraction and not self.__dict__.get("_warned_clamped"):
-            self._warned_clamped = True
-            asked = step.weight_decay * wish.rate
-            warnings.warn(
-                f"{type(self).__name__}: {rule!r} asked for the fraction {asked:.3g} of each "
-                "weight in one step, clamped to 1: the gradients do not fit lr * weight_decay; "
-                "lower weight_decay. (Said once.)",
-                stacklevel=4,
-            )
+        if not isinstance(wish.amount, Tensor) and wish.amount == 1.0 and rule.removes_fraction:
+            warn_clamped(self, rule, step, wish.rate)
         return wish
 
     def _view(self, group: dict[str, Any], wish: Wish) -> View:
@@ -356,10 +350,7 @@ class Decayed(Optimizer):
 
     @property
     def last_effective_rate(self) -> float | None:
-        """The effective rate of the last step, as `last_measured` gives it.
-
-        It is the optimizer's own: ``Stable(eps=...)`` follows it with its eps under the mean.
-        """
+        """The optimizer's effective rate in the last step, as `last_measured` gives it."""
         return self.last_measured("effective_rate")
 
     def __getstate__(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from ..bases.native_decay import Way, check_closure, native_kind
 from ..rules.contract import DecayRule
 from ..tensors import fused, rounding
 from ..units.stated import STRAYED, strength_of
+from .parts import check_part
 
 __all__ = ["Known", "known_of"]
 
@@ -62,11 +63,13 @@ def known_of(optimizer: Optimizer, group: dict[str, Any]) -> Known:
     """The record of a group of an optimizer. A copy of the optimizer may be run: not in a graph.
 
     Raises:
-        ValueError: if the group has a rule, and the optimizer cannot step without a closure.
+        ValueError: if the group has a rule, and the optimizer cannot step without a closure, or
+            holds one process's part of what the rule looks at.
     """
     rule, params = group["decay"], group["params"]
     if rule is not None:
         check_closure(optimizer)
+        check_part(optimizer, group, rule)
     layout, kept = fused.layout(params), strength_of(group)
     return Known(
         group,

@@ -48,6 +48,8 @@ class AdaiBase(BaseOptimizer):
     # What "the whole model" is; see halflife.tensors.reduction.
     reduction: ClassVar[WholeModel] = WholeModel()
 
+    spans_model: ClassVar[bool] = True  # the mean is over all parameters
+
     def __init__(
         self,
         params: Any,

@@ -101,6 +101,11 @@ class ProximalNorm(DecayMap):
         known = isinstance(self.per_tensor, bool)
         require_argument("ProximalNorm", "per_tensor", self.per_tensor, known, "True or False")
 
+    @property
+    def spans_model(self) -> bool:
+        """Whether the norm is over the whole model."""
+        return not self.per_tensor or super().spans_model
+
     @classmethod
     def apply_all(cls, views: list[View]) -> None:
         """Shorten one vector of the weights that have an amount, each group by its own length."""

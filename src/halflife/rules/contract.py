@@ -80,6 +80,11 @@ class DecayRule(ABC):
         return any(name in MEASURED for name in self.needs)
 
     @property
+    def spans_model(self) -> bool:
+        """Whether what one weight loses depends on all others: on a norm over the whole model."""
+        return self.follows_gradients
+
+    @property
     def joins_gradient(self) -> bool:
         """Whether it adds a multiple of the weights to the gradient (`gradient_coefficient`)."""
         return type(self).gradient_coefficient is not DecayRule.gradient_coefficient

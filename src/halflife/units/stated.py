@@ -10,10 +10,8 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
-
 from ..bases.noise import Base
-from ..checks import Scalar, is_number
+from ..checks import Scalar, known_number
 from ..rules.contract import DecayRule
 from ..rules.step import Step
 from .strength import Strength
@@ -23,7 +21,6 @@ __all__ = [
     "STRAYED",
     "divides_by_peak",
     "highest_lr",
-    "known_number",
     "same_number",
     "stated",
     "stated_number",
@@ -114,13 +111,6 @@ def highest_lr(group: Mapping[str, Any]) -> float:
     """
     named = (known_number(group.get(key)) for key in ("lr", "initial_lr", "max_lr"))
     return max((lr for lr in named if lr is not None), default=0.0)
-
-
-def known_number(value: Any) -> float | None:
-    """A number that can be read without waiting for a device; else None."""
-    if isinstance(value, Tensor):
-        return float(value) if value.is_cpu and value.numel() == 1 else None
-    return float(value) if is_number(value) else None
 
 
 def same_number(one: Any, other: Any) -> bool:
