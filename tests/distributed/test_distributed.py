@@ -75,7 +75,9 @@ def test_every_rule_trains_as_in_one_process(setting: str, reports: Path) -> Non
     assert not names(failures(reports), f"{setting}:")
 
 
-@pytest.mark.parametrize("what", ["reduction", "traffic", "monitor:", "initialisation:", "save:"])
+@pytest.mark.parametrize(
+    "what", ["reduction", "traffic", "monitor:", "zero:", "initialisation:", "save:"]
+)
 def test_what_the_processes_checked(what: str, reports: Path) -> None:
     assert not names(failures(reports), what)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ import halflife
 from cases import PEAK, OptimizerCase, optimizer
 from halflife.diagnostics import Monitor
 from halflife.mechanism.compiled import kernels
+from halflife.rules.contract import as_rule
 from halflife.tensors import pieces
 from halflife.tensors.reduction import WholeModel
 
@@ -224,6 +225,36 @@ def check_training(case: Case, setting: str) -> None:
         torch.testing.assert_close(mine, expected, rtol=1e-12, atol=1e-14)
 
 
+def spans_model(case: Case) -> bool:
+    """Whether a part of the parameters is not enough for the step."""
+    rule = as_rule(case.settings.get("decay", "decoupled"))
+    number = case.cls is halflife.SGD and not {"gradient_norm", "weight_norm"} & {*rule.needs}
+    return case.cls is halflife.Adai or (
+        rule.spans_model and not (number and rule.follows_gradients)
+    )
+
+
+def check_whole_tensors_each(case: Case) -> None:
+    """ZeroRedundancyOptimizer: as in one process, or refused by name."""
+    from torch.distributed.optim import ZeroRedundancyOptimizer  # warns when it is imported
+
+    lone, share = alone()
+    train(case, lone, case.make(lone), share)
+    model, _ = alone()
+    spread = replace(case, cls=partial(ZeroRedundancyOptimizer, optimizer_class=case.cls))
+    if spans_model(case):
+        try:
+            spread.make(model)
+        except ValueError as error:
+            assert "ZeroRedundancyOptimizer gives each process a part" in str(error)  # noqa: PT017
+        else:
+            raise AssertionError(f"{case.id} was not refused")
+        return
+    train(case, model, spread.make(model), share)
+    for mine, expected in zip(weights(model), weights(lone), strict=True):
+        torch.testing.assert_close(mine, expected, rtol=1e-12, atol=1e-14)
+
+
 def check_reduction() -> None:
     """Every placement against the whole tensor; one all-reduce, none where nothing is spread."""
     line = init_device_mesh("cpu", (WORLD,))
@@ -348,6 +379,8 @@ def run(rank: int, folder: Path) -> None:
     for case in all_cases():
         for setting in SETTINGS:
             checks[f"{setting}: {case.id}"] = partial(check_training, case, setting)
+        if not case.anchors and case.clip is None:  # anchors are given for a whole group
+            checks[f"zero: {case.id}"] = partial(check_whole_tensors_each, case)
         checks[f"initialisation: {case.id}"] = partial(check_state_initialisation, case)
         if case.clip is None:
             checks[f"save: {case.id}"] = partial(save, case, folder)
