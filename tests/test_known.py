@@ -62,7 +62,6 @@ def test_another_layout_is_noticed() -> None:
     ):
         p.data = data
         p.grad = torch.ones_like(p)
-        optimizer._fits(optimizer._known_at(0), group)  # the step that finds it out does not fuse
         fits = optimizer._fits(optimizer._known_at(0), group)
         found.append((optimizer._known_at(0).layout, fits))
     layouts = [("contiguous", True), ("dense", True), ("with gaps", False), ("contiguous", True)]

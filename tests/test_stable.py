@@ -144,10 +144,10 @@ def test_the_small_value_is_plain_data_of_a_checkpoint() -> None:
     assert saved["param_groups"][0]["decay"] == {"name": "stable", "eps": 1e-4}
     assert type(saved["param_groups"][0]["decay"]["eps"]) is float  # what torch.load reads
     theirs = create("adams", cases.make_params())
-    theirs.load_state_dict(saved)
+    theirs.load_state_dict(saved, keep="checkpoint")
     assert theirs.param_groups[0]["decay"] == Stable(eps=1e-4)
     saved["param_groups"][0]["decay"] = {"name": "stable"}  # of a version that had none
-    theirs.load_state_dict(saved)
+    theirs.load_state_dict(saved, keep="checkpoint")
     assert theirs.param_groups[0]["decay"] == Stable()
 
 

@@ -76,7 +76,7 @@ def test_every_rule_trains_as_in_one_process(setting: str, reports: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "what", ["reduction", "traffic", "monitor:", "zero:", "initialisation:", "save:"]
+    "what", ["reduction", "traffic", "monitor:", "zero:", "flat:", "initialisation:", "save:"]
 )
 def test_what_the_processes_checked(what: str, reports: Path) -> None:
     assert not names(failures(reports), what)

@@ -34,6 +34,7 @@ import halflife
 from cases import PEAK, OptimizerCase, optimizer
 from halflife.diagnostics import Monitor
 from halflife.mechanism.compiled import kernels
+from halflife.rules import DecayMap
 from halflife.rules.contract import as_rule
 from halflife.tensors import pieces
 from halflife.tensors.reduction import WholeModel
@@ -255,6 +256,28 @@ def check_whole_tensors_each(case: Case) -> None:
         torch.testing.assert_close(mine, expected, rtol=1e-12, atol=1e-14)
 
 
+def check_flat_parts(case: Case) -> None:
+    """FSDP1, whose shards are plain tensors: as in one process, or refused by name."""
+    from torch.distributed.fsdp import FullyShardedDataParallel  # warns when it is used
+
+    lone, share = alone()
+    train(case, lone, case.make(lone), share)
+    model = FullyShardedDataParallel(Model(), use_orig_params=True, device_id=torch.device("cpu"))
+    rule = as_rule(case.settings.get("decay", "decoupled"))
+    if spans_model(case) or (isinstance(rule, DecayMap) and not rule.elementwise):
+        try:
+            case.make(model)
+        except ValueError as error:
+            assert "FullyShardedDataParallel gives each process a part" in str(error)  # noqa: PT017
+        else:
+            raise AssertionError(f"{case.id} was not refused")
+        return
+    train(case, model, case.make(model), _share())
+    with FullyShardedDataParallel.summon_full_params(model):
+        for mine, expected in zip(weights(model), weights(lone), strict=True):
+            torch.testing.assert_close(mine, expected, rtol=1e-12, atol=1e-14)
+
+
 def check_reduction() -> None:
     """Every placement against the whole tensor; one all-reduce, none where nothing is spread."""
     line = init_device_mesh("cpu", (WORLD,))
@@ -381,6 +404,7 @@ def run(rank: int, folder: Path) -> None:
             checks[f"{setting}: {case.id}"] = partial(check_training, case, setting)
         if not case.anchors and case.clip is None:  # anchors are given for a whole group
             checks[f"zero: {case.id}"] = partial(check_whole_tensors_each, case)
+            checks[f"flat: {case.id}"] = partial(check_flat_parts, case)
         checks[f"initialisation: {case.id}"] = partial(check_state_initialisation, case)
         if case.clip is None:
             checks[f"save: {case.id}"] = partial(save, case, folder)

@@ -320,9 +320,11 @@ class Decayed(Optimizer):
         """Whether the fused kernel can walk the group's tensors; its state is laid so."""
         params = group["params"]
         if not fused.fits(known.layout, params):
-            if known.layout == "contiguous" and not all(p.is_contiguous() for p in params):
-                self._known = [other for other in self._known if other is not known]  # laid anew
-            return False
+            if known.layout != "contiguous" or all(p.is_contiguous() for p in params):
+                return False
+            known = self._renewed(next(i for i, g in enumerate(self.param_groups) if g is group))
+            if not fused.fits(known.layout, params):
+                return False
         fused.lay_state(known.layout, params, self.state, self._walked(group))
         return True
 

@@ -7,13 +7,14 @@ keep none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from ..tensors import rounding
+from .known import Known
 from .native_call import Call
 
 if TYPE_CHECKING:
@@ -30,8 +31,7 @@ def undo_of(optimizer: Decayed, calls: Sequence[Call]) -> Callable[[], None] | N
         calls: of its groups.
     """
     if torch.compiler.is_compiling() or not any(
-        _has_a_pass(call) and not _layouts(group) <= known.accepted
-        for call, group, known in zip(calls, optimizer.param_groups, optimizer._known, strict=True)
+        not _layouts(group) <= known.accepted for group, known in _with_a_pass(optimizer, calls)
     ):
         return None
     groups, state = optimizer.param_groups, optimizer.state
@@ -59,13 +59,17 @@ def undo_of(optimizer: Decayed, calls: Sequence[Call]) -> Callable[[], None] | N
 
 def accept(optimizer: Decayed, calls: Sequence[Call]) -> None:
     """Note that the native step takes such groups."""
-    for call, group, known in zip(calls, optimizer.param_groups, optimizer._known, strict=True):
-        if _has_a_pass(call):
-            known.accepted.update(_layouts(group))
+    for group, known in _with_a_pass(optimizer, calls):
+        known.accepted.update(_layouts(group))
 
 
-def _has_a_pass(call: Call) -> bool:
-    return call.factor is not None or call.view is not None
+def _with_a_pass(
+    optimizer: Decayed, calls: Sequence[Call]
+) -> Iterator[tuple[dict[str, Any], Known]]:
+    """The groups whose decay is a pass of its own, and their records."""
+    for index, call in enumerate(calls):
+        if call.factor is not None or call.view is not None:
+            yield optimizer.param_groups[index], optimizer._known[index]
 
 
 def _layouts(group: dict[str, Any]) -> set[torch.layout]:
