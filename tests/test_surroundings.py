@@ -17,7 +17,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 import halflife
 from halflife.bases.native_decay import check_base, native_decay, native_kind, scales_with_lr
-from halflife.diagnostics import probe
+from halflife.diagnostics import audit, probe
 
 
 @contextlib.contextmanager
@@ -135,3 +135,26 @@ def test_an_lr_without_a_number() -> None:
             optimizer.param_groups[0]["lr"] = torch.ones(())
             assert native_decay(optimizer).kind == "decoupled"
         assert native_decay(optimizer).kind == "decoupled"
+
+
+@pytest.mark.parametrize("name", SURROUNDINGS)
+def test_the_audit_says_the_same_in_any_surroundings(name: str) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.LayerNorm(3))
+    groups = halflife.param_groups(model)
+    optimizers = [
+        halflife.AdamW(groups, lr=1e-3, weight_decay=0.1),
+        torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1),
+    ]
+    expected = [str(audit(model, optimizer, steps=3000)) for optimizer in optimizers]
+    with SURROUNDINGS[name]():
+        assert [str(audit(model, optimizer, steps=3000)) for optimizer in optimizers] == expected
+
+
+@pytest.mark.parametrize("mode", [lambda: torch.device("meta"), FakeTensorMode])
+def test_a_model_without_values_is_audited(mode: Any) -> None:
+    with mode():
+        model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.LayerNorm(3))
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1)
+        inside = audit(model, optimizer, steps=3000)
+    for found in (inside, audit(model, optimizer, steps=3000)):
+        assert {finding.code for finding in found.findings} >= {"decayed-bias", "decayed-norm"}

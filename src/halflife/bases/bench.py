@@ -29,6 +29,7 @@ __all__ = [
     "asks_for_closure",
     "build_optimizer",
     "copied",
+    "outside",
     "parameters",
     "take_step",
     "unnoticed",
@@ -94,15 +95,21 @@ def parameters(scale: float, tensors: int, dtype: torch.dtype) -> list[Tensor]:
 
 
 @contextlib.contextmanager
-def unnoticed() -> Iterator[None]:
-    """Run on the CPU, outside of any mode; leave random states as they were, and say nothing.
+def outside() -> Iterator[None]:
+    """Compute on the CPU, outside of any mode.
 
-    Surroundings such as ``with torch.device("meta")`` or fake tensors would take what is run.
+    Surroundings such as ``with torch.device("meta")`` or fake tensors would take what is computed.
     """
+    with _disable_current_modes(), torch.device("cpu"):
+        yield
+
+
+@contextlib.contextmanager
+def unnoticed() -> Iterator[None]:
+    """Run `outside`, leave random states as they were, and say nothing."""
     python, numpy = random.getstate(), np.random.get_state()
     with (
-        _disable_current_modes(),
-        torch._C.DisableTorchFunction(),  # default devices are such a mode
+        outside(),
         torch.inference_mode(False),
         torch.random.fork_rng(devices=[]),
         torch.enable_grad(),

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from torch import nn
 from torch.optim import Optimizer
 
+from ...bases.bench import outside
 from ...bases.wrappers import unwrapped
 from ...checks import is_number
 from ...theory import equilibrium
@@ -26,6 +27,7 @@ from .subjects import Subject, local, subjects_of
 __all__ = ["audit"]
 
 
+@outside()
 def audit(
     model: nn.Module,
     optimizer: Optimizer | Sequence[Optimizer],
