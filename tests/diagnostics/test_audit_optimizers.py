@@ -88,6 +88,13 @@ def test_one_that_idles_and_has_l2_is_adaptive():
     assert codes(audited(Idle)) == ["coupled-l2"]
 
 
+def test_l2_on_an_optimizer_that_is_not_adaptive_is_unknown_and_no_fault():
+    """ASGD shrinks the weights by a decay of its own, with or without gradients."""
+    result = audited(torch.optim.ASGD)
+    assert codes(result) == ["unknown-decay"]
+    assert "no fixed multiple" in result.findings[0].message
+
+
 def test_one_that_moves_and_never_decays_is_an_error():
     class Forgetful(Counting):
         def acts(self, count):
