@@ -270,6 +270,13 @@ def test_a_strength_that_every_group_overrides_is_found(cls, strength):
         assert len(found.message) < 500
 
 
+def test_where_only_embeddings_train_and_are_free_of_decay_nothing_is_overridden():
+    """A soft prompt."""
+    model = nn.Sequential(nn.Embedding(4, 6), nn.Linear(6, 4).requires_grad_(False))
+    groups = param_groups(model, "norm-bias-and-embedding-free")
+    assert codes(audit(model, torch.optim.AdamW(groups, weight_decay=0.1))) == []
+
+
 def test_a_strength_that_some_group_has_is_no_finding():
     for strength in STRENGTHS:
         model = net()
