@@ -49,8 +49,9 @@ def depths_of(parameters: Sequence[Parameter]) -> Depths | None:
     """The depth of each parameter by its first name; None if no layer is numbered.
 
     Layer i of n (from 0) is n - i below the head, what is registered before the first layer n + 1,
-    between two layers as the first of them, what is after the last one 0. Stacks side by side count each from their own end. Where no stack
-    has a known name, any number is a layer's; if there is nothing besides, the last is the head.
+    what is after the last one 0, and what is between two layers as deep as the first of them.
+    Stacks side by side count each from their own end. Where no stack has a known name, any number
+    is a layer's; if there is nothing besides, the last is the head.
     """
     names = inner_names([parameter.names[0] for parameter in parameters])
     places = [_place(name) for name in names]

@@ -60,7 +60,8 @@ def marks_of(
 
 def _is_state(use: Use) -> bool:
     beside = _SKIP.get(use.attribute)
-    return _STATE.match(use.attribute) is not None or (beside is not None and hasattr(use.module, beside))
+    is_beside = beside is not None and hasattr(use.module, beside)
+    return is_beside or _STATE.match(use.attribute) is not None
 
 
 def _listed(
