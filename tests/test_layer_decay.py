@@ -333,6 +333,7 @@ ENDS = {
     "last": ["a", "b", "c*"],
     "named": ["a", "score*", "b"],
     "in a module": ["decoder_head.x*", "blocks.0.head", "blocks.1.w"],
+    "DeiT": ["patch_embed*", "blocks.0.w", "head*", "head_dist*"],
     "attention heads": ["embed_in*", "blocks.0.heads.0.key", "blocks.0.multi_head", "norm_out*"],
     "none, in a stack": ["encoder.layers.0.wi", "encoder.layers.0.wo"],
     "a patch embedding": ["patch_embed.proj*", "blocks.0.w", "classifier*"],

@@ -18,9 +18,9 @@ _STACK = re.compile(r"(layers?|blocks?|stages?|groups?|features|norms|^h)$", re.
 _NUMBERED = re.compile(r"^((?:\w+_)?(?:layer|block|stage)s?|denseblock)_?(\d+)$", re.IGNORECASE)
 # What is numbered in there is part of the head.
 _HEAD = re.compile(
-    r"^(?!multi)(\w*_)?(heads?|classifiers?|score|logits?|predictions?|unembed(ding)?|fc|bbox_\w+"
-    r"|class_embed|(text|visual|vision|image)_projection|(output|out)_(proj|projection|layer)"
-    r"|proj_out|vocab_\w+)$",
+    r"^(?!multi)(\w*_)?((heads?|classifiers?)(_dist(ill)?)?|score|logits?|predictions?"
+    r"|unembed(ding)?|fc|bbox_\w+|class_embed|(text|visual|vision|image)_projection"
+    r"|(output|out)_(proj|projection|layer)|proj_out|vocab_\w+)$",
     re.IGNORECASE,
 )
 # Outputs that may be registered before the layers: OPT's final_layer_norm, CLIP's projections.
