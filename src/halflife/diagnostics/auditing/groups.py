@@ -139,11 +139,16 @@ class GroupDecay:
 
 
 def groups_of(optimizers: Sequence[Optimizer], plan: TrainingPlan) -> list[GroupDecay]:
-    """Every group of every optimizer."""
+    """Every group of every optimizer that holds something.
+
+    Trainers make two groups of any model, and decay nothing by the first where only gains train.
+    """
     found = []
     for number, optimizer in enumerate(optimizers):
         several = f" of {type(optimizer).__name__}" if len(optimizers) > 1 else ""
         for index, group in enumerate(optimizer.param_groups):
+            if not group["params"]:
+                continue
             course = plan.courses[number][index]
             label = f"group {index}{several}"
             found.append(_group(label, number, index, optimizer, group, course))
