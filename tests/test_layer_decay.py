@@ -140,6 +140,8 @@ NAMES: dict[str, dict[str, int]] = {
         "features__norm5": 0,
     },
     "PVT": {"patch_embed1": 3, "block1__0": 2, "patch_embed2": 2, "block2__0": 1, "norm2": 0},
+    "a norm before": {"in": 2, "encoder__norm": 0, "encoder__layers__0": 1},
+    "a norm of inputs": {"norm": 2, "pooler__dense": 0, "encoder__layers__0": 1},
     "heads between": {"stem": 3, "block1": 2, "aux_head": 0, "block2": 1, "head": 0},
     "OPT": {
         "embed_tokens": 3,

@@ -24,7 +24,9 @@ _HEAD = re.compile(
     re.IGNORECASE,
 )
 # Outputs that may be registered before the layers: OPT's final_layer_norm, CLIP's projections.
-_OUTPUT = re.compile(r"(^|\.)(((?!in)\w+_)?proj(ection)?|(project_out|final_\w*norm)\.\w+)$")
+_OUTPUT = re.compile(
+    r"(^|\.)(pooler\..*|((?!in)\w+_)?proj(ection)?|(project_out|final_\w*norm)\.\w+)$"
+)
 _INNER = re.compile(r"(layers|blocks)$", re.IGNORECASE)  # stages.1.blocks.0, not block.0.layer.1
 
 
@@ -73,7 +75,7 @@ def depths_of(parameters: Sequence[Parameter]) -> Depths | None:
         within = [stack for stack in near if spans[stack][0] < index < spans[stack][1]]
         if is_embedding(parameter.uses[0]) is not None:
             after = after or near  # wherever it is registered, a token is an input
-        elif parameter.shape == () or _OUTPUT.search(names[index]) or is_in_a_head(names[index]):
+        elif parameter.shape == () or _is_output(names[index], near):
             after = within = []  # such as a temperature of the loss, first as the model's own
         if within and not after:  # between two layers: a transition, the next stage's patches
             below.append(below[index - 1])
@@ -131,6 +133,13 @@ def _numbered(name: str) -> _Place | None:
     parts = name.split(".")
     at = next((at for at, part in enumerate(parts) if part.isdigit()), None)
     return None if at is None else _Place(".".join(parts[:at]), (int(parts[at]),))
+
+
+def _is_output(name: str, stacks: Sequence[str]) -> bool:
+    """Whether it is used after the layers, wherever it is registered."""
+    module = name.rpartition(".")[0]
+    norms = (f"{'.'.join(stack.split('.')[:-1])}.norm".lstrip(".") for stack in stacks)
+    return bool(_OUTPUT.search(name)) or is_in_a_head(name) or module in norms
 
 
 def _levels(places: Sequence[_Place | None]) -> dict[str, dict[tuple[int, ...], int]]:
