@@ -116,6 +116,40 @@ NAMES: dict[str, dict[str, int]] = {
     },
     "one after another": {"in": 3, "encoder__layers__0": 1, "bridge": 3, "decoder__layers__0": 2}
     | {"decoder__layers__1": 1, "out": 0},
+    "torchvision's ViT": {
+        "conv_proj": 3,
+        "encoder__layers__encoder_layer_0__mlp__0": 2,
+        "encoder__layers__encoder_layer_0__mlp__3": 2,
+        "encoder__layers__encoder_layer_1__mlp__0": 1,
+        "encoder__ln": 0,
+        "heads__head": 0,
+    },
+    "stages in one name": {
+        "stem_0": 4,
+        "stages_0__blocks__0": 3,
+        "stages_0__blocks__1": 2,
+        "stages_1__downsample": 1,
+        "stages_1__blocks__0": 1,
+    },
+    "hidden layers": {"hidden_layer_1": 2, "hidden_layer_2": 1, "output_layer": 0},
+    "DenseNet": {
+        "features__conv0": 3,
+        "features__denseblock1__denselayer1": 2,
+        "features__transition1": 2,
+        "features__denseblock2__denselayer1": 1,
+        "features__norm5": 0,
+    },
+    "PVT": {"patch_embed1": 3, "block1__0": 2, "patch_embed2": 2, "block2__0": 1, "norm2": 0},
+    "a norm before": {"in": 2, "encoder__norm": 0, "encoder__layers__0": 1},
+    "a norm of inputs": {"norm": 2, "pooler__dense": 0, "encoder__layers__0": 1},
+    "heads between": {"stem": 3, "block1": 2, "aux_head": 0, "block2": 1, "head": 0},
+    "OPT": {
+        "embed_tokens": 3,
+        "project_out": 0,
+        "final_layer_norm": 0,
+        "layers__0": 2,
+        "layers__1": 1,
+    },
     "a head of layers": {"blocks__0": 1, "bbox_head__layers__0": 0, "bbox_head__layers__1": 0},
 }
 
@@ -124,6 +158,16 @@ NAMES: dict[str, dict[str, int]] = {
 def test_names(names: dict[str, int]) -> None:
     expected = {f"{name.replace('__', '.')}.weight": k for name, k in names.items()}
     assert below(tree(**names)) == expected
+
+
+def test_a_projection_that_a_model_holds_itself_is_an_output() -> None:
+    """CLIP's, which are registered before its towers because they are its own."""
+    model = tree(visual__conv1=0, visual__blocks__0=0, transformer__blocks__0=0)
+    model.text_projection = nn.Parameter(torch.zeros(2, 2))
+    model.visual.proj = nn.Parameter(torch.zeros(2, 2))
+    found = below(model)
+    assert [found["text_projection"], found["visual.proj"]] == [0, 0]
+    assert found["visual.conv1.weight"] == 2
 
 
 def test_a_bare_sequence_has_its_last_layer_as_the_head() -> None:
@@ -291,6 +335,7 @@ ENDS = {
     "last": ["a", "b", "c*"],
     "named": ["a", "score*", "b"],
     "in a module": ["decoder_head.x*", "blocks.0.head", "blocks.1.w"],
+    "DeiT": ["patch_embed*", "blocks.0.w", "head*", "head_dist*"],
     "attention heads": ["embed_in*", "blocks.0.heads.0.key", "blocks.0.multi_head", "norm_out*"],
     "none, in a stack": ["encoder.layers.0.wi", "encoder.layers.0.wo"],
     "a patch embedding": ["patch_embed.proj*", "blocks.0.w", "classifier*"],

@@ -107,6 +107,14 @@ class Mixer(nn.Module):
         self.in_proj = nn.Linear(4, 4, bias=False)
 
 
+class BothWays(nn.Module):
+    """Vision Mamba's names for its second direction."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.A_b_log, self.D_b = nn.Parameter(torch.ones(4, 2)), nn.Parameter(torch.ones(4, 2))
+
+
 class S4(nn.Module):
     """As S4 registers what it is to train otherwise."""
 
@@ -123,8 +131,8 @@ class S4(nn.Module):
 
 @pytest.mark.parametrize("policy", [name for name in POLICIES if name != "all"])
 def test_state_matrices_never_decay(policy: str) -> None:
-    model = nn.ModuleList([Mixer(), S4({})])
-    names = {"0.A_log", "0.D", "1.log_A_real"}
+    model = nn.ModuleList([Mixer(), S4({}), BothWays()])
+    names = {"0.A_log", "0.D", "1.log_A_real", "2.A_b_log", "2.D_b"}
     assert not decayed(param_groups(copy.deepcopy(model), policy)) & names
 
 

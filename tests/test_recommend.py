@@ -254,6 +254,7 @@ def test_pasted_code_of_the_other_kinds_runs():
         FINETUNE | {"finetune": True},
         RUN | {"momentum": 0.5},
         RUN | {"momentum": 0.5, "optimizer": "lion"},
+        RUN | {"momentum": 0.0},  # torch takes no int among the betas
         {"lr": 0.1, "batch": 10, "data": 10, "epochs": 2},  # a timescale below 100 steps
         RUN | {"lr": 1.0 / 3000.0},
     ):

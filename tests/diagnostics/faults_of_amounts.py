@@ -83,6 +83,11 @@ def rmsprop_has_l2():
     return healthy(cls=torch.optim.RMSprop)
 
 
+@plant("coupled-l2")
+def radam_adapts_only_after_its_first_steps():
+    return healthy(cls=torch.optim.RAdam)
+
+
 @plant("name-mismatch")
 def a_checkpoint_of_adamw_is_loaded_into_adam():
     model, optimizer = healthy(cls=torch.optim.Adam)

@@ -88,6 +88,13 @@ def test_one_that_idles_and_has_l2_is_adaptive():
     assert codes(audited(Idle)) == ["coupled-l2"]
 
 
+def test_l2_on_an_optimizer_that_is_not_adaptive_is_unknown_and_no_fault():
+    """ASGD shrinks the weights by a decay of its own, with or without gradients."""
+    result = audited(torch.optim.ASGD)
+    assert codes(result) == ["unknown-decay"]
+    assert "no fixed multiple" in result.findings[0].message
+
+
 def test_one_that_moves_and_never_decays_is_an_error():
     class Forgetful(Counting):
         def acts(self, count):
@@ -261,6 +268,13 @@ def test_a_strength_that_every_group_overrides_is_found(cls, strength):
         assert words in found.message
         assert "args.weight_decay" in found.message
         assert len(found.message) < 500
+
+
+def test_where_only_embeddings_train_and_are_free_of_decay_nothing_is_overridden():
+    """A soft prompt."""
+    model = nn.Sequential(nn.Embedding(4, 6), nn.Linear(6, 4).requires_grad_(False))
+    groups = param_groups(model, "norm-bias-and-embedding-free")
+    assert codes(audit(model, torch.optim.AdamW(groups, weight_decay=0.1))) == []
 
 
 def test_a_strength_that_some_group_has_is_no_finding():

@@ -389,6 +389,17 @@ def adapters_on_quantised_weights():
     return model, optimizer, {"schedule": linear(1000), "steps": 1000}
 
 
+@recipe
+def norms_alone_are_trained_by_groups_of_a_trainer():
+    """The group that decays is empty."""
+    model = GPT().requires_grad_(False)
+    gains = [p for n, p in model.named_parameters() if "ln" in n]
+    for p in gains:
+        p.requires_grad_(True)
+    groups = [{"params": [], "weight_decay": 1e-4}, {"params": gains, "weight_decay": 0.0}]
+    return model, torch.optim.AdamW(groups, lr=1e-3), {"schedule": linear(1000), "steps": 1000}
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipe_has_no_finding(name):
     model, optimizer, arguments = RECIPES[name]()

@@ -14,13 +14,18 @@ __all__ = ["Depths", "depths_of", "in_a_stack", "inner_names", "is_in_a_head"]
 
 # What comes before the number of a layer: encoder.layer.3, blocks.3, h.3, resblocks.3, features.3.
 _STACK = re.compile(r"(layers?|blocks?|stages?|groups?|features|norms|^h)$", re.IGNORECASE)
-_NUMBERED = re.compile(r"^(layer|block|stage|denseblock)_?(\d+)$", re.IGNORECASE)  # layer1.0
+# layer1.0, encoder_layer_3, stages_0.blocks.1
+_NUMBERED = re.compile(r"^((?:\w+_)?(?:layer|block|stage)s?|denseblock)_?(\d+)$", re.IGNORECASE)
 # What is numbered in there is part of the head.
 _HEAD = re.compile(
-    r"^(?!multi)(\w*_)?(heads?|classifiers?|score|logits?|predictions?|unembed(ding)?|fc|bbox_\w+"
-    r"|class_embed|(text|visual|vision|image)_projection|(output|out)_(proj|projection|layer)"
-    r"|proj_out|vocab_\w+)$",
+    r"^(?!multi)(\w*_)?((heads?|classifiers?)(_dist(ill)?)?|score|logits?|predictions?"
+    r"|unembed(ding)?|fc|bbox_\w+|class_embed|(text|visual|vision|image)_projection"
+    r"|(output|out)_(proj|projection|layer)|proj_out|vocab_\w+)$",
     re.IGNORECASE,
+)
+# Outputs that may be registered before the layers: OPT's final_layer_norm, CLIP's projections.
+_OUTPUT = re.compile(
+    r"(^|\.)(pooler\..*|((?!in)\w+_)?proj(ection)?|(project_out|final_\w*norm)\.\w+)$"
 )
 _INNER = re.compile(r"(layers|blocks)$", re.IGNORECASE)  # stages.1.blocks.0, not block.0.layer.1
 
@@ -46,8 +51,9 @@ def depths_of(parameters: Sequence[Parameter]) -> Depths | None:
     """The depth of each parameter by its first name; None if no layer is numbered.
 
     Layer i of n (from 0) is n - i below the head, what is registered before the first layer n + 1,
-    what is after the last one 0. Stacks side by side count each from their own end. Where no stack
-    has a known name, any number is a layer's; if there is nothing besides, the last is the head.
+    what is after the last one 0, and what is between two layers as deep as the first of them.
+    Stacks side by side count each from their own end. Where no stack has a known name, any number
+    is a layer's; if there is nothing besides, the last is the head.
     """
     names = inner_names([parameter.names[0] for parameter in parameters])
     places = [_place(name) for name in names]
@@ -56,21 +62,25 @@ def depths_of(parameters: Sequence[Parameter]) -> Depths | None:
         places = [_numbered(name) for name in names]
     if not any(places):
         return None
-    levels, starts = _levels(places), _starts(places)
+    levels, spans = _levels(places), _spans(places)
     has_head = is_known or len(levels) > 1 or not all(places)
     count = {stack: max(level.values()) + has_head for stack, level in levels.items()}
-    below = []
+    below: list[int] = []
     for index, (parameter, place) in enumerate(zip(parameters, places, strict=True)):
         if place is not None:
             below.append(count[place.stack] - levels[place.stack][place.number])
             continue
         near = _nearest(names[index], count)
-        after = [stack for stack in near if index < starts[stack]]
+        after = [stack for stack in near if index < spans[stack][0]]
+        within = [stack for stack in near if spans[stack][0] < index < spans[stack][1]]
         if is_embedding(parameter.uses[0]) is not None:
             after = after or near  # wherever it is registered, a token is an input
-        elif parameter.shape == ():
-            after = []  # a temperature of the loss, first as the model's own
-        below.append(max((count[stack] + 1 for stack in after), default=0))
+        elif parameter.shape == () or _is_output(names[index], near):
+            after = within = []  # such as a temperature of the loss, first as the model's own
+        if within and not after:  # between two layers: a transition, the next stage's patches
+            below.append(below[index - 1])
+        else:
+            below.append(max((count[stack] + 1 for stack in after), default=0))
     return Depths(below, max(count.values()) + has_head)
 
 
@@ -125,6 +135,13 @@ def _numbered(name: str) -> _Place | None:
     return None if at is None else _Place(".".join(parts[:at]), (int(parts[at]),))
 
 
+def _is_output(name: str, stacks: Sequence[str]) -> bool:
+    """Whether it is used after the layers, wherever it is registered."""
+    module = name.rpartition(".")[0]
+    norms = (f"{'.'.join(stack.split('.')[:-1])}.norm".lstrip(".") for stack in stacks)
+    return bool(_OUTPUT.search(name)) or is_in_a_head(name) or module in norms
+
+
 def _levels(places: Sequence[_Place | None]) -> dict[str, dict[tuple[int, ...], int]]:
     """Each stack's numbers in their order; what a stage has besides blocks joins one of them."""
     found: dict[str, dict[tuple[int, ...], int]] = {}
@@ -141,11 +158,12 @@ def _levels(places: Sequence[_Place | None]) -> dict[str, dict[tuple[int, ...], 
     return found
 
 
-def _starts(places: Sequence[_Place | None]) -> dict[str, int]:
-    found: dict[str, int] = {}
+def _spans(places: Sequence[_Place | None]) -> dict[str, tuple[int, int]]:
+    """Where each stack's first and last parameters are in the model's order."""
+    found: dict[str, tuple[int, int]] = {}
     for index, place in enumerate(places):
         if place is not None:
-            found.setdefault(place.stack, index)
+            found[place.stack] = (found.get(place.stack, (index,))[0], index)
     return found
 
 

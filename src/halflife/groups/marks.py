@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
@@ -14,8 +15,8 @@ __all__ = ["Mark", "marks_of"]
 
 # The state matrices of Mamba and S4, stored as logarithms; attributes of tensors do not survive
 # a copy of the model, so they are known by name too.
-_STATE = {"A_log", "A_logs", "log_A", "log_A_real", "inv_A_real", "A_imag"}
-_SKIP = {"D": "A_log", "Ds": "A_logs"}  # Mamba's skip connection, beside them
+_STATE = re.compile(r"^(A_(\w+_)?logs?|log_A(_real)?|inv_A_real|A_imag)$")  # A_b_log: Vim's
+_SKIP = {"D": "A_log", "Ds": "A_logs", "D_b": "A_b_log"}  # Mamba's skip connection, beside them
 
 
 class Mark(NamedTuple):
@@ -59,7 +60,8 @@ def marks_of(
 
 def _is_state(use: Use) -> bool:
     beside = _SKIP.get(use.attribute)
-    return use.attribute in _STATE or (beside is not None and hasattr(use.module, beside))
+    is_beside = beside is not None and hasattr(use.module, beside)
+    return is_beside or _STATE.match(use.attribute) is not None
 
 
 def _listed(

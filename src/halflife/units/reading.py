@@ -34,7 +34,7 @@ from ..theory import equilibrium
 
 __all__ = ["Reading", "read_group"]
 
-_DIVIDED = "{} joins the gradient, which the optimizer scales by its size: no fraction of w."
+_DIVIDED = "{} joins the gradient, of which the step is no fixed multiple: no fraction of w."
 _LONG_RUN = "{} joins the gradient; the fraction is the long-run one with momentum."
 _UNKNOWN = "the fraction follows the gradients: known in a training step only."
 _LAST = "the fraction follows the gradients: it is that of the last step's measures."

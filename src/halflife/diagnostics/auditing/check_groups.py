@@ -84,7 +84,8 @@ def _behaviour(group: GroupDecay) -> Iterator[Finding]:
             "another optimizer.",
         )
         return
-    if group.joins_gradient and is_adaptive(group):
+    coupled = group.joins_gradient and is_adaptive(group)
+    if coupled:
         yield Finding(
             "coupled-l2",
             f"weight_decay={value:g} of {group.label} is L2: {name} divides it by the gradients' "
@@ -106,7 +107,7 @@ def _behaviour(group: GroupDecay) -> Iterator[Finding]:
             "adds L2 to the gradient; look for a flag that switches it, or give it a rule with "
             "halflife.attach.",
         )
-    if group.fractions is None and not group.joins_gradient:
+    if group.fractions is None and not coupled:
         remedy = "" if native is None else ", and halflife.attach(optimizer, rule) makes it known"
         yield Finding(
             "unknown-decay",

@@ -22,6 +22,9 @@ from .schedules import Course, TrainingPlan
 __all__ = ["GroupDecay", "groups_of", "is_adaptive", "moves_without_lr"]
 
 
+_BEGINNING = 8  # steps after which an adaptive optimizer adapts
+
+
 class Moment(NamedTuple):
     """One step of the training, with the numbers of that step."""
 
@@ -136,11 +139,16 @@ class GroupDecay:
 
 
 def groups_of(optimizers: Sequence[Optimizer], plan: TrainingPlan) -> list[GroupDecay]:
-    """Every group of every optimizer."""
+    """Every group of every optimizer that holds something.
+
+    Trainers make two groups of any model, and decay nothing by the first where only gains train.
+    """
     found = []
     for number, optimizer in enumerate(optimizers):
         several = f" of {type(optimizer).__name__}" if len(optimizers) > 1 else ""
         for index, group in enumerate(optimizer.param_groups):
+            if not group["params"]:
+                continue
             course = plan.courses[number][index]
             label = f"group {index}{several}"
             found.append(_group(label, number, index, optimizer, group, course))
@@ -168,17 +176,18 @@ def _fractions(reading: Reading, course: Course) -> tuple[Tensor | None, str]:
 
 
 def is_adaptive(decay: GroupDecay) -> bool:
-    """Whether twice the gradient does not make twice the update; found by running a step."""
+    """Whether twice the gradients do not add twice as much to the update; found by running steps.
+
+    Not by the first, as RAdam begins as plain momentum; and ASGD moves weights without gradients.
+    """
     if decay.base.effective_rate is not None:
         return False
     try:
-        bench = _bench(decay)
-        updates = [
-            after - start for start, after, _ in (bench.run(False, l2=c) for c in (1.0, 2.0))
-        ]
+        bench = _bench(decay, _BEGINNING)
+        still, once, twice = (b - a for a, b, _ in (bench.run(c) for c in (0.0, 1.0, 2.0)))
     except Exception:  # it does not take the bench's tensors
         return True
-    return not torch.allclose(2.0 * updates[0], updates[1], rtol=1e-4)
+    return not torch.allclose(2.0 * (once - still), twice - still, rtol=1e-4)
 
 
 def moves_without_lr(decay: GroupDecay) -> bool:
@@ -195,7 +204,7 @@ def moves_without_lr(decay: GroupDecay) -> bool:
     return not torch.equal(start, end)
 
 
-def _bench(decay: GroupDecay) -> Bench:
+def _bench(decay: GroupDecay, warm: int = 0) -> Bench:
     idle = 0 if decay.native is None else decay.native.idle
     make = functools.partial(copied, decay.optimizer, decay.settings)
-    return Bench(make, 0.125, 1, torch.float64, warm=idle)
+    return Bench(make, 0.125, 1, torch.float64, warm=idle + warm)

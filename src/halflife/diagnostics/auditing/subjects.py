@@ -78,9 +78,9 @@ class Subject:
 
     @property
     def is_to_decay(self) -> bool:
-        """Whether it would decay in the groups of ``param_groups``."""
-        by_default, _ = decide(self.parameter, POLICIES["norm-and-bias-free"])
-        return by_default and not self.listed and self.tensor.requires_grad
+        """Whether it would decay in the groups of ``param_groups``, embeddings left free or not."""
+        decays, _ = decide(self.parameter, _EXEMPTIONS)
+        return decays and not self.listed and self.tensor.requires_grad
 
     @property
     def is_held_up(self) -> bool:

@@ -180,11 +180,11 @@ def _notes(plan: Plan, options: list[Option], unit: str, finetune: bool) -> list
 
 def _code(plan: Plan, option: Option, schedule: str | Callable[[int], float]) -> str:
     setting = plan.setting
-    momentum = 0.9 if setting.momentum is None else setting.momentum
+    momentum = 0.9 if setting.momentum is None else float(setting.momentum)  # torch: no int
     extra = {
-        "adam": "" if setting.momentum is None else f"    betas=({momentum:g}, 0.999),\n",
-        "lion": "" if setting.momentum is None else f"    betas=({momentum:g}, 0.99),\n",
-        "sgd": f"    momentum={momentum:g},\n",
+        "adam": "" if setting.momentum is None else f"    betas=({momentum!r}, 0.999),\n",
+        "lion": "" if setting.momentum is None else f"    betas=({momentum!r}, 0.99),\n",
+        "sgd": f"    momentum={momentum!r},\n",
     }[setting.optimizer]
     curve = {
         "constant": "constant()",
