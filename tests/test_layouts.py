@@ -186,7 +186,7 @@ def test_the_state_is_laid_once_and_the_kernel_stays() -> None:
     ours = halflife.AdamW(params, lr=PEAK)
     step(ours, params, 0, torch.clone)
     live(ours, params, in_format)
-    step(ours, params, 1, in_format)  # sees it; what runs here is the for-loop
+    step(ours, params, 1, in_format)  # sees it, and lays the state
     step(ours, params, 2, in_format)
     kept = [v for state in ours.state.values() for v in state.values()]
     assert ours._known_at(0).layout == "dense"

@@ -319,12 +319,15 @@ class Decayed(Optimizer):
     def _fits(self, known: Known, group: dict[str, Any]) -> bool:
         """Whether the fused kernel can walk the group's tensors; its state is laid so."""
         params = group["params"]
-        if not fused.fits(known.layout, params):
-            if known.layout == "contiguous" and not all(p.is_contiguous() for p in params):
-                self._known = [other for other in self._known if other is not known]  # laid anew
-            return False
-        fused.lay_state(known.layout, params, self.state, self._walked(group))
-        return True
+        fits = fused.fits(known.layout, params)
+        if not fits and known.layout == "contiguous" and not all(p.is_contiguous() for p in params):
+            now = known.laid_anew()
+            self._known = [now if other is known else other for other in self._known]
+            fits = fused.fits(now.layout, params)
+            known = now
+        if fits:
+            fused.lay_state(known.layout, params, self.state, self._walked(group))
+        return fits
 
     def _walked(self, group: dict[str, Any]) -> Sequence[str]:
         """Keys of the state that a fused kernel walks beside the weights."""

@@ -58,6 +58,11 @@ class Known(NamedTuple):
             return False
         return self.layout == "contiguous" or [p.stride() for p in group["params"]] == self.strides
 
+    def laid_anew(self) -> Known:
+        """The record of weights that lie otherwise by now."""
+        params = self.group["params"]
+        return self._replace(layout=fused.layout(params), strides=[p.stride() for p in params])
+
 
 def known_of(optimizer: Optimizer, group: dict[str, Any]) -> Known:
     """The record of a group of an optimizer. A copy of the optimizer may be run: not in a graph.
