@@ -34,8 +34,8 @@ class Known(NamedTuple):
         strides: of its tensors, unless they are all contiguous.
         most: the rate above which a step removes another share than the group's strength asked
             for; None without a strength.
-        accepted: layouts of gradients with which a native step went through, behind a decay that
-            is a pass of its own.
+        accepted: forms of the group with which a native step went through, behind a decay that is
+            a pass of its own (`halflife.mechanism.undo`).
     """
 
     group: dict[str, Any]
@@ -46,7 +46,7 @@ class Known(NamedTuple):
     dtypes: list[torch.dtype]
     strides: list[Any]
     most: float | None
-    accepted: set[torch.layout]
+    accepted: set[tuple[Any, Any]]
 
     def still_holds(self) -> bool:
         """Whether what this was derived from is unchanged; asked at every step, so in few calls.
