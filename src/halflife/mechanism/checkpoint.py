@@ -133,8 +133,8 @@ def _completed(
 def _consistent(saved: dict[str, Any]) -> dict[str, Any]:
     """A saved group, without what was said of another number than the one in it.
 
-    torch.distributed.checkpoint, told to load partially, fills in a state dict of ours: from torch's
-    file it takes the number alone, and what we said of ours stays beside it.
+    torch.distributed.checkpoint, told to load partially, fills in a state dict of ours: it takes
+    the number alone of torch's file, and what we said of ours stays beside it.
     """
     if not isinstance(kept := saved.get(STATED), dict):
         return saved

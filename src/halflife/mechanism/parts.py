@@ -51,9 +51,9 @@ def holder_of_part(optimizer: Optimizer) -> str | None:
     if module is None:
         return None
     for holder in gc.get_objects():
-        if issubclass(type(holder), module.ZeroRedundancyOptimizer):
-            if vars(holder).get("optim") is optimizer and holder.world_size > 1:
-                return type(holder).__name__
+        zero = issubclass(type(holder), module.ZeroRedundancyOptimizer)
+        if zero and vars(holder).get("optim") is optimizer and holder.world_size > 1:
+            return type(holder).__name__
     return None
 
 

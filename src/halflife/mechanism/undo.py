@@ -1,8 +1,8 @@
 """A step that the native optimizer refuses changes nothing, also where its decay is a pass before.
 
-What a native step, or a map, refuses (a sparse gradient, complex weights, a flag that the device has
-not), it refuses at the first step with such a group. There a copy of the weights is kept until it
-is through; later steps keep none.
+What a native step, or a map, refuses (a sparse gradient, complex weights, a flag that the device
+has not), it refuses at the first step with such a group. There a copy of the weights is kept until
+it is through; later steps keep none.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def undo_of(optimizer: Decayed, calls: Sequence[Call]) -> Callable[[], None] | N
         return None
     params = [p for group in groups for p in group["params"] if p.grad is not None]
     weights = [p.detach().clone() for p in params]
-    # What the native step has done to other groups until it refuses one; a run that is resumed, with
-    # what it has been saved with, need not hold its state twice.
+    # What the native step has done to other groups until it refuses one; a run that is resumed,
+    # with what it was saved with, need not hold its state twice.
     odd = any(known.accepted for known in new)
     odd = odd or any(p.grad.layout is not torch.strided for p in params)
     kept = {p: _clones(s) if odd else s for p in params if (s := state.get(p))}
