@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 from torch.distributed.checkpoint.state_dict import (
     get_optimizer_state_dict,
     set_optimizer_state_dict,
@@ -262,6 +263,27 @@ def test_through_distributed_checkpoints(keep: str | None, tmp_path: Any) -> Non
     assert any("HalfLife(steps=1000)" in str(w.message) for w in caught) is (keep is None)
     group = second.param_groups[0]
     assert group["strength"]["of"] == f"HalfLife(steps={500 if keep is None else 1000})"
+
+
+@pytest.mark.parametrize("number", [0.1, HALF_WD])
+def test_a_partial_load_of_torchs_number_beside_our_strength(number: float, tmp_path: Any) -> None:
+    model = torch.nn.Linear(2, 2, bias=False)
+    native = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=number)
+    second = halflife.AdamW(model.parameters(), lr=LR, weight_decay=HALF)
+    planner = DefaultLoadPlanner(allow_partial_load=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed", UserWarning)
+        dcp.save({"o": get_optimizer_state_dict(model, native)}, checkpoint_id=tmp_path)
+        loaded = {"o": get_optimizer_state_dict(model, second)}
+        dcp.load(loaded, checkpoint_id=tmp_path, planner=planner)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        set_optimizer_state_dict(model, second, loaded["o"])
+    other = number != HALF_WD
+    assert any("HalfLife(steps=1000)" in str(w.message) for w in caught) is other
+    group = second.param_groups[0]
+    assert group["weight_decay"] == number
+    assert group["strength"]["of"] == (None if other else "HalfLife(steps=1000)")
 
 
 # --- into torch -----------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 import halflife
-from halflife import Adaptive, Cautious, NormControl, ProximalNorm, Stable, decayed
+from halflife import Adaptive, Cautious, NormControl, ProximalNorm, Stable, attach, decayed
 
 # torch itself uses what it deprecates, when this part of it is imported.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.*is deprecated:DeprecationWarning")
@@ -54,6 +54,16 @@ class OwnAdamW(halflife.AdamW):
 def test_zero_redundancy_and_a_rule_of_the_whole_model(rule: Any, cls: type) -> None:
     with pytest.raises(ValueError, match=r"ZeroRedundancyOptimizer gives each process a part"):
         zero(cls, decay=rule, weight_decay=0.1)
+
+
+@pytest.mark.usefixtures("two_processes")
+@pytest.mark.parametrize("rule", WHOLE, ids=repr)
+def test_a_rule_attached_to_what_zero_redundancy_has_built(rule: Any) -> None:
+    wrapper = zero(torch.optim.AdamW, weight_decay=0.1)
+    with pytest.raises(ValueError, match=r"ZeroRedundancyOptimizer gives each process a part"):
+        attach(wrapper.optim, rule)
+    assert type(wrapper.optim) is torch.optim.AdamW
+    assert attach(wrapper.optim, "decoupled") is wrapper.optim
 
 
 @pytest.mark.usefixtures("two_processes")

@@ -134,6 +134,42 @@ def test_a_flag_that_the_device_has_not() -> None:
     assert_unchanged(optimizer, params, before)
 
 
+@pytest.mark.parametrize("name", ["Adadelta", "RMSprop", "AdamW"])
+@pytest.mark.parametrize("decay", ["decoupled", "cautious", "proximal_norm"])
+def test_a_flag_that_is_written_in_training(name: str, decay: str) -> None:
+    params = make_params()
+    settings: dict[str, Any] = {"lr": PEAK, "weight_decay": 0.1, "decay": decay, "foreach": False}
+    optimizer = getattr(halflife, name)(groups_of(params), **settings)
+    for t in range(2):
+        step(optimizer, params, t)
+    for group in optimizer.param_groups:
+        group["capturable"] = True
+    before = snapshot(optimizer, params)
+    with pytest.raises(AssertionError, match="capturable"):
+        step(optimizer, params, 2)
+    assert_unchanged(optimizer, params, before)
+
+
+@pytest.mark.parametrize(
+    ("make", "decay"),
+    [
+        (decayed(torch.optim.Adafactor), "independent"),  # which takes no complex weights
+        (halflife.AdamW, "cautious"),  # a map that compares signs
+        (halflife.RMSprop, "cautious"),
+    ],
+)
+def test_weights_that_get_their_first_gradient_late(make: Any, decay: str) -> None:
+    params = [*make_params(), torch.zeros(2, 2, dtype=torch.complex128, requires_grad=True)]
+    optimizer = make(groups_of(params), lr=PEAK, weight_decay=0.1, decay=decay)
+    for t in range(2):
+        step(optimizer, params[:2], t)
+    params[2].grad = torch.ones_like(params[2])
+    before = snapshot(optimizer, params)
+    with pytest.raises(RuntimeError):
+        step(optimizer, params[:2], 2)
+    assert_unchanged(optimizer, params, before)
+
+
 def test_only_first_steps_keep_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     params = make_params()
     optimizer = halflife.RMSprop(params, lr=PEAK, weight_decay=0.1, decay="decoupled")

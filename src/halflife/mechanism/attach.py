@@ -17,7 +17,7 @@ from ..bases.native_decay import check_closure
 from ..bases.wrappers import unwrapped
 from ..rules.contract import DecayRule, as_rule
 from .decayed import Decayed
-from .parts import check_part
+from .parts import check_part, holder_of_part
 
 __all__ = ["attach", "decayed"]
 
@@ -135,6 +135,8 @@ def attach(
             "go on calling the old one; attach the rule first."
         )
     check_closure(optimizer)
+    if (holder := holder_of_part(optimizer)) is not None:
+        vars(optimizer)["_part_of"] = holder
     for group in optimizer.param_groups:
         check_part(optimizer, group, rule)
     own = {"decay": rule} if peak_lr is None else {"decay": rule, "peak_lr": peak_lr}

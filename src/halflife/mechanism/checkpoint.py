@@ -36,6 +36,7 @@ __all__ = ["load", "make_plain"]
 
 # What of a group says how it decays; the lr and everything else are the checkpoint's.
 _SETTINGS = ("decay", "peak_lr", "weight_decay", STATED)
+_SAVED = "saved"  # in a file, beside what the number was given as: the number in force
 
 
 class Replaced(NamedTuple):
@@ -52,7 +53,7 @@ def make_plain(_: Optimizer, state_dict: dict[str, Any]) -> None:
         if group["decay"] is not None:
             group["decay"] = as_rule(group["decay"]).as_dict()
         if STATED in group:  # torch.distributed.checkpoint loads into what it is given
-            group[STATED] = {**group[STATED]}
+            group[STATED] = {**group[STATED], _SAVED: known_number(group["weight_decay"])}
         for key in rounding.KEYS & group.keys():
             group[key] = group[key].clone()
 
@@ -109,7 +110,7 @@ def _completed(
 ) -> list[dict[str, Any]]:
     """The groups of a checkpoint, with their rules, and with what it does not know."""
     groups = []
-    for position, saved in enumerate(saved_groups):
+    for position, saved in enumerate(map(_consistent, saved_groups)):
         live = optimizer.param_groups[position] if position < len(optimizer.param_groups) else {}
         own = {key: live.get(key) for key in (*optimizer.own, "weight_decay")}
         own |= {key: live[key] for key in (*rounding.KEYS, STATED) if key in live}
@@ -127,6 +128,19 @@ def _completed(
             replaced.append(Replaced(position, _said(live), _said(group, "decay" not in saved)))
         groups.append(group)
     return groups
+
+
+def _consistent(saved: dict[str, Any]) -> dict[str, Any]:
+    """A saved group, without what was said of another number than the one in it.
+
+    torch.distributed.checkpoint, told to load partially, fills in a state dict of ours: it takes
+    the number alone of torch's file, and what we said of ours stays beside it.
+    """
+    if not isinstance(kept := saved.get(STATED), dict):
+        return saved
+    of_number = same_number(kept.get(_SAVED), saved.get("weight_decay"))
+    rest = {k: v for k, v in saved.items() if k != STATED}
+    return {**rest, STATED: {k: v for k, v in kept.items() if k != _SAVED}} if of_number else rest
 
 
 def _replaces(

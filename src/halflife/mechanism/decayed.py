@@ -322,7 +322,8 @@ class Decayed(Optimizer):
         if not fused.fits(known.layout, params):
             if known.layout != "contiguous" or all(p.is_contiguous() for p in params):
                 return False
-            known = self._renewed(next(i for i, g in enumerate(self.param_groups) if g is group))
+            was, known = known, known.laid_anew()
+            self._known = [known if other is was else other for other in self._known]
             if not fused.fits(known.layout, params):
                 return False
         fused.lay_state(known.layout, params, self.state, self._walked(group))
@@ -330,8 +331,7 @@ class Decayed(Optimizer):
 
     def _walked(self, group: dict[str, Any]) -> Sequence[str]:
         """Keys of the state that a fused kernel walks beside the weights."""
-        kept = [self.state.get(p, ()) for p in group["params"]]
-        return [key for key in fused.WALKED if any(key in state for state in kept)]
+        return [k for k in fused.WALKED if any(k in self.state.get(p, ()) for p in group["params"])]
 
     def _measures(self) -> Measures:
         if "_measured" not in self.__dict__:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..tensors import fused
 from .known import Known
 
 if TYPE_CHECKING:
@@ -32,9 +33,17 @@ def chosen(optimizer: Decayed, known: Known, group: dict[str, Any]) -> dict[str,
     preferred = optimizer.prefers_fused and asked is None and group["foreach"] is None
     if not (asked or preferred) or known.layout is None:
         return {}  # what torch's kernel does not know, torch says itself
-    if group.get("differentiable") or torch.compiler.is_compiling():
+    if group.get("differentiable"):
         return {}
-    if optimizer._fits(known, group):
+    if torch.compiler.is_compiling():
+        if not asked:  # the compiler fuses by itself
+            return {}
+        keys = optimizer._walked(group)
+        fits = known.layout != "with gaps"
+        fits = fits and fused.lies_alike(group["params"], optimizer.state, keys)
+    else:
+        fits = optimizer._fits(known, group)
+    if fits:
         return {"fused": True} if preferred else {}
     if not asked:
         return {}

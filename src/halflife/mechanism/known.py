@@ -34,8 +34,8 @@ class Known(NamedTuple):
         strides: of its tensors, unless they are all contiguous.
         most: the rate above which a step removes another share than the group's strength asked
             for; None without a strength.
-        accepted: layouts of gradients with which a native step went through, behind a decay that
-            is a pass of its own.
+        accepted: forms of the group with which a native step went through, behind a decay that is
+            a pass of its own (`halflife.mechanism.undo`).
     """
 
     group: dict[str, Any]
@@ -46,7 +46,7 @@ class Known(NamedTuple):
     dtypes: list[torch.dtype]
     strides: list[Any]
     most: float | None
-    accepted: set[torch.layout]
+    accepted: set[tuple[Any, Any]]
 
     def still_holds(self) -> bool:
         """Whether what this was derived from is unchanged; asked at every step, so in few calls.
@@ -57,6 +57,11 @@ class Known(NamedTuple):
         if group["decay"] is not self.rule or [p.dtype for p in group["params"]] != self.dtypes:
             return False
         return self.layout == "contiguous" or [p.stride() for p in group["params"]] == self.strides
+
+    def laid_anew(self) -> Known:
+        """The record of weights that lie otherwise by now."""
+        params = self.group["params"]
+        return self._replace(layout=fused.layout(params), strides=[p.stride() for p in params])
 
 
 def known_of(optimizer: Optimizer, group: dict[str, Any]) -> Known:

@@ -7,6 +7,7 @@ them. Where tensors do not, a rule that looks at more than one element is refuse
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import Any
 
@@ -16,7 +17,7 @@ from ..bases.effective_rate import effective_rate_of
 from ..rules import DecayMap
 from ..rules.contract import DecayRule
 
-__all__ = ["builder_of_parts", "check_part"]
+__all__ = ["builder_of_parts", "check_part", "holder_of_part"]
 
 _ZERO = "torch.distributed.optim.zero_redundancy_optimizer"
 _DEPTH = 24  # frames between that class and our constructor, subclasses' included
@@ -37,6 +38,22 @@ def builder_of_parts() -> str | None:
         if isinstance(holder, module.ZeroRedundancyOptimizer):  # type: ignore[union-attr]
             return type(holder).__name__ if holder.world_size > 1 else None
         frame = frame.f_back
+    return None
+
+
+def holder_of_part(optimizer: Optimizer) -> str | None:
+    """The name of the wrapper that holds an optimizer which exists, with a part of the parameters.
+
+    The optimizer does not know its wrapper, so all objects are looked at, where that class has been
+    imported.
+    """
+    module = sys.modules.get(_ZERO)
+    if module is None:
+        return None
+    for holder in gc.get_objects():
+        zero = issubclass(type(holder), module.ZeroRedundancyOptimizer)
+        if zero and vars(holder).get("optim") is optimizer and holder.world_size > 1:
+            return type(holder).__name__
     return None
 
 

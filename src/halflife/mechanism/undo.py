@@ -1,8 +1,8 @@
 """A step that the native optimizer refuses changes nothing, also where its decay is a pass before.
 
-What a native step refuses (a sparse gradient, a flag that the device has not), it refuses at the
-first step with such a group. There a copy of the weights is kept until it is through; later steps
-keep none.
+What a native step, or a map, refuses (a sparse gradient, complex weights, a flag that the device
+has not), it refuses at the first step with such a group. There a copy of the weights is kept until
+it is through; later steps keep none.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["accept", "undo_of"]
 
+_FLAGS = ("foreach", "capturable", "differentiable")
+
 
 def undo_of(optimizer: Decayed, calls: Sequence[Call]) -> Callable[[], None] | None:
     """What puts everything back as it is now; None where no step of this kind can be refused.
@@ -30,16 +32,22 @@ def undo_of(optimizer: Decayed, calls: Sequence[Call]) -> Callable[[], None] | N
         optimizer: whose step it is.
         calls: of its groups.
     """
-    if torch.compiler.is_compiling() or not any(
-        not _layouts(group) <= known.accepted for group, known in _with_a_pass(optimizer, calls)
-    ):
+    if torch.compiler.is_compiling():
         return None
     groups, state = optimizer.param_groups, optimizer.state
+    new = [
+        known
+        for group, known in _with_a_pass(optimizer, calls)
+        if not _forms(group) <= known.accepted
+    ]
+    if not new:
+        return None
     params = [p for group in groups for p in group["params"] if p.grad is not None]
     weights = [p.detach().clone() for p in params]
-    # What the native step has done to other groups until it refuses one; where a state exists, only
-    # an odd gradient is refused, and a run that is resumed need not hold its state twice.
-    odd = any(p.grad.layout is not torch.strided for p in params)
+    # What the native step has done to other groups until it refuses one; a run that is resumed,
+    # with what it was saved with, need not hold its state twice.
+    odd = any(known.accepted for known in new)
+    odd = odd or any(p.grad.layout is not torch.strided for p in params)
     kept = {p: _clones(s) if odd else s for p in params if (s := state.get(p))}
     counts = [(g[key], g[key].clone()) for g in groups for key in rounding.KEYS & g.keys()]
 
@@ -60,7 +68,7 @@ def undo_of(optimizer: Decayed, calls: Sequence[Call]) -> Callable[[], None] | N
 def accept(optimizer: Decayed, calls: Sequence[Call]) -> None:
     """Note that the native step takes such groups."""
     for group, known in _with_a_pass(optimizer, calls):
-        known.accepted.update(_layouts(group))
+        known.accepted.update(_forms(group))
 
 
 def _with_a_pass(
@@ -72,8 +80,11 @@ def _with_a_pass(
             yield optimizer.param_groups[index], optimizer._known[index]
 
 
-def _layouts(group: dict[str, Any]) -> set[torch.layout]:
-    return {p.grad.layout for p in group["params"] if p.grad is not None}
+def _forms(group: dict[str, Any]) -> set[tuple[Any, Any]]:
+    """What of a group native steps and maps look at, to refuse it."""
+    gradients = [p.grad for p in group["params"] if p.grad is not None]
+    flags = [(name, group.get(name)) for name in _FLAGS]
+    return {*flags, *((g.layout, g.is_complex()) for g in gradients)}
 
 
 def _clones(state: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch._prims_common import is_non_overlapping_and_dense_or_false
 from torch.utils._foreach_utils import _get_fused_kernels_supported_devices
 
-__all__ = ["WALKED", "Layout", "fits", "lay_state", "layout"]
+__all__ = ["WALKED", "Layout", "fits", "lay_state", "layout", "lies_alike"]
 
 Layout: TypeAlias = 'Literal["contiguous", "dense", "with gaps"] | None'
 
@@ -34,7 +34,7 @@ def layout(params: list[Tensor]) -> Layout:
     """
     devices = _get_fused_kernels_supported_devices()
     for p in params:
-        if not (type(p) in _KINDS and p.is_floating_point() and p.device.type in devices):
+        if not (_is_plain(p) and p.is_floating_point() and p.device.type in devices):
             return None
     if all(p.is_contiguous() for p in params):
         return "contiguous"
@@ -53,6 +53,15 @@ def fits(known: Layout, params: list[Tensor]) -> bool:
             if g is not None and g.stride() != p.stride():
                 return False
         elif not p.is_contiguous() or (g is not None and not g.is_contiguous()):
+            return False
+    return True
+
+
+def lies_alike(params: list[Tensor], state: Any, keys: Sequence[str]) -> bool:
+    """Whether gradients and state lie as their parameters; in a graph, which mends nothing."""
+    for p in params:
+        beside = [p.grad, *(state.get(p, {}).get(key) for key in keys)]
+        if any(t is not None and t.stride() != p.stride() for t in beside):
             return False
     return True
 
@@ -87,3 +96,13 @@ def lay_state(known: Layout, params: list[Tensor], state: Any, keys: Sequence[st
                     "cannot mend; take one step before the capture."
                 )
             state[p][key] = torch.empty_like(p, dtype=t.dtype, device=t.device).copy_(t)
+
+
+def _is_plain(p: Tensor) -> bool:
+    """Whether it is memory and no more; a parameter's subclass may be."""
+    kind = type(p)
+    return kind in _KINDS or (
+        isinstance(p, torch.nn.Parameter)
+        and kind.__torch_function__ is torch.nn.Parameter.__torch_function__
+        and kind.__torch_dispatch__ is Tensor.__torch_dispatch__
+    )
