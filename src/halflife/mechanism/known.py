@@ -46,7 +46,7 @@ class Known(NamedTuple):
     dtypes: list[torch.dtype]
     strides: list[Any]
     most: float | None
-    accepted: set[tuple[Any, Any]]
+    accepted: set[Any]
 
     def still_holds(self) -> bool:
         """Whether what this was derived from is unchanged; asked at every step, so in few calls.

@@ -80,11 +80,11 @@ def _with_a_pass(
             yield optimizer.param_groups[index], optimizer._known[index]
 
 
-def _forms(group: dict[str, Any]) -> set[tuple[Any, Any]]:
-    """What of a group native steps and maps look at, to refuse it."""
-    gradients = [p.grad for p in group["params"] if p.grad is not None]
-    flags = [(name, group.get(name)) for name in _FLAGS]
-    return {*flags, *((g.layout, g.is_complex()) for g in gradients)}
+def _forms(group: dict[str, Any]) -> set[Any]:
+    """What of a group native steps and maps look at, to refuse it; asked at every step."""
+    grads = [g for p in group["params"] if (g := p.grad) is not None]
+    flags = {(name, group.get(name)) for name in _FLAGS}
+    return flags.union([g.layout for g in grads], [g.dtype for g in grads])
 
 
 def _clones(state: dict[str, Any]) -> dict[str, Any]:

@@ -113,10 +113,10 @@ class SGD(Compilable, torch.optim.SGD):
             return False
         if known.halves and not _fused_trains(group["params"]):
             return False
-        stepped = [p for p in group["params"] if p.grad is not None]
-        if any(p.grad.is_sparse for p in stepped):
+        grads = [p.grad for p in group["params"]]
+        if True in [g is not None and g.is_sparse for g in grads]:
             return False
-        return group["momentum"] == 0 or self._buffered(group, stepped)
+        return group["momentum"] == 0 or self._buffered(group)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step, as `halflife.Decayed.step`."""
@@ -138,20 +138,26 @@ class SGD(Compilable, torch.optim.SGD):
         return begins and bool(skipped > 0)
 
     def _unbuffered(self, group: dict[str, Any]) -> list[Tensor]:
-        stepped = [p for p in group["params"] if p.grad is not None]
-        return [p for p in stepped if (self.state.get(p) or {}).get(BUFFER) is None]
+        states = map(self.state.get, group["params"])
+        without = [not s or s.get(BUFFER) is None for s in states]
+        if True not in without:
+            return []
+        pairs = zip(group["params"], without, strict=True)
+        return [p for p, missing in pairs if missing and p.grad is not None]
 
-    def _buffered(self, group: dict[str, Any], stepped: list[Tensor]) -> bool:
+    def _buffered(self, group: dict[str, Any]) -> bool:
         """Whether the fused kernel can be given momentum buffers as they are, or started here.
 
         It starts them itself only where none exists, and wrongly in a step that a scaler skips.
         Begun at 0 they become the gradient, as they should, unless it is dampened.
         """
         missing = self._unbuffered(group)
-        late, scaled = 0 < len(missing) < len(stepped), getattr(self, "found_inf", None) is not None
+        if not missing:
+            return True
+        late = len(missing) < sum(p.grad is not None for p in group["params"])
         if group["dampening"] != 0:
             return not late
-        if late or (scaled and missing):
+        if late or getattr(self, "found_inf", None) is not None:
             for p in missing:
                 self.state[p][BUFFER] = torch.zeros_like(p)
         return True
