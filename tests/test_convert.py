@@ -344,6 +344,17 @@ def test_command():
     assert json.loads(output)["lr"] == pytest.approx(3e-4 / (1 - 3e-5), rel=1e-13)
 
 
+def test_command_prints_what_json_has_no_word_for_as_null():
+    """No decay has a half-life without end."""
+    code, output = invoke(0, "--from", "torch", "--to", "half_life", "--lr", "1e-3", "--json")
+
+    def refuse(word):
+        raise AssertionError(f"{word} is no JSON")
+
+    assert code == 0, output
+    assert json.loads(output, parse_constant=refuse)["value"] is None
+
+
 def test_command_shows_every_convention():
     code, output = invoke(0.1, "--from", "torch", "--lr", "3e-4")
     assert code == 0, output

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import json
 import sys
 import traceback
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from .terminal import console, errors, escaped, explained
+from .terminal import console, errors, escaped, explained, print_json
 
 if TYPE_CHECKING:
     from ..diagnostics.auditing import Audit
@@ -73,7 +72,7 @@ def audit(
         except TypeError as error:
             raise ValueError(str(error)) from error
     if as_json:
-        typer.echo(json.dumps(result.as_dict(), indent=2))
+        print_json(result.as_dict())
     else:
         _show(result)
     raise typer.Exit(int(bool(result.errors or (strict and result.warnings))))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
-from .terminal import console, escaped, explained
+from .terminal import console, escaped, explained, print_json
 
 if TYPE_CHECKING:
     from ..units.convert import Conversion
@@ -80,7 +79,7 @@ def convert(
         )
     if as_json:
         plain = {k: c if isinstance(c, str) else c.as_dict() for k, c in found.items()}
-        typer.echo(json.dumps(plain if target == "all" else plain[target], indent=2))
+        print_json(plain if target == "all" else plain[target])
     elif target == "all":
         console.print(_table(value, source, lr, found))
     else:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from .terminal import console, escaped, explained
+from .terminal import console, escaped, explained, print_json
 
 if TYPE_CHECKING:
     from ..diagnostics.probing import Probe
@@ -44,7 +43,7 @@ def probe(
         others = parse(arg or [])
         found = [run(name, **others) for name in names]
     if as_json:
-        console.print_json(json.dumps([p.as_dict() for p in found]))
+        print_json([p.as_dict() for p in found])
     elif len(found) == 1:
         console.print(escaped(found[0].explain()), soft_wrap=True, highlight=False)
     else:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
-from .terminal import console, escaped, explained
+from .terminal import console, escaped, explained, print_json
 
 __all__ = ["recommend"]
 
@@ -57,6 +56,6 @@ def recommend(
             momentum=momentum,
         )
     if as_json:
-        typer.echo(json.dumps(plan.as_dict(), indent=2))
+        print_json(plan.as_dict())
     else:
         console.print(escaped(str(plan)), soft_wrap=True, highlight=False)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,10 +19,23 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-__all__ = ["console", "errors", "escaped", "explained", "progress"]
+__all__ = ["console", "errors", "escaped", "explained", "print_json", "progress"]
 
 console = Console(emoji=False)
 errors = Console(stderr=True, emoji=False)
+
+
+def print_json(data: Any) -> None:
+    """Print data as JSON; an infinite number, for which JSON has no word, is null."""
+    typer.echo(json.dumps(_finite(data), indent=2, allow_nan=False))
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 @contextlib.contextmanager

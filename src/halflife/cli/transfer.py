@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from .terminal import console, escaped, explained
+from .terminal import console, escaped, explained, print_json
 
 __all__ = ["transfer"]
 
@@ -67,7 +66,7 @@ def transfer(
             momentum=momentum,
         )
     if as_json:
-        typer.echo(json.dumps([answer.as_dict() for answer in answers], indent=2))
+        print_json([answer.as_dict() for answer in answers])
         return
     table = Table(title=f"weight_decay {weight_decay:g} ({escaped(rule)}) at lr {lr:g}, moved")
     for column in ("rule", "weight_decay", "lr", "timescale"):
