@@ -1,4 +1,4 @@
-"""What every module says alike: what is wrong with an argument, and tables of text.
+"""What every module says alike: what is wrong with an argument, tables of text, data for JSON.
 
 A check names the argument, its value, what is required, and what to do.
 """
@@ -16,6 +16,7 @@ from torch._subclasses import FakeTensor
 __all__ = [
     "Scalar",
     "aligned",
+    "finite",
     "in_short",
     "is_number",
     "known_number",
@@ -89,6 +90,20 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
+
+
+def finite(data: Any) -> Any:
+    """Data for JSON, which has no word for a number that is not finite: None in its place.
+
+    Example:
+        >>> finite({"half_life": float("inf"), "lrs": [0.1]})
+        {'half_life': None, 'lrs': [0.1]}
+    """
+    if isinstance(data, dict):
+        return {key: finite(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def in_short(error: Exception) -> str:

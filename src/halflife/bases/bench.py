@@ -25,6 +25,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 __all__ = [
     "Bench",
     "Make",
+    "again",
     "arguments",
     "asks_for_closure",
     "build_optimizer",
@@ -237,6 +238,14 @@ class Bench:
 
 def _flat(params: list[Tensor]) -> Tensor:
     return torch.cat([p.detach().flatten() for p in params])
+
+
+def again(bench: Bench, lr: float | None = None, **settings: Any) -> Bench:
+    """The same bench with other settings."""
+    own: dict[str, Any] = {"warm": bench.warm, "entries": bench.entries}
+    start = bench.parameters()
+    tensors, dtype = settings.pop("tensors", len(start)), start[0].dtype
+    return Bench(bench.make, bench.lrs[0] if lr is None else lr, tensors, dtype, **(own | settings))
 
 
 def take_step(optimizer: Optimizer) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..rules.contract import DecayRule
 from ..rules.scalar import Constant, Corrected, Decoupled, Independent, L2Regularization, Proximal
 from ..rules.step import Step
-from .bench import Bench
+from .bench import Bench, again
 
 __all__ = [
     "STILL",
@@ -126,9 +126,7 @@ def _judge_later(bench: Bench, found: NativeDecay) -> NativeDecay:
         return NativeDecay("unknown", STILL)
     if not idle:
         return found
-    start = bench.parameters()
-    tensors, dtype = len(start), start[0].dtype
-    later = judge(Bench(bench.make, bench.lrs[0], tensors, dtype, warm=idle))
+    later = judge(again(bench, warm=idle))
     if later.kind == "absent":  # it needs the decay of the steps before
         later = replace(later, kind="unknown", reason="its decay acts in some steps only")
     steps = "1 step" if idle == 1 else f"{idle} steps"

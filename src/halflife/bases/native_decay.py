@@ -14,6 +14,7 @@ fraction follows the lr, and whether the decay enters the optimizer's state (as 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import math
@@ -45,7 +46,6 @@ __all__ = [
     "check_base",
     "check_closure",
     "group_decay",
-    "native_class",
     "native_decay",
     "native_kind",
     "scales_with_lr",
@@ -111,7 +111,7 @@ def check_base(cls: type[Optimizer]) -> None:
         ValueError: if its parameters are not the weights that it trains, or if its native decay
             cannot be turned off.
     """
-    cls = native_class(cls)
+    cls = _native_class(cls)
     if _averages(cls):
         raise ValueError(
             f"{cls.__name__}: its train() and eval() exchange the parameters, which hold a point "
@@ -151,18 +151,19 @@ _CLOSURES: weakref.WeakKeyDictionary[type[Optimizer], bool] = weakref.WeakKeyDic
 @unnoticed()
 def _steps_without_closure(optimizer: Optimizer) -> bool | None:
     """Whether it does; None if it could be stepped neither without nor with one."""
-    if asks_for_closure(cast("Any", native_class(type(optimizer)))):
+    if asks_for_closure(cast("Any", _native_class(type(optimizer)))):
         return False
+    make = functools.partial(copied, optimizer, optimizer.param_groups[0])
+
+    def take(closure: Callable[[], float] | None, bench: Bench) -> None:
+        params = bench.parameters()
+        for p in params:
+            p.grad = torch.ones_like(p)
+        make(params).step(closure)
+
     for closure in (None, lambda: 0.0):
-        for tensors in (2, 1):
-            params = parameters(1.0, tensors, torch.float64)
-            try:
-                copy = copied(optimizer, optimizer.param_groups[0], params)
-                for p in params:
-                    p.grad = torch.ones_like(p)
-                copy.step(closure)
-            except Exception:
-                continue
+        with contextlib.suppress(_NotRun):
+            _tried(functools.partial(take, closure), make, _LR)
             return closure is None
     return None
 
@@ -206,7 +207,7 @@ def _scales(cls: type[Optimizer]) -> bool:
         return distance([2.0 * updates[1]], [updates[0]]) <= TOLERANCE * size
 
     # A large lr, so that bounds on it (Adafactor's 1 / sqrt(t)) are felt.
-    return _tried(double, functools.partial(build_optimizer, native_class(cls)), 1.0)
+    return _tried(double, functools.partial(build_optimizer, _native_class(cls)), 1.0)
 
 
 def _of_class(cls: type[Optimizer]) -> NativeDecay:
@@ -223,7 +224,7 @@ def _of_class(cls: type[Optimizer]) -> NativeDecay:
 
 @functools.cache
 def _judged_class(cls: type[Optimizer]) -> NativeDecay:
-    return _judged(functools.partial(build_optimizer, native_class(cls)), _LR)
+    return _judged(functools.partial(build_optimizer, _native_class(cls)), _LR)
 
 
 def group_decay(optimizer: Optimizer, group: dict[str, Any]) -> NativeDecay:
@@ -266,7 +267,7 @@ def _setting(name: str, value: Any) -> Any:
     return tuple(v != 0 for v in numbers)
 
 
-def native_class(cls: type[Optimizer]) -> type[Optimizer]:
+def _native_class(cls: type[Optimizer]) -> type[Optimizer]:
     """The native class behind one of ours, whose constructor would ask the same again."""
     native = (c for c in cls.__mro__ if issubclass(c, Optimizer) and not hasattr(c, "default_rule"))
     return next(native)

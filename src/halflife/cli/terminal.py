@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from ..checks import finite
+
 __all__ = ["console", "errors", "escaped", "explained", "print_json", "progress"]
 
 console = Console(emoji=False)
@@ -27,15 +28,7 @@ errors = Console(stderr=True, emoji=False)
 
 def print_json(data: Any) -> None:
     """Print data as JSON; an infinite number, for which JSON has no word, is null."""
-    typer.echo(json.dumps(_finite(data), indent=2, allow_nan=False))
-
-
-def _finite(data: Any) -> Any:
-    if isinstance(data, dict):
-        return {key: _finite(value) for key, value in data.items()}
-    if isinstance(data, (list, tuple)):
-        return [_finite(value) for value in data]
-    return None if isinstance(data, float) and not math.isfinite(data) else data
+    typer.echo(json.dumps(finite(data), indent=2, allow_nan=False))
 
 
 @contextlib.contextmanager

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
+from ...checks import finite
+
 __all__ = ["CSVSink", "JSONLSink", "Record", "Sink", "as_sink", "numbers", "read_records"]
 
 Record: TypeAlias = "dict[str, Any]"
@@ -99,7 +101,7 @@ class JSONLSink:
 
     def write(self, records: list[Record]) -> None:
         """Append one line for each record; what is not finite becomes null."""
-        lines = [json.dumps({k: _finite(v) for k, v in record.items()}) for record in records]
+        lines = [json.dumps(finite(record)) for record in records]
         with self._path.open("a", encoding="utf-8") as file:
             file.write("\n".join(lines) + "\n")
 
@@ -187,10 +189,6 @@ def _torn(path: Path) -> bool:
     with path.open("rb") as file:
         file.seek(-1, os.SEEK_END)
         return file.read(1) != b"\n"
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _line(record: Record) -> str:

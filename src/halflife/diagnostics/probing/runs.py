@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from ...bases.bench import Bench, Make, take_step, unnoticed
+from ...bases.bench import Bench, Make, again, take_step, unnoticed
 from ...bases.judging import STILL, Evidence, NativeDecay, acting_from, fraction_law, judge
 from ...rules.contract import DecayRule
 from ...rules.step import Step
@@ -76,14 +76,6 @@ def first_bench(make: Make, lr: float) -> Bench:
             return bench
     assert first is not None
     raise first
-
-
-def again(bench: Bench, lr: float | None = None, **settings: Any) -> Bench:
-    """The same bench with other settings."""
-    own: dict[str, Any] = {"warm": bench.warm, "entries": bench.entries}
-    start = bench.parameters()
-    tensors, dtype = settings.pop("tensors", len(start)), start[0].dtype
-    return Bench(bench.make, bench.lrs[0] if lr is None else lr, tensors, dtype, **(own | settings))
 
 
 def reads_groups(bench: Bench) -> bool:
