@@ -28,6 +28,7 @@ from torch.optim import Optimizer
 from ..bases.measures import Measures
 from ..rules import ANCHOR_KEY, DecayMap, View, apply_maps, keep_anchors
 from ..rules.contract import DecayRule, as_rule
+from ..rules.maps import packs_of
 from ..rules.sharded import ShardedView
 from ..rules.step import Step
 from ..rules.wish import Wish, wish_of
@@ -188,13 +189,13 @@ class Decayed(Optimizer):
             scale, skipped = getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
             for group, call in zip(groups, calls, strict=True):
                 if call.gradient is not None:  # of the weights as they are
-                    gradients += add_to_gradients(group, call.gradient, scale)
+                    gradients += add_to_gradients(group, call.gradient, scale, packs_of(self))
             views = [call.view for call in calls if call.view is not None]
             if views:
                 self._apply_maps("before", views)
             for group, (swap, factor, *_) in zip(groups, calls, strict=True):
                 if factor is not None:
-                    multiply_weights(group, factor, skipped)
+                    multiply_weights(group, factor, skipped, packs_of(self))
                 originals.append({key: group[key] for key in tuple(swap)})
                 group.update(swap)
             result = self._native_step()

@@ -22,6 +22,7 @@ model.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
+
+from ..tensors.reduction import is_sharded
 
 __all__ = [
     "Column",
@@ -155,7 +158,12 @@ def gradients(optimizer: Optimizer, group: dict[str, Any], params: list[Tensor])
     if (scale := getattr(optimizer, "grad_scale", None)) is not None:
         factor = factor / scale
     grads: list[Any] = [p.grad for p in params]
-    return grads if isinstance(factor, float) and factor == 1.0 else [g * factor for g in grads]
+    if isinstance(factor, float) and factor == 1.0:
+        return grads
+    if any(map(is_sharded, grads)):  # foreach takes no mixture of them and plain tensors
+        return [g * factor for g in grads]
+    with torch.no_grad():
+        return list(torch._foreach_mul(grads, factor))
 
 
 def first_moment(
@@ -193,26 +201,44 @@ def _adam_preconditioner(
     optimizer: Optimizer, group: dict[str, Any], params: list[Tensor]
 ) -> Column:
     key = "max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"
-    beta2, eps = group["betas"][1], group["eps"]
-    metric = []
-    for p in params:
-        state = optimizer.state[p]
-        correction = _root_of_correction(beta2, state["step"], p)
+    eps = group["eps"]
 
-        def metric_of(v: Tensor, correction: Any = correction) -> Tensor:
-            return v.sqrt().div_(correction).add_(eps)
+    @functools.cache  # one function for all tensors that have taken as many steps
+    def metric(correction: float | None) -> Callable[..., Tensor]:
+        if correction is None:
+            return lambda v, correction: v.sqrt().div_(correction).add_(eps)
+        return lambda v: v.sqrt().div_(correction).add_(eps)
 
-        metric.append(Deferred(metric_of, (state[key],)))
-    return metric
+    states = [optimizer.state[p] for p in params]
+    corrections = _roots_of_corrections(group["betas"][1], states, params)
+    return [
+        Deferred(metric(None), (s[key], c))
+        if isinstance(c, Tensor)
+        else Deferred(metric(c), (s[key],))
+        for s, c in zip(states, corrections, strict=True)
+    ]
 
 
-def _root_of_correction(beta2: Any, step: Tensor, param: Tensor) -> Any:
-    """``sqrt(1 - beta2^t)``, as a number where that costs no wait for a device."""
-    if step.is_cpu and not isinstance(beta2, Tensor) and not torch.compiler.is_compiling():
-        return math.sqrt(1.0 - beta2 ** max(step.item(), 1.0))
+def _roots_of_corrections(
+    beta2: Any, states: list[dict[str, Any]], params: list[Tensor]
+) -> Sequence[float | Tensor]:
+    """``sqrt(1 - beta2^t)`` of each, as a number where that costs no wait for a device."""
+    steps = [state["step"] for state in states]
+    number = not isinstance(beta2, Tensor) and not torch.compiler.is_compiling()
     # A first step that a scaler skips leaves the count at 0, and nothing may become 0 / 0.
-    step = (step if step.device.type == "mps" else step.double()).clamp(min=1.0)
-    return (1.0 - beta2**step).sqrt().to(param.device)
+    if number and all(step.is_cpu for step in steps):
+        return [math.sqrt(1.0 - beta2 ** max(step.item(), 1.0)) for step in steps]
+    found: list[Any] = [None] * len(params)
+    devices: dict[Any, list[int]] = {}
+    for i, (step, p) in enumerate(zip(steps, params, strict=True)):
+        devices.setdefault((step.device, p.device), []).append(i)
+    for (_, device), places in devices.items():
+        counts = torch.stack([steps[i] for i in places])
+        counts = (counts if counts.device.type == "mps" else counts.double()).clamp(min=1.0)
+        roots = (1.0 - beta2**counts).sqrt().to(device, non_blocking=True)
+        for i, root in zip(places, roots.unbind(), strict=True):
+            found[i] = root
+    return found
 
 
 def _sgd_direction(optimizer: Optimizer, group: dict[str, Any], params: list[Tensor]) -> Column:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from ..checks import Scalar
-from ..tensors.pieces import pieces
+from ..tensors.elementwise import Row, sweep
+from ..tensors.packs import Packs
 from ..tensors.reduction import WholeModel
-from ..tensors.rounding import change, is_half, next_step, seed_at
+from ..tensors.rounding import is_half, next_step
 from . import facts
 from .contract import DecayRule, as_rule
 from .facts import Column, Deferred
@@ -121,48 +121,64 @@ class View:
         step = next_step(self.group)
         if never(self.amount):
             return
+        compiling = torch.compiler.is_compiling()
+        packs = None if compiling else packs_of(self.optimizer)
+        kinds: dict[Any, tuple[Callable[..., None], dict[int, Row]]] = {}
         for number, (weight, *entries) in enumerate(zip(self.weights, *others, strict=True)):
             amount = self.amount_for(weight)
-            act, rest = _on_tensors(function, entries)
-            if isinstance(amount, Tensor) and amount.dim():
-                rest.insert(0, amount)  # one number per member is cut, or not, as the weight is
-            else:
-                act = functools.partial(_with_amount, act, amount)
-            if is_half(weight):
-                change(weight, seed_at(step, number), act, *rest)
-            else:
-                for piece in pieces(weight, *rest):
-                    act(*piece)
+            spans, row = _as_row(weight, entries)
+            by_member = isinstance(amount, Tensor) and amount.dim() > 0
+            if by_member:
+                row.insert(1, amount)  # cut, or not, as the weight is
+            given = None if by_member else amount
+            kind: Any = number if compiling else (spans, by_member)
+            if kind not in kinds:
+                kinds[kind] = _on_tensors(function, spans, given), {}
+            kinds[kind][1][number] = row
+        for act, rows in kinds.values():
+            sweep(act, rows, step, packs)
+
+
+def packs_of(optimizer: Any) -> Packs:
+    """Where small tensors of an optimizer are put together."""
+    return vars(optimizer).setdefault("_packs", Packs())
+
+
+# How the arguments beside a weight are made of tensors: by which function, of how many.
+_Spans: TypeAlias = "tuple[tuple[Callable[..., Tensor] | None, int], ...]"
+
+
+def _as_row(weight: Tensor, entries: list[Tensor | Deferred]) -> tuple[_Spans, Row]:
+    """A weight and the tensors that its arguments are made of, and how."""
+    row, spans = [weight], []
+    for entry in entries:
+        deferred = isinstance(entry, Deferred)
+        spans.append((entry.function, len(entry.tensors)) if deferred else (None, 1))
+        row += entry.tensors if deferred else (entry,)  # type: ignore[union-attr, arg-type]
+    return tuple(spans), row
 
 
 def _on_tensors(
-    function: Callable[..., None], entries: list[Tensor | Deferred]
-) -> tuple[Callable[..., None], list[Tensor]]:
-    """The function as one of tensors only, which evaluates what was deferred."""
-    if not any(isinstance(entry, Deferred) for entry in entries):
-        return function, entries  # type: ignore[return-value]
-    tensors: list[Tensor] = []
-    spans = []
-    for entry in entries:
-        own = entry.tensors if isinstance(entry, Deferred) else (entry,)
-        made_by = entry.function if isinstance(entry, Deferred) else _itself
-        spans.append((made_by, slice(len(tensors), len(tensors) + len(own))))
-        tensors += own
+    function: Callable[..., None], spans: _Spans, amount: Any
+) -> Callable[..., None]:
+    """The function as one of tensors only, which evaluates what was deferred.
 
-    def act(weight: Tensor, amount: Any, *given: Tensor) -> None:
-        function(weight, amount, *[made_by(*given[own]) for made_by, own in spans])
+    Args:
+        function: of the weight, the amount and its arguments.
+        spans: how the arguments are made.
+        amount: the amount; None where it comes as the first tensor beside the weight.
+    """
 
-    return act, tensors
+    def act(weight: Tensor, *given: Tensor) -> None:
+        tensors = iter(given)
+        own = next(tensors) if amount is None else amount
+        arguments = []
+        for made_by, count in spans:
+            taken = [next(tensors) for _ in range(count)]
+            arguments.append(taken[0] if made_by is None else made_by(*taken))
+        function(weight, own, *arguments)
 
-
-def _itself(tensor: Tensor) -> Tensor:
-    return tensor
-
-
-def _with_amount(
-    function: Callable[..., None], amount: Any, weight: Tensor, *others: Tensor
-) -> None:
-    function(weight, amount, *others)
+    return act
 
 
 @dataclass(frozen=True)

@@ -8,20 +8,24 @@ import torch
 from torch import Tensor
 
 from ..checks import Scalar
-from . import rounding
-from .reduction import shards
-from .rounding import is_half, next_step, seed_at, stochastic
+from .elementwise import multiply_halves, sweep
+from .packs import Packs
+from .reduction import is_sharded, part_like, shards
+from .rounding import Seed, is_half, next_step
 
 __all__ = ["add_to_gradients", "multiply_weights"]
 
 
-def multiply_weights(group: dict[str, Any], factor: Scalar, skipped: Any) -> None:
+def multiply_weights(
+    group: dict[str, Any], factor: Scalar, skipped: Any, packs: Packs | None = None
+) -> None:
     """Multiply a group's weights that have a gradient.
 
     Args:
         group: the parameter group.
         factor: what remains of each weight.
         skipped: a gradient scaler's tensor, positive where this step is not to be taken, or None.
+        packs: for small tensors on an accelerator.
     """
     if skipped is not None:
         keep = torch.ones((), dtype=torch.float64, device=skipped.device)
@@ -36,11 +40,15 @@ def multiply_weights(group: dict[str, Any], factor: Scalar, skipped: Any) -> Non
             torch._foreach_mul_(full, factor)
         if len(full) < len(weights):
             numbered = zip(positions, weights, strict=True)
-            rounding.multiply(group, {i: w.detach() for i, w in numbered if is_half(w)}, factor)
+            halves = {i: w.detach() for i, w in numbered if is_half(w)}
+            multiply_halves(group, halves, factor, packs)
 
 
 def add_to_gradients(
-    group: dict[str, Any], coefficient: Scalar, scale: Tensor | None = None
+    group: dict[str, Any],
+    coefficient: Scalar,
+    scale: Tensor | None = None,
+    packs: Packs | None = None,
 ) -> list[tuple[Tensor, Tensor | None]]:
     """What to put back, after a multiple of the weights has been added to the gradients.
 
@@ -48,22 +56,48 @@ def add_to_gradients(
         group: the parameter group.
         coefficient: the multiple.
         scale: what the native step will divide the gradients by, under a gradient scaler.
+        packs: for small tensors on an accelerator.
     """
     amount = -coefficient if group.get("maximize") else coefficient
     amount = amount if scale is None else amount * scale
-    saved: list[tuple[Tensor, Tensor | None]] = []
     step = next_step(group)
-    differentiable = bool(group.get("differentiable"))
-    with torch.set_grad_enabled(differentiable):
-        for number, p in enumerate(group["params"]):
-            if p.grad is None:
-                continue
-            saved.append((p, p.grad))
-            if is_half(p):
-                exact = p.grad.float() + amount * p.float()
-                p.grad = stochastic(exact, p.dtype, seed_at(step, number))
-            else:
-                # The derivative by the amount is a weight, as it is before the step writes it.
-                w = p.clone() if differentiable else p
-                p.grad = (p.grad + amount * w).to(p.dtype)  # a tensor's may be wider
+    places = [i for i, p in enumerate(group["params"]) if p.grad is not None]
+    params = [group["params"][i] for i in places]
+    saved: list[tuple[Tensor, Tensor | None]] = [(p, p.grad) for p in params]
+    halves = {i: p for i, p in zip(places, params, strict=True) if is_half(p)}
+    full = [p for p in params if not is_half(p)]
+    if group.get("differentiable"):
+        for p in full:  # the derivative by the amount is a weight, as it is before the step writes
+            p.grad = (p.grad + amount * p.clone()).to(p.dtype)  # a tensor's may be wider
+        return saved
+    with torch.no_grad():
+        if full:
+            _add(full, amount)
+        if halves:
+            _add_rounded(halves, amount, step, packs)
     return saved
+
+
+def _add(params: list[Tensor], amount: Scalar) -> None:
+    grads: list[Any] = [p.grad for p in params]
+    # foreach takes no mixture of DTensors and plain tensors.
+    if any(map(is_sharded, params)) or (isinstance(amount, Tensor) and amount.dim()):
+        sums = [(g + amount * p).to(p.dtype) for p, g in zip(params, grads, strict=True)]
+    else:
+        sums = list(torch._foreach_mul([p.detach() for p in params], amount))
+        torch._foreach_add_(sums, grads)
+    for p, total in zip(params, sums, strict=True):
+        p.grad = total
+
+
+def _add_rounded(
+    params: dict[int, Tensor], amount: Scalar, step: Seed, packs: Packs | None
+) -> None:
+    weights = list(params.values())
+    given: list[Any] = [p.grad for p in weights]
+    given = shards([g.to_dense() if g.is_sparse else g for g in given], like=weights)
+    sums = list(torch._foreach_mul(given, 1.0))
+    rows = dict(zip(params, map(list, zip(sums, shards(weights), strict=True)), strict=True))
+    sweep(lambda g, w: g.add_(w * amount), rows, step, packs)
+    for p, total in zip(weights, sums, strict=True):
+        p.grad = part_like(p, total)

@@ -1,38 +1,75 @@
-"""Flat pieces of tensors: an elementwise change takes them one by one, to stay in the cache."""
+"""Flat pieces of tensors: an elementwise change takes them one by one, to bound what it holds.
+
+On the CPU a piece fits the caches, where its temporaries then stay. On an accelerator every
+operation has to be launched, so that a piece is as large as the memory for temporaries allows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import repeat
 
 import torch
 from torch import Tensor
 
-__all__ = ["PIECE", "pieces"]
+__all__ = ["PIECE", "flat", "piece_size", "pieces"]
+
+# Elements that torch gives to one thread at least: a piece of two keeps two cores busy, and its
+# temporaries in the cache.
+_GRAIN = 1 << 15
+PIECE = 2 * _GRAIN
+
+# On an accelerator: 128 MiB of float32, one temporary.
+_ON_DEVICE = 1 << 25
 
 
-# Elements that an elementwise change takes at once: its temporaries stay in the cache.
-PIECE = 1 << 16
+def piece_size(tensor: Tensor) -> int:
+    """Elements that an elementwise change of a tensor takes at once.
+
+    Example:
+        >>> piece_size(torch.zeros(1)) >= PIECE, piece_size(torch.zeros(1, device="meta"))
+        (True, 33554432)
+    """
+    return max(PIECE, _GRAIN * torch.get_num_threads()) if tensor.is_cpu else _ON_DEVICE
 
 
 def pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Flat pieces of tensors of one shape, side by side, where they can be cut; else the tensors.
 
-    What has one element only accompanies every piece.
+    They can where they lie in the memory alike and without gaps. What has one element only
+    accompanies every piece.
 
     Example:
         >>> [len(w) for w, _ in pieces(torch.zeros(300, 300), torch.tensor(0.5))]
         [65536, 24464]
     """
-    size = tensors[0].numel()
-    if torch.compiler.is_compiling():  # what is compiled has no temporaries, and is not unrolled
+    first = tensors[0]
+    size, most = first.numel(), piece_size(first)
+    if size <= most or torch.compiler.is_compiling():  # what is compiled has no temporaries
         yield tensors
         return
-    if size <= PIECE or not all(t.is_contiguous() for t in tensors):
+    whole = [t for t in tensors if t.numel() != 1]
+    lying = flat(whole) if all(t.shape == first.shape for t in whole) else None
+    if lying is None:
         yield tensors
         return
-    if any(t.numel() not in (1, size) for t in tensors):
-        yield tensors
-        return
-    cut = [repeat(t.view(())) if t.numel() == 1 else t.view(-1).split(PIECE) for t in tensors]
+    rest = iter(lying)
+    cut = [repeat(t.view(())) if t.numel() == 1 else next(rest).split(most) for t in tensors]
     yield from zip(*cut, strict=False)  # what accompanies has no end
+
+
+def flat(tensors: Sequence[Tensor]) -> list[Tensor] | None:
+    """Tensors of one shape as flat ones on the same memory, in its order; None if they differ in it.
+
+    Example:
+        >>> w = torch.zeros(2, 3)
+        >>> flat([w.t(), torch.ones(2, 3).t()])[1].shape, flat([w, torch.ones(3, 2).t()])
+        (torch.Size([6]), None)
+    """
+    first = tensors[0]
+    if not first.is_contiguous():
+        order = sorted(range(first.dim()), key=first.stride, reverse=True)
+        tensors = [t.permute(order) for t in tensors]
+    if not all(t.is_contiguous() for t in tensors):
+        return None
+    return [t.view(-1) for t in tensors]

@@ -31,6 +31,7 @@ __all__ = [
     "WholeModel",
     "is_sharded",
     "like",
+    "part_like",
     "plus",
     "real",
     "shards",
@@ -75,7 +76,7 @@ class WholeModel:
         compiling = torch.compiler.is_compiling()  # whose graphs hold tensors only
         for t in tensors:
             if compiling or not t.is_cpu or t.dtype not in _BLAS or t.requires_grad:
-                return _gather([_square(real(t)) for t in tensors])
+                return _squares_of_lists([real(t).detach() for t in tensors])
             flat = t.numpy().ravel("K")
             if flat.size <= _BLOCK:
                 squares.append(flat.dot(flat))
@@ -187,6 +188,19 @@ def spread_like(tensor: Tensor, other: Tensor) -> Tensor:
     return distribute_tensor(tensor, d.device_mesh, d.placements)
 
 
+def part_like(other: Tensor, part: Tensor) -> Tensor:
+    """What this process holds of a tensor that is spread as another one is; whole, if that is."""
+    if not is_sharded(other):
+        return part
+    from torch.distributed.tensor import DTensor
+
+    d: Any = other
+    shape, stride = d.shape, d.stride()
+    return DTensor.from_local(
+        part, d.device_mesh, d.placements, run_check=False, shape=shape, stride=stride
+    )
+
+
 def real(tensor: Tensor) -> Tensor:
     """A real view of a complex tensor, as torch's optimizers see it."""
     return torch.view_as_real(tensor) if tensor.is_complex() else tensor
@@ -244,9 +258,18 @@ def _by_member(tensor: Tensor) -> Tensor:
     return real(tensor).reshape(tensor.shape[0], tensor[0].numel() * (1 + tensor.is_complex()))
 
 
-def _square(tensor: Tensor) -> Tensor:
-    dtype = torch.promote_types(tensor.dtype, torch.float32)
-    return torch.linalg.vector_norm(tensor, dtype=dtype).square()
+def _squares_of_lists(tensors: list[Tensor]) -> Tensor:
+    """The square of each norm, by one operation for each device and dtype."""
+    kinds: dict[Any, list[int]] = {}
+    for i, t in enumerate(tensors):
+        kinds.setdefault((t.device, t.dtype), []).append(i)
+    norms: list[Any] = [None] * len(tensors)
+    for (_, dtype), places in kinds.items():
+        wide = torch.promote_types(dtype, torch.float32)
+        found = torch._foreach_norm([tensors[i] for i in places], 2, dtype=wide)
+        for i, norm in zip(places, found, strict=True):
+            norms[i] = norm
+    return _gather(norms).square()
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:

@@ -12,15 +12,10 @@ replicas agree, and no random state of the user's moves.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
-
-from ..checks import Scalar
-from .pieces import pieces
 
 __all__ = [
     "HALF",
@@ -29,9 +24,7 @@ __all__ = [
     "STEP_KEY",
     "Seed",
     "begin",
-    "change",
     "is_half",
-    "multiply",
     "next_step",
     "seed_at",
     "stochastic",
@@ -48,8 +41,11 @@ HALF = (torch.bfloat16, torch.float16)
 _MASK = 0xFFFFFFFF
 _MULTIPLIER = 0x45D9F3B  # Mueller's 32-bit finaliser; below 2^31, so that int64 holds the products
 
-_SMALLEST_NORMAL = 2.0**-14  # of float16; below it the spacing is constant
-_SUBNORMAL_SPACING = 2.0**-24
+_SEEDS = (1 << 30) - 1  # so that seed and index make an int32
+_FACTORS = 0x2C1B3C6D, 0x297A2D39  # odd; of Wellons' search for 32-bit hashes
+
+_SMALLEST_NORMAL = 2.0**-14  # of float16
+_SUBNORMALS = 2.0**24  # in 1, below that
 
 
 def is_half(tensor: Tensor) -> bool:
@@ -91,7 +87,7 @@ def stochastic(exact: Tensor, dtype: torch.dtype, seed: Seed) -> Tensor:
     """Round float32 numbers up or down at random, without bias.
 
     Args:
-        exact: float32, any shape.
+        exact: float32, any shape, at most 2^30 elements.
         dtype: bfloat16 or float16.
         seed: of this step and place. An element's bits follow from it and the element's index.
 
@@ -101,58 +97,27 @@ def stochastic(exact: Tensor, dtype: torch.dtype, seed: Seed) -> Tensor:
         >>> sorted(set(rounded.tolist())), abs(rounded.float().mean() - x[0]).item() < 1e-4
         ([1.0, 1.0078125], True)
     """
-    index = torch.arange(exact.numel(), device=exact.device).view(exact.shape)
-    bits = _mix((index + seed) & _MASK)
+    bits = _bits(exact, seed)
     dropped = 16 if dtype is torch.bfloat16 else 13  # of float32's bits, for normal numbers
-    noise = (bits >> (32 - dropped)).to(torch.int32)
-    kept = ((exact.view(torch.int32) + noise) & -(1 << dropped)).view(torch.float32)
-    if dtype is torch.float16:
-        uniform = (bits >> 8).to(torch.float32) * 2.0**-24
-        small = (exact / _SUBNORMAL_SPACING + uniform).floor() * _SUBNORMAL_SPACING
+    noise = (bits >> (32 - dropped)).bitwise_and_((1 << dropped) - 1)
+    kept = noise.add_(exact.view(torch.int32)).bitwise_and_(-1 << dropped).view(torch.float32)
+    if dtype is torch.float16:  # below its smallest normal number the spacing is constant
+        moved = (exact * _SUBNORMALS).add_(bits.to(torch.float32), alpha=2.0**-32)  # half at most
+        small = moved.round_().mul_(1.0 / _SUBNORMALS)
         kept = torch.where(exact.abs() < _SMALLEST_NORMAL, small, kept)
     return kept.to(dtype)
 
 
-def multiply(group: dict[str, Any], weights: dict[int, Tensor], factor: Scalar) -> None:
-    """Multiply half-precision weights, in arrears where the factor is a number.
-
-    A pass that rounds costs several times a fused step. So the factors of a weight are gathered
-    until they make an eighth of its spacing, less than the weight can show, and then applied.
-
-    Args:
-        group: theirs, after `begin`.
-        weights: by position in the group.
-        factor: what remains of each weight.
-    """
-    step = next_step(group)
-    if isinstance(factor, Tensor) or torch.compiler.is_compiling():
-        for position, w in weights.items():
-            change(w, seed_at(step, position), lambda w: w.mul_(factor))
-        return
-    if len(group[OWED_KEY]) != len(group["params"]):  # some were added or taken out
-        group[OWED_KEY] = torch.zeros(len(group["params"]), dtype=torch.float64)
-    owed = group[OWED_KEY].numpy()
-    owed[list(weights)] += -math.log(factor) if factor > 0.0 else math.inf
-    for position, w in weights.items():
-        if owed[position] >= torch.finfo(w.dtype).eps / 16.0:
-            due = math.exp(-owed[position])
-            change(w, seed_at(step, position), lambda w, due=due: w.mul_(due))
-            owed[position] = 0.0
-
-
-def change(weight: Tensor, seed: Seed, function: Callable[..., None], *others: Tensor) -> None:
-    """Call ``function(piece, *others)``, which writes the piece, in float32; round what it wrote.
-
-    Args:
-        weight: half precision, changed in place.
-        seed: of this step and tensor.
-        function: acts on each element by itself.
-        others: of the weight's shape, or without dimensions.
-    """
-    for number, (piece, *rest) in enumerate(pieces(weight, *others)):
-        exact = piece.float()
-        function(exact, *(t.float() if is_half(t) else t for t in rest))
-        piece.copy_(stochastic(exact, weight.dtype, seed_at(seed, number)))
+def _bits(like: Tensor, seed: Seed) -> Tensor:
+    """32 random bits for each element, as an int32; the upper ones are the better ones."""
+    size, seed = like.numel(), seed & _SEEDS
+    if isinstance(seed, Tensor):
+        bits = torch.arange(size, dtype=torch.int32, device=like.device).add_(seed)
+    else:
+        bits = torch.arange(seed, seed + size, dtype=torch.int32, device=like.device)
+    bits = bits.view(like.shape) if like.dim() != 1 else bits
+    bits.mul_(_FACTORS[0])
+    return bits.bitwise_xor_((bits >> 15).bitwise_and_(0x1FFFF)).mul_(_FACTORS[1])
 
 
 def _mix(x: Any) -> Any:

@@ -18,6 +18,7 @@ from ...checks import Scalar
 from ...rules import DecayMap
 from ...rules.contract import DecayRule
 from ...rules.wish import Wish
+from ...tensors.pieces import flat
 from ...tensors.rounding import Seed, is_half, seed_at
 from . import kernels
 
@@ -59,10 +60,10 @@ def take(
     call = _Caller(base, rule, wish, rounding_step)
     for mark, *row in zip(base.marks, *columns, strict=True):
         weight = row[0]
-        if weight.numel() < SMALL or (flat := _flat(row)) is None:
+        if weight.numel() < SMALL or (lying := flat(row)) is None:
             shared.setdefault((mark, weight.dtype, weight.device), []).append(row)
         else:
-            call(mark, flat)
+            call(mark, [t.detach() for t in lying])  # a graph of a view would depend on its base
     for (mark, *_), rows in shared.items():
         together = list(zip(*rows, strict=True))
         buffers = [_flatten_dense_tensors(column).detach() for column in together]
@@ -97,17 +98,6 @@ class _Caller:
             kind = weight.dtype, weight.device.type
             run = kernels.compiled(kernel, self.map, options, *kind, kernels.BACKEND)
         run(self.numbers[key], seed, *tensors)
-
-
-def _flat(tensors: list[Tensor]) -> list[Tensor] | None:
-    """The tensors as flat ones on the same memory, in its order; None where they differ in it."""
-    first = tensors[0]
-    if not first.is_contiguous():
-        order = sorted(range(first.dim()), key=first.stride, reverse=True)
-        tensors = [t.permute(order) for t in tensors]
-    if not all(t.is_contiguous() for t in tensors):
-        return None
-    return [t.view(-1).detach() for t in tensors]  # a graph of a view would depend on its base
 
 
 def _numbers(values: list[Scalar], device: torch.device) -> Tensor:

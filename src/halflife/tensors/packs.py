@@ -1,0 +1,113 @@
+"""Small tensors as one flat one: on an accelerator what an operation costs is its launch.
+
+They are copied into a buffer, and what was written is copied back, each by one operation on the
+list. Buffers and their views are kept from step to step, as a view costs about as much to make as
+an operation to launch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["SMALL", "Packs", "runs"]
+
+# Elements up to which a tensor is small.
+SMALL = 1 << 16
+# Elements of one buffer at most: 64 MiB of float32.
+_BUFFER = 1 << 24
+# Layouts whose views are kept; those of a training are few, but the tensors that take a step vary.
+_KEPT = 256
+
+
+class Packs:
+    """Flat buffers of one optimizer, one for each place, device and dtype.
+
+    Example:
+        >>> packs = Packs()
+        >>> tensors = [torch.ones(2, 2), torch.full((3,), 2.0)]
+        >>> packs.fill(0, tensors)
+        tensor([1., 1., 1., 1., 2., 2., 2.])
+        >>> _ = packs.fill(0, tensors).mul_(3.0)
+        >>> packs.write(0, tensors)
+        >>> tensors[1]
+        tensor([6., 6., 6.])
+    """
+
+    def __init__(self) -> None:
+        self._buffers: dict[Any, Tensor] = {}
+        self._layouts: dict[Any, tuple[Tensor, list[Tensor]]] = {}
+
+    def fill(self, place: int, tensors: list[Tensor]) -> Tensor:
+        """The tensors, side by side in the buffer of a place.
+
+        Args:
+            place: a number for each buffer that is in use at a time.
+            tensors: of one device and dtype, none of them empty.
+        """
+        buffer, views = self._layout(place, tensors)
+        torch._foreach_copy_(views, tensors)
+        return buffer
+
+    def write(self, place: int, tensors: list[Tensor]) -> None:
+        """Copy what the buffer holds back into the tensors that it was filled with."""
+        torch._foreach_copy_(tensors, self._layout(place, tensors)[1])
+
+    def spread(self, numbers: list[Tensor], tensors: list[Tensor]) -> Tensor:
+        """One number of each tensor, repeated for each of its elements: shape ``[elements]``.
+
+        Args:
+            numbers: tensors of one element.
+            tensors: of one device and dtype, the ones that numbers are of.
+        """
+        first = tensors[0]
+        sizes = [t.numel() for t in tensors]
+        key = ("sizes", first.device, tuple(sizes))
+        if key not in self._buffers:
+            on_host = torch.tensor(sizes)
+            self._buffers[key] = on_host.to(first.device, non_blocking=True)
+        column = torch.stack([n.view(()) if n.dim() else n for n in numbers])
+        column = column.to(first.device, first.dtype, non_blocking=True)
+        return column.repeat_interleave(self._buffers[key], output_size=sum(sizes))
+
+    def _layout(self, place: int, tensors: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        first = tensors[0]
+        where = (place, first.device, first.dtype)
+        key = (*where, *[t.shape for t in tensors])
+        known = self._layouts.get(key)
+        if known is None:
+            if len(self._layouts) >= _KEPT:
+                self._layouts.clear()
+            ends = list(accumulate(t.numel() for t in tensors))
+            buffer = self._buffers.get(where)
+            if buffer is None or len(buffer) < ends[-1]:
+                buffer = self._buffers[where] = torch.empty(
+                    ends[-1], dtype=first.dtype, device=first.device
+                )
+            views = [
+                buffer[end - t.numel() : end].view(t.shape)
+                for end, t in zip(ends, tensors, strict=True)
+            ]
+            known = self._layouts[key] = buffer[: ends[-1]], views
+        return known
+
+
+def runs(sizes: Sequence[int]) -> Iterator[slice]:
+    """Slices of a list of sizes, each of which fits one buffer.
+
+    Example:
+        >>> list(runs([1 << 23, 1 << 23, 1]))
+        [slice(0, 2, None), slice(2, 3, None)]
+    """
+    start = total = 0
+    for i, size in enumerate(sizes):
+        if total + size > _BUFFER:
+            yield slice(start, i)
+            start, total = i, 0
+        total += size
+    if sizes:
+        yield slice(start, len(sizes))
