@@ -18,7 +18,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -28,7 +28,8 @@ from torch.optim import SGD, Adam, Optimizer
 from ..checks import Scalar
 from ..rules import facts
 from ..rules.step import inverse_root
-from ..tensors.reduction import Terms, WholeModel, like, plus, real, shards
+from ..tensors.reduction import Terms, WholeModel, like, plus, shards
+from .mean_rate import average, coming_step, maximum, total_of
 
 __all__ = [
     "AdamRate",
@@ -134,7 +135,7 @@ class AdamRate:
         for index, group in enumerate(groups):
             if params := [p for p in group["params"] if p.grad is not None]:
                 present[index] = params
-        greatest = [(groups[i], ps) for i, ps in present.items() if _amsgrad(groups[i])]
+        greatest = [(p, groups[i]) for i, ps in present.items() if _amsgrad(groups[i]) for p in ps]
         linear = {i: ps for i, ps in present.items() if not _amsgrad(groups[i])}
         squares = self._squares(linear)
         for index, params in linear.items():
@@ -144,8 +145,8 @@ class AdamRate:
             self._advanced.append(sums)
             count += sums.numel
         if greatest:
-            totals.append(self._reduction.total(self._maximum_terms(greatest)))
-            count += self._reduction.numel([p for _, params in greatest for p in params])
+            totals.append(total_of(self._optimizer, self._reduction, greatest, _greatest))
+            count += self._reduction.numel([p for p, _ in greatest])
         return functools.reduce(plus, totals) / count if count else math.inf
 
     def _sums_of(self, index: int, params: list[Tensor]) -> _GroupSums:
@@ -171,30 +172,12 @@ class AdamRate:
             return squares
         return {index: terms / like(terms, scale) ** 2 for index, terms in squares.items()}
 
-    def _maximum_terms(self, work: list[tuple[dict[str, Any], list[Tensor]]]) -> Tensor:
-        """Bias-corrected sums of the maxima, of all groups with ``amsgrad`` at once."""
-        state = self._optimizer.state
-        known = [(group, [state.get(p) or {} for p in params]) for group, params in work]
-        terms = self._reduction.sums(
-            self._maximum(p, s, _number(group["betas"][1]))
-            for (group, params), (_, states) in zip(work, known, strict=True)
-            for p, s in zip(params, states, strict=True)
-        )
-        corrections = [
-            1.0 - _number(group["betas"][1]) ** (_steps_like(terms, states) + 1.0)
-            for group, states in known
-        ]
-        return terms / torch.cat(corrections)
 
-    def _maximum(self, param: Tensor, state: dict[str, Any], beta2: float) -> Tensor:
-        scale = getattr(self._optimizer, "grad_scale", None)
-        grad = cast("Tensor", param.grad)
-        square = real(grad if scale is None else grad / scale).square()
-        second = square * (1.0 - beta2)
-        if state:
-            second += real(state["exp_avg_sq"]) * beta2
-            second = torch.maximum(real(state["max_exp_avg_sq"]), second)
-        return second
+def _greatest(grad: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
+    """v_hat of AMSGrad."""
+    beta2 = _number(group["betas"][1])
+    second = maximum(average(grad.square(), state, "exp_avg_sq", beta2), state)
+    return second / (1.0 - beta2 ** coming_step(state))
 
 
 class _GroupSums:

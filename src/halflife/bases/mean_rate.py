@@ -13,7 +13,7 @@ published rule; the papers define stable decay for SGD, Adam, AMSGrad and Adai o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, TypeAlias
 
 import torch
@@ -22,9 +22,10 @@ from torch.optim import Optimizer
 
 from ..checks import Scalar
 from ..rules.step import inverse_root
+from ..tensors.packs import Row, kind_of, packs_of, runs
 from ..tensors.reduction import WholeModel, real
 
-__all__ = ["MeanRate", "UnitRate", "average", "coming_step", "maximum"]
+__all__ = ["MeanRate", "UnitRate", "average", "coming_step", "maximum", "total_of"]
 
 Group: TypeAlias = "dict[str, Any]"
 State: TypeAlias = "dict[str, Any]"  # of one parameter; empty before its first step
@@ -70,26 +71,69 @@ class MeanRate:
         """Forget this step's mean: the next step has another gradient."""
         self._mean = self._rate = None
 
-    @torch.no_grad()
     def _compute(self) -> Scalar:
-        scale = getattr(self._optimizer, "grad_scale", None)
         known = [
-            (p, self._optimizer.state.get(p) or {}, group)
+            (p, group)
             for group in self._optimizer.param_groups
             for p in group["params"]
             if p.grad is not None
         ]
         if not known:
             return math.inf
-        # One at a time: the elementwise terms of a whole model need not exist together.
-        terms = (
-            self._inverse_square(_descent(p.grad, scale, group), state, group)
-            for p, state, group in known
-        )
-        total = self._reduction.total(self._reduction.sums(terms))
-        mean = total / self._reduction.numel([p for p, _, _ in known])
+        total = total_of(self._optimizer, self._reduction, known, self._inverse_square)
+        mean = total / self._reduction.numel([p for p, _ in known])
         on_host = mean.is_cpu and mean.dim() == 0 and not torch.compiler.is_compiling()
         return mean.item() if on_host else mean
+
+
+@torch.no_grad()
+def total_of(
+    optimizer: Optimizer,
+    reduction: WholeModel,
+    known: list[tuple[Tensor, Group]],
+    inverse_square: Callable[[Tensor, State, Group], Tensor],
+) -> Tensor:
+    """The sum of ``E_t^-2`` over parameters that have a gradient.
+
+    Args:
+        optimizer: whose state is read.
+        reduction: what one whole model is.
+        known: each parameter and its group.
+        inverse_square: as `MeanRate` takes it.
+    """
+    scale = getattr(optimizer, "grad_scale", None)
+    # One at a time: the elementwise terms of a whole model need not exist together.
+    terms = (
+        inverse_square(_descent(grad, scale, group), state, group)
+        for grad, state, group in _together(optimizer, reduction, known)
+    )
+    return torch.as_tensor(reduction.total(reduction.sums(terms)))
+
+
+def _together(
+    optimizer: Optimizer, reduction: WholeModel, known: list[tuple[Tensor, Group]]
+) -> Iterator[tuple[Any, State, Group]]:
+    """Gradients and states one by one, but small ones of an accelerator as one flat tensor."""
+    packs = packs_of(optimizer) if type(reduction) is WholeModel else None
+    kinds: dict[Any, list[tuple[Row, State, Group]]] = {}
+    for p, group in known:
+        state, grad = optimizer.state.get(p) or {}, p.grad
+        # A number of the host is looked at; those of a device may differ between tensors.
+        numbers = {k: t for k, t in state.items() if isinstance(t, Tensor) and t.is_cpu}
+        keys = [k for k, t in state.items() if isinstance(t, Tensor) and k not in numbers]
+        row: Any = [grad, *[state[k] for k in keys]]
+        kind = None if packs is None else kind_of(row)
+        if kind is None:
+            yield grad, state, group
+            continue
+        values = tuple(float(t) for t in numbers.values())
+        kinds.setdefault((kind, id(group), tuple(keys), values), []).append((row, state, group))
+    for ((_, numbers_at), _, keys, _), members in kinds.items():
+        rows = [row for row, _, _ in members]
+        _, state, group = members[0]
+        for run in runs(rows):
+            flat, *columns = packs.row(rows[run], numbers_at)  # type: ignore[union-attr]
+            yield flat, {**state, **dict(zip(keys, columns, strict=True))}, group
 
 
 class UnitRate:

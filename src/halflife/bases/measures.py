@@ -164,7 +164,7 @@ class Measures:
                 if handed is not None and handed.still_describes(tensors):
                     known[name, index] = handed.squares
                 elif tensors:
-                    lists[name, index] = [t.detach() for t in tensors]
+                    lists[name, index] = tensors
         if lists:
             computed = self._reduction.squares_of(list(lists.values()))
             known.update(zip(lists, computed, strict=True))

@@ -28,11 +28,11 @@ from torch.optim import Optimizer
 from ..bases.measures import Measures
 from ..rules import ANCHOR_KEY, DecayMap, View, apply_maps, keep_anchors
 from ..rules.contract import DecayRule, as_rule
-from ..rules.maps import packs_of
 from ..rules.sharded import ShardedView
 from ..rules.step import Step
 from ..rules.wish import Wish, wish_of
 from ..tensors import fused, rounding
+from ..tensors.packs import packs_of
 from ..tensors.passes import add_to_gradients, multiply_weights
 from ..tensors.reduction import is_sharded
 from ..units.strength import Strength

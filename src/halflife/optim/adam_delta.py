@@ -171,19 +171,27 @@ class AdamDelta(Decayed, AdamDeltaBase):
         )
 
 
-def _direction(optimizer: Optimizer, group: Group, params: list[Tensor]) -> list[Tensor]:
+def _direction(optimizer: Optimizer, group: Group, params: list[Tensor]) -> facts.Column:
     beta1, moments = group["betas"][0], group["moments"]
+
+    def mean(m: Tensor, g: Tensor) -> Tensor:
+        return torch.lerp(m, g, 1.0 - beta1)
+
     grads = facts.gradients(optimizer, group, params)
+    averages = [(optimizer.state.get(p) or {}).get("exp_avg") for p in params]
     return [
-        torch.lerp(state["exp_avg"], g, 1.0 - beta1)
-        if (state := optimizer.state.get(p) or {}).get("exp_avg") is not None
+        facts.Deferred(mean, (m, g))
+        if m is not None
         else (g if moments == "gradient" else (1.0 - beta1) * g)
-        for p, g in zip(params, grads, strict=True)
+        for m, g in zip(averages, grads, strict=True)
     ]
 
 
-def _preconditioner(optimizer: Optimizer, group: Group, params: list[Tensor]) -> list[Tensor]:
-    return [(optimizer.state[p]["exp_avg_sq"] + group["delta"]).sqrt_() for p in params]
+def _preconditioner(optimizer: Optimizer, group: Group, params: list[Tensor]) -> facts.Column:
+    def metric(v: Tensor) -> Tensor:
+        return (v + group["delta"]).sqrt_()
+
+    return [facts.Deferred(metric, (optimizer.state[p]["exp_avg_sq"],)) for p in params]
 
 
 def _inverse_square(grad: Tensor, state: State, group: Group) -> Tensor:

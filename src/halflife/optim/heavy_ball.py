@@ -141,13 +141,21 @@ class HeavyBall(Decayed, HeavyBallBase):
         )
 
 
-def _direction(optimizer: Optimizer, group: Group, params: list[Tensor]) -> list[Tensor]:
+def _direction(optimizer: Optimizer, group: Group, params: list[Tensor]) -> facts.Column:
+    """The coming displacement."""
     lr, momentum = group["lr"], group["momentum"]
-    steps = [lr * g for g in facts.gradients(optimizer, group, params)]
+
+    def first(g: Tensor) -> Tensor:
+        return lr * g
+
+    def moved(g: Tensor, buffer: Tensor) -> Tensor:
+        return lr * g + momentum * buffer
+
+    grads = facts.gradients(optimizer, group, params)
     buffers = [(optimizer.state.get(p) or {}).get("momentum_buffer") for p in params]
     return [
-        step if buffer is None else step + momentum * buffer
-        for step, buffer in zip(steps, buffers, strict=True)
+        facts.Deferred(first, (g,)) if buffer is None else facts.Deferred(moved, (g, buffer))
+        for g, buffer in zip(grads, buffers, strict=True)
     ]
 
 

@@ -87,22 +87,28 @@ class NAdam(Decayed, torch.optim.NAdam):
         )
 
 
-def _direction(optimizer: Optimizer, group: dict[str, Any], params: list[Tensor]) -> list[Tensor]:
+def _direction(optimizer: Optimizer, group: dict[str, Any], params: list[Tensor]) -> facts.Column:
     """``(1 - mu_t)/(1 - prod mu) g + mu_next/(1 - prod mu mu_next) m_t``."""
     beta1, decay = float(group["betas"][0]), group["momentum_decay"]
-    moments = facts.first_moment(optimizer, group, params)
+
+    def ahead(g: Tensor, m: Tensor, of_g: Tensor, of_m: Tensor) -> Tensor:
+        return g * of_g + torch.lerp(m, g, 1.0 - beta1) * of_m
+
     grads = facts.gradients(optimizer, group, params)
-    directions = []
-    for p, moment, g in zip(params, moments, grads, strict=True):
-        m = moment.value() if isinstance(moment, facts.Deferred) else moment
-        state = optimizer.state.get(p) or {}
-        t = state.get("step", torch.zeros(())) + 1.0
-        mu = beta1 * (1.0 - 0.5 * 0.96 ** (t * decay))
-        following = beta1 * (1.0 - 0.5 * 0.96 ** ((t + 1.0) * decay))
-        product = state.get("mu_product", torch.ones(())) * mu
-        ahead = g * ((1.0 - mu) / (1.0 - product)).to(g.device)
-        directions.append(ahead + m * (following / (1.0 - product * following)).to(g.device))
-    return directions
+    states = [optimizer.state.get(p) or {} for p in params]
+    there = params[0].device if group["capturable"] else "cpu"  # where torch keeps the numbers
+    zero, one = torch.zeros((), device=there), torch.ones((), device=there)
+    t = torch.stack([s.get("step", zero) for s in states]) + 1.0
+    mu = beta1 * (1.0 - 0.5 * 0.96 ** (t * decay))
+    following = beta1 * (1.0 - 0.5 * 0.96 ** ((t + 1.0) * decay))
+    product = torch.stack([s.get("mu_product", one) for s in states]) * mu
+    of_g, of_m = (1.0 - mu) / (1.0 - product), following / (1.0 - product * following)
+    moments = [s.get("exp_avg") for s in states]
+    # Numbers of the host are taken as they are; they need not be on the gradient's device.
+    return [
+        facts.Deferred(ahead, (g, torch.zeros_like(g) if m is None else m, *numbers))
+        for g, m, *numbers in zip(grads, moments, of_g.unbind(), of_m.unbind(), strict=True)
+    ]
 
 
 def _noise(group: dict[str, Any]) -> dict[str, Any]:

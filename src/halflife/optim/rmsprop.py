@@ -85,27 +85,33 @@ class RMSprop(Decayed, torch.optim.RMSprop):
         )
 
 
-def _direction(optimizer: Optimizer, group: dict[str, Any], params: list[Tensor]) -> list[Tensor]:
-    """The gradient; with momentum, the buffer of gradients over their root mean square."""
+def _direction(optimizer: Optimizer, group: dict[str, Any], params: list[Tensor]) -> facts.Column:
+    """The gradient, or the momentum of scaled gradients."""
     grads = facts.gradients(optimizer, group, params)
     if not group["momentum"]:
         return grads
-    alpha, directions = group["alpha"], []
-    for p, g in zip(params, grads, strict=True):
-        state = optimizer.state.get(p) or {}
-        second = (1.0 - alpha) * g * g
-        if state:
-            second = second + alpha * state["square_avg"]
-        if group["centered"]:
-            mean = (1.0 - alpha) * g
-            if state:
-                mean = mean + alpha * state["grad_avg"]
-            second = second - mean * mean
-        scaled = g / (second.sqrt() + group["eps"])
-        if state:
-            scaled = scaled + group["momentum"] * state["momentum_buffer"]
-        directions.append(scaled)
-    return directions
+    alpha, eps, centered = group["alpha"], group["eps"], group["centered"]
+    keys = ["square_avg", "momentum_buffer", *(["grad_avg"] if centered else [])]
+
+    def scaled(g: Tensor, second: Tensor, mean: Tensor | None) -> Tensor:
+        return g / ((second if mean is None else second - mean * mean).sqrt() + eps)
+
+    def first(g: Tensor) -> Tensor:
+        new = 1.0 - alpha
+        return scaled(g, new * g * g, new * g if centered else None)
+
+    def later(g: Tensor, square: Tensor, buffer: Tensor, average: Tensor | None = None) -> Tensor:
+        second = (1.0 - alpha) * g * g + alpha * square
+        mean = None if average is None else (1.0 - alpha) * g + alpha * average
+        return scaled(g, second, mean) + group["momentum"] * buffer
+
+    states = [optimizer.state.get(p) or {} for p in params]
+    return [
+        facts.Deferred(later, (g, *[state[key] for key in keys]))
+        if state
+        else facts.Deferred(first, (g,))
+        for g, state in zip(grads, states, strict=True)
+    ]
 
 
 def _inverse_square(grad: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:

@@ -118,13 +118,13 @@ class ProximalNorm(DecayMap):
             totals = [_counted(reduction.total(s), v) for s, v in zip(squares, whole, strict=True)]
             norm = torch.as_tensor(functools.reduce(plus, totals)).sqrt()
             for view in whole:
-                _shorten(view, [norm] * len(view.weights))
+                _shorten(view, norm.expand(len(view.weights), *norm.shape))
         for view in each:
             view.rule.apply(view)
 
     def apply(self, view: View) -> None:
         """Shorten each tensor of a group."""
-        _shorten(view, list(torch.as_tensor(view.reduction.squares(view.weights)).sqrt()))
+        _shorten(view, torch.as_tensor(view.reduction.squares(view.weights)).sqrt())
 
 
 def _counted(total: Any, view: View) -> Any:
@@ -135,20 +135,17 @@ def _counted(total: Any, view: View) -> Any:
     return torch.where(view.amount.to(total.device) > 0.0, total, torch.zeros_like(total))
 
 
-def _shorten(view: View, norms: list[Tensor]) -> None:
-    amount: Any = view.amount
-    if not isinstance(amount, Tensor) and amount == 0.0:
+def _shorten(view: View, norms: Tensor) -> None:
+    """Shorten weights of these norms; shape ``[weights]`` (plus members)."""
+    amount = view.amount
+    if never(amount):
         return
-    factors = []
-    for w, norm in zip(view.weights, norms, strict=True):
-        norm = norm.to(w.device)
-        # A number stays one: a tensor made of it would make the host wait for the device.
-        length = amount.to(norm) if isinstance(amount, Tensor) else amount
-        kept = torch.where(norm > length, 1.0 - length / norm, 0.0)
-        if isinstance(length, Tensor):
-            kept = torch.where(length > 0.0, kept, 1.0)
-        factors.append(view.amount_for(w, kept))
-    view.elementwise(lambda w, _, factor: w.mul_(factor), factors)
+    # A number stays one: a tensor made of it would make the host wait for the device.
+    length = amount.to(norms) if isinstance(amount, Tensor) else amount
+    kept = torch.where(norms > length, 1.0 - length / norms, 0.0)
+    if isinstance(length, Tensor):
+        kept = torch.where(length > 0.0, kept, 1.0)
+    view.elementwise(lambda w, _, factor: w.mul_(factor), view.numbers(kept))
 
 
 @dataclass(frozen=True)

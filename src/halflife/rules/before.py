@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..checks import is_number, require_argument
-from ..tensors.reduction import PerMember, spread_like
+from ..tensors.reduction import spread_like
 from .contract import DecayRule
 from .maps import DecayMap, View
 
@@ -213,11 +213,6 @@ class NormControl(DecayMap):
 
     def apply(self, view: View) -> None:
         """Scale each tensor; a tensor of zeros has no direction to grow in and stays."""
-        squares = torch.as_tensor(view.reduction.squares(view.weights))
-        pulls = []
-        for w, square in zip(view.weights, squares, strict=True):
-            members = w.shape[0] if isinstance(view.reduction, PerMember) else 1
-            rms = (square / (w.numel() // members)).sqrt()
-            pull = torch.where(rms > 0.0, 1.0 - self.target / rms, 0.0)
-            pulls.append(view.amount_for(w, pull.to(w.device)))
-        view.elementwise(lambda w, d, pull: w.mul_(1.0 - d * pull), pulls)
+        rms = view.reduction.mean_squares(view.weights).sqrt()
+        pulls = torch.where(rms > 0.0, 1.0 - self.target / rms, 0.0)
+        view.elementwise(lambda w, d, pull: w.mul_(1.0 - d * pull), view.numbers(pulls))

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ..checks import Scalar
-from ..tensors.elementwise import Row, sweep
-from ..tensors.packs import Packs
+from ..tensors.elementwise import sweep
+from ..tensors.packs import Row, packs_of
 from ..tensors.reduction import WholeModel
 from ..tensors.rounding import is_half, next_step
 from . import facts
@@ -105,6 +105,18 @@ class View:
             return amount.to(torch.float32 if is_half(weight) else weight.dtype)
         return amount
 
+    def numbers(self, values: Tensor) -> list[Tensor]:
+        """One number (per member) of each weight, for `elementwise`, on the weight's device.
+
+        Args:
+            values: shape ``[weights]`` (plus members).
+        """
+        found = zip(self.weights, values.unbind(), strict=True)
+        return [
+            self.amount_for(w, value if value.device == w.device else value.to(w.device))
+            for w, value in found
+        ]
+
     def elementwise(self, function: Callable[..., None], *others: Column) -> None:
         """Call ``function(weight, amount, *others)``, which writes the weight, piece by piece.
 
@@ -122,7 +134,7 @@ class View:
         if never(self.amount):
             return
         compiling = torch.compiler.is_compiling()
-        packs = None if compiling else packs_of(self.optimizer)
+        packs = packs_of(self.optimizer)
         kinds: dict[Any, tuple[Callable[..., None], dict[int, Row]]] = {}
         for number, (weight, *entries) in enumerate(zip(self.weights, *others, strict=True)):
             amount = self.amount_for(weight)
@@ -139,11 +151,6 @@ class View:
             sweep(act, rows, step, packs)
 
 
-def packs_of(optimizer: Any) -> Packs:
-    """Where small tensors of an optimizer are put together."""
-    return vars(optimizer).setdefault("_packs", Packs())
-
-
 # How the arguments beside a weight are made of tensors: by which function, of how many.
 _Spans: TypeAlias = "tuple[tuple[Callable[..., Tensor] | None, int], ...]"
 
@@ -158,9 +165,7 @@ def _as_row(weight: Tensor, entries: list[Tensor | Deferred]) -> tuple[_Spans, R
     return tuple(spans), row
 
 
-def _on_tensors(
-    function: Callable[..., None], spans: _Spans, amount: Any
-) -> Callable[..., None]:
+def _on_tensors(function: Callable[..., None], spans: _Spans, amount: Any) -> Callable[..., None]:
     """The function as one of tensors only, which evaluates what was deferred.
 
     Args:

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..checks import Scalar
-from .packs import SMALL, Packs, runs
+from .packs import Packs, Row, kind_of, runs
 from .pieces import pieces
-from .rounding import OWED_KEY, Seed, is_half, next_step, seed_at, stochastic
+from .rounding import OWED_KEY, Seed, is_half, next_step, rounded, seed_at, seeds_at
 
-__all__ = ["Row", "change", "multiply_halves", "sweep"]
-
-Row: TypeAlias = "list[Tensor]"  # a weight, and beside it tensors of its shape or of one element
+__all__ = ["change", "multiply_halves", "sweep"]
 
 
 def sweep(
@@ -36,39 +34,23 @@ def sweep(
         packs: where small tensors of an accelerator are put together; None for one by one.
     """
     together: dict[Any, list[int]] = {}
+    rounded = [number for number, row in rows.items() if is_half(row[0])]
+    seeds = dict(zip(rounded, seeds_at(step, rounded), strict=True))
     for number, row in rows.items():
-        if packs is not None and (kind := _kind(row)) is not None:
-            together.setdefault(kind, []).append(number)
+        kind = None if packs is None else kind_of(row)
+        if kind is None:
+            change(function, row, seeds.get(number, 0))
         else:
-            change(function, row, seed_at(step, number))
+            together.setdefault(kind, []).append(number)
     for (_, numbers_at), members in together.items():
-        for run in runs([rows[number][0].numel() for number in members]):
-            numbers = members[run]
-            seed = seed_at(step, numbers[0])
-            if len(numbers) == 1:
-                change(function, rows[numbers[0]], seed)
+        for run in runs([rows[number] for number in members]):
+            some = [rows[number] for number in members[run]]
+            seed = seeds.get(members[run][0], 0)
+            if len(some) == 1 or packs is None:
+                change(function, some[0], seed)
                 continue
-            columns = list(map(list, zip(*(rows[number] for number in numbers), strict=True)))
-            row = [
-                packs.spread(column, columns[0]) if place in numbers_at else packs.fill(place, column)  # type: ignore[union-attr]
-                for place, column in enumerate(columns)
-            ]
-            change(function, row, seed)
-            packs.write(0, columns[0])  # type: ignore[union-attr]
-
-
-def _kind(row: Row) -> tuple[Any, tuple[int, ...]] | None:
-    """What rows of one buffer have in common; None for what goes by itself."""
-    weight, *others = row
-    if weight.is_cpu or not 0 < weight.numel() <= SMALL or torch.compiler.is_compiling():
-        return None
-    numbers = []
-    for place, t in enumerate(others, start=1):
-        if t.shape != weight.shape:
-            if t.numel() != 1:
-                return None
-            numbers.append(place)
-    return tuple((t.dtype, t.device) for t in row), tuple(numbers)
+            change(function, packs.row(some, numbers_at), seed)
+            packs.write(0, [row[0] for row in some])
 
 
 def change(function: Callable[..., None], row: Row, seed: Seed) -> None:
@@ -86,7 +68,8 @@ def change(function: Callable[..., None], row: Row, seed: Seed) -> None:
     for number, (weight, *others) in enumerate(pieces(*row)):
         exact = weight.float()
         function(exact, *(t.float() if is_half(t) else t for t in others))
-        weight.copy_(stochastic(exact, weight.dtype, seed_at(seed, number)))
+        own = seed_at(seed, number) if number else seed
+        weight.copy_(rounded(exact, weight.dtype, own))
 
 
 def multiply_halves(

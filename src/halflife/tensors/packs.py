@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-__all__ = ["SMALL", "Packs", "runs"]
+from .reduction import is_sharded
+
+__all__ = ["SMALL", "Packs", "Row", "kind_of", "packs_of", "runs"]
+
+Row: TypeAlias = "list[Tensor]"  # a tensor, and beside it others of its shape or of one element
 
 # Elements up to which a tensor is small.
 SMALL = 1 << 16
@@ -41,6 +45,19 @@ class Packs:
     def __init__(self) -> None:
         self._buffers: dict[Any, Tensor] = {}
         self._layouts: dict[Any, tuple[Tensor, list[Tensor]]] = {}
+
+    def row(self, rows: Sequence[Row], numbers_at: Sequence[int]) -> Row:
+        """Rows of one kind as one: flat tensors, of which the first can be written back.
+
+        Args:
+            rows: of one `kind_of`.
+            numbers_at: places of what has one element for each.
+        """
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        return [
+            self.spread(column, columns[0]) if place in numbers_at else self.fill(place, column)
+            for place, column in enumerate(columns)
+        ]
 
     def fill(self, place: int, tensors: list[Tensor]) -> Tensor:
         """The tensors, side by side in the buffer of a place.
@@ -71,7 +88,8 @@ class Packs:
             on_host = torch.tensor(sizes)
             self._buffers[key] = on_host.to(first.device, non_blocking=True)
         column = torch.stack([n.view(()) if n.dim() else n for n in numbers])
-        column = column.to(first.device, first.dtype, non_blocking=True)
+        dtype = torch.promote_types(first.dtype, torch.float32)
+        column = column.to(first.device, dtype, non_blocking=True)
         return column.repeat_interleave(self._buffers[key], output_size=sum(sizes))
 
     def _layout(self, place: int, tensors: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -96,18 +114,44 @@ class Packs:
         return known
 
 
-def runs(sizes: Sequence[int]) -> Iterator[slice]:
-    """Slices of a list of sizes, each of which fits one buffer.
+def packs_of(optimizer: Any) -> Packs | None:
+    """Those of an optimizer; None in a graph, which makes one of several operations by itself."""
+    if torch.compiler.is_compiling():
+        return None
+    return vars(optimizer).setdefault("_packs", Packs())
+
+
+def kind_of(row: Row) -> tuple[Any, tuple[int, ...]] | None:
+    """What rows that share buffers have in common, and where in it numbers are.
+
+    None for what goes by itself: tensors of the CPU and large ones, and what is beside another
+    shape.
+    """
+    first, *others = row
+    if first.is_cpu or not 0 < first.numel() <= SMALL or is_sharded(first):
+        return None
+    numbers = []
+    for place, t in enumerate(others, start=1):
+        if t.shape != first.shape:
+            if t.numel() != 1:
+                return None
+            numbers.append(place)
+    return tuple((t.dtype, t.device) for t in row), tuple(numbers)
+
+
+def runs(rows: Sequence[Row]) -> Iterator[slice]:
+    """Slices of a list of rows, each of which fits one buffer.
 
     Example:
-        >>> list(runs([1 << 23, 1 << 23, 1]))
+        >>> large, small = torch.empty(1 << 23, device="meta"), torch.empty(1, device="meta")
+        >>> list(runs([[large], [large], [small]]))
         [slice(0, 2, None), slice(2, 3, None)]
     """
     start = total = 0
-    for i, size in enumerate(sizes):
-        if total + size > _BUFFER:
+    for i, row in enumerate(rows):
+        if total + row[0].numel() > _BUFFER:
             yield slice(start, i)
             start, total = i, 0
-        total += size
-    if sizes:
-        yield slice(start, len(sizes))
+        total += row[0].numel()
+    if rows:
+        yield slice(start, len(rows))

@@ -40,8 +40,9 @@ def multiply_weights(
             torch._foreach_mul_(full, factor)
         if len(full) < len(weights):
             numbered = zip(positions, weights, strict=True)
-            halves = {i: w.detach() for i, w in numbered if is_half(w)}
-            multiply_halves(group, halves, factor, packs)
+            halves = {i: w for i, w in numbered if is_half(w)}
+            with torch.no_grad():
+                multiply_halves(group, halves, factor, packs)
 
 
 def add_to_gradients(

@@ -59,7 +59,7 @@ def pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
 
 
 def flat(tensors: Sequence[Tensor]) -> list[Tensor] | None:
-    """Tensors of one shape as flat ones on the same memory, in its order; None if they differ in it.
+    """Tensors of one shape as flat ones, in the order of the memory; None where they differ in it.
 
     Example:
         >>> w = torch.zeros(2, 3)

@@ -69,6 +69,20 @@ class WholeModel:
         ends = list(accumulate(map(len, lists)))
         return [terms[end - len(ts) : end] for end, ts in zip(ends, lists, strict=True)]
 
+    def mean_squares(self, tensors: list[Tensor]) -> Tensor:
+        """Mean of the squares of each tensor's entries, shape ``[len(tensors)]``.
+
+        Example:
+            >>> WholeModel().mean_squares([torch.full((2, 3), 2.0)])
+            tensor([4.], dtype=torch.float64)
+        """
+        squares = torch.as_tensor(self.squares(tensors))
+        # Of numbers of the host, which a tensor on a device would wait for.
+        return torch.stack(torch._foreach_div(squares.unbind(), [*map(self._entries, tensors)]))
+
+    def _entries(self, tensor: Tensor) -> int:
+        return tensor.numel()
+
     def _squares(self, tensors: list[Tensor]) -> Terms:
         # On the CPU a dot product is faster than torch's norms, and NumPy's costs least to call.
         # Memory order: channels-last gradients are not copied.
@@ -76,7 +90,7 @@ class WholeModel:
         compiling = torch.compiler.is_compiling()  # whose graphs hold tensors only
         for t in tensors:
             if compiling or not t.is_cpu or t.dtype not in _BLAS or t.requires_grad:
-                return _squares_of_lists([real(t).detach() for t in tensors])
+                return _squares_of_lists(list(map(real, tensors)))
             flat = t.numpy().ravel("K")
             if flat.size <= _BLOCK:
                 squares.append(flat.dot(flat))
@@ -138,6 +152,9 @@ class PerMember(WholeModel):
     def sums(self, tensors: Iterable[Tensor]) -> Tensor:
         """Sum of each tensor and member."""
         return _gather([_by_member(t).sum(1, dtype=_wide(t)) for t in tensors])
+
+    def _entries(self, tensor: Tensor) -> int:
+        return tensor.numel() // tensor.shape[0]
 
     def total(self, terms: Terms) -> Tensor:
         """Sum over the tensors of each member, shape ``[members]``."""
@@ -258,6 +275,7 @@ def _by_member(tensor: Tensor) -> Tensor:
     return real(tensor).reshape(tensor.shape[0], tensor[0].numel() * (1 + tensor.is_complex()))
 
 
+@torch.no_grad()
 def _squares_of_lists(tensors: list[Tensor]) -> Tensor:
     """The square of each norm, by one operation for each device and dtype."""
     kinds: dict[Any, list[int]] = {}

@@ -12,6 +12,7 @@ replicas agree, and no random state of the user's moves.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -26,7 +27,9 @@ __all__ = [
     "begin",
     "is_half",
     "next_step",
+    "rounded",
     "seed_at",
+    "seeds_at",
     "stochastic",
 ]
 
@@ -44,8 +47,8 @@ _MULTIPLIER = 0x45D9F3B  # Mueller's 32-bit finaliser; below 2^31, so that int64
 _SEEDS = (1 << 30) - 1  # so that seed and index make an int32
 _FACTORS = 0x2C1B3C6D, 0x297A2D39  # odd; of Wellons' search for 32-bit hashes
 
-_SMALLEST_NORMAL = 2.0**-14  # of float16
-_SUBNORMALS = 2.0**24  # in 1, below that
+_SUBNORMALS = 2.0**24  # of float16's smallest spacing, in 1
+_UNIFORM = 2.0**-32 * (1.0 - 2.0**-19)  # a random int32 times it is less than a half
 
 
 def is_half(tensor: Tensor) -> bool:
@@ -83,6 +86,21 @@ def seed_at(step: Seed, *place: int) -> Seed:
     return seed
 
 
+def seeds_at(step: Seed, numbers: Sequence[int]) -> Sequence[Seed]:
+    """The seed of each number at a step, as `seed_at`; of a tensor, by operations on all at once.
+
+    Example:
+        >>> seeds = seeds_at(torch.tensor(7), [0, 3])
+        >>> int(seeds[1]) == seeds_at(7, [0, 3])[1] == seed_at(7, 3)
+        True
+    """
+    if not isinstance(step, Tensor) or torch.compiler.is_compiling():
+        return [seed_at(step, number) for number in numbers]
+    every = torch.arange(max(numbers, default=-1) + 1, device=step.device)
+    seeds = seed_at(step, every).unbind()  # type: ignore[arg-type, union-attr]
+    return [seeds[number] for number in numbers]
+
+
 def stochastic(exact: Tensor, dtype: torch.dtype, seed: Seed) -> Tensor:
     """Round float32 numbers up or down at random, without bias.
 
@@ -97,15 +115,27 @@ def stochastic(exact: Tensor, dtype: torch.dtype, seed: Seed) -> Tensor:
         >>> sorted(set(rounded.tolist())), abs(rounded.float().mean() - x[0]).item() < 1e-4
         ([1.0, 1.0078125], True)
     """
+    return rounded(exact, dtype, seed).to(dtype)
+
+
+def rounded(exact: Tensor, dtype: torch.dtype, seed: Seed) -> Tensor:
+    """`stochastic`, as float32 numbers that the dtype holds exactly.
+
+    Example:
+        >>> rounded(torch.tensor([3.0]), torch.float16, seed=1)
+        tensor([3.])
+    """
     bits = _bits(exact, seed)
-    dropped = 16 if dtype is torch.bfloat16 else 13  # of float32's bits, for normal numbers
-    noise = (bits >> (32 - dropped)).bitwise_and_((1 << dropped) - 1)
-    kept = noise.add_(exact.view(torch.int32)).bitwise_and_(-1 << dropped).view(torch.float32)
-    if dtype is torch.float16:  # below its smallest normal number the spacing is constant
-        moved = (exact * _SUBNORMALS).add_(bits.to(torch.float32), alpha=2.0**-32)  # half at most
-        small = moved.round_().mul_(1.0 / _SUBNORMALS)
-        kept = torch.where(exact.abs() < _SMALLEST_NORMAL, small, kept)
-    return kept.to(dtype)
+    if dtype is torch.bfloat16:
+        dropped = 16  # of float32's bits
+    else:
+        # Below its smallest normal number float16's spacing is constant. Every number that it has
+        # is a multiple of it, so all are rounded to one first, by bits that are not used below.
+        dropped = 13
+        exact = (exact * _SUBNORMALS).add_((bits << dropped).to(torch.float32), alpha=_UNIFORM)
+        exact = exact.round_().mul_(1.0 / _SUBNORMALS)
+    noise = bits.bitwise_right_shift_(32 - dropped).bitwise_and_((1 << dropped) - 1)
+    return noise.add_(exact.view(torch.int32)).bitwise_and_(-1 << dropped).view(torch.float32)
 
 
 def _bits(like: Tensor, seed: Seed) -> Tensor:
@@ -117,7 +147,8 @@ def _bits(like: Tensor, seed: Seed) -> Tensor:
         bits = torch.arange(seed, seed + size, dtype=torch.int32, device=like.device)
     bits = bits.view(like.shape) if like.dim() != 1 else bits
     bits.mul_(_FACTORS[0])
-    return bits.bitwise_xor_((bits >> 15).bitwise_and_(0x1FFFF)).mul_(_FACTORS[1])
+    # A shift that repeats the sign costs the highest bit, and the next product makes a new one.
+    return bits.bitwise_xor_(bits >> 15).mul_(_FACTORS[1])
 
 
 def _mix(x: Any) -> Any:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ...rules import DecayMap, View
-from ...tensors.rounding import is_half, stochastic
+from ...tensors.rounding import is_half, rounded
 
 __all__ = ["Kernel", "adam", "compiled", "sgd"]
 
@@ -153,4 +153,4 @@ def _wide(tensor: Tensor) -> Tensor:
 
 
 def _write(weight: Tensor, w: Tensor, seed: Tensor | None) -> None:
-    weight.copy_(w if seed is None else stochastic(w, weight.dtype, seed))
+    weight.copy_(w if seed is None else rounded(w, weight.dtype, seed))
