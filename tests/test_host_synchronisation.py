@@ -1,8 +1,7 @@
 """No step waits for the device: nothing is read back, and nothing copied there in lockstep.
 
 Run on meta tensors, which are on no host and have no values: a step that looks at one fails, and a
-dispatch mode sees every copy between them and the host. torch's lists of devices are told that this
-one has foreach, fused and capturable kernels. What really needs CUDA is at the end.
+dispatch mode sees every copy between them and the host. What really needs CUDA is in `tests/gpu`.
 """
 
 from __future__ import annotations
@@ -16,11 +15,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+import accelerator
 import cases
 import halflife
+from accelerator import DEVICE
 from cases import PEAK, OptimizerCase
 
-DEVICE = "meta"
 READS = {"aten::_local_scalar_dense", "aten::is_nonzero", "aten::nonzero", "aten::equal"}
 RULES = [(c.id, c.rule, c.weight_decay) for c in (*cases.RULES, *cases.MAPS)]
 FOREACH, FUSED, CAPTURABLE = {"foreach": True}, {"fused": True}, {"capturable": True}
@@ -78,23 +78,7 @@ class NoNumbersThere(TorchFunctionMode):
 
 @pytest.fixture(autouse=True)
 def device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let torch think that the device has all kernels, as CUDA does."""
-    from torch.utils import _foreach_utils
-
-    for name in ("_get_foreach_kernels_supported_devices", "_get_fused_kernels_supported_devices"):
-        listed = [*getattr(_foreach_utils, name)(), DEVICE]
-        for module in _modules_with(name):
-            monkeypatch.setattr(module, name, lambda listed=listed: listed)
-    for module in _modules_with("_get_capturable_supported_devices"):
-        monkeypatch.setattr(module, "_get_capturable_supported_devices", lambda *_, **__: [DEVICE])
-
-
-def _modules_with(name: str) -> list[Any]:
-    import sys
-
-    found = [m for n, m in sys.modules.items() if n.startswith(("torch.optim", "torch.utils"))]
-    found += [m for n, m in sys.modules.items() if n.startswith("halflife")]
-    return [m for m in found if name in vars(m)]
+    accelerator.has_all_kernels(monkeypatch)
 
 
 def make(base: str, rule: Any, weight_decay: float) -> tuple[Any, list[Tensor]]:

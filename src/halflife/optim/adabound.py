@@ -25,6 +25,7 @@ from .base import (
     check_eps,
     moments,
     moments_of_many,
+    of_each,
     scalar,
 )
 
@@ -131,11 +132,11 @@ class AdaBoundBase(BaseOptimizer):
         torch._foreach_add_(rates, group["eps"])
         torch._foreach_reciprocal_(rates)
         lr = scalar(group["lr"])
-        corrections = [(1 - beta2**t) ** 0.5 / (1 - beta1**t) for t in steps]
-        torch._foreach_mul_(rates, [lr * c for c in corrections])
-        lows, highs = zip(*[bounds(group, t) for t in steps], strict=True)
-        torch._foreach_clamp_min_(rates, lows)
-        torch._foreach_clamp_max_(rates, highs)
+        torch._foreach_mul_(
+            rates, of_each(lambda t: lr * ((1 - beta2**t) ** 0.5 / (1 - beta1**t)), steps)
+        )
+        torch._foreach_clamp_min_(rates, of_each(lambda t: bounds(group, t)[0], steps))
+        torch._foreach_clamp_max_(rates, of_each(lambda t: bounds(group, t)[1], steps))
         torch._foreach_mul_(rates, exp_avgs)
         torch._foreach_sub_(params, rates)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, ClassVar
 
 import torch
@@ -15,7 +16,7 @@ from ..rules.contract import DecayRule
 from ..rules.scalar import L2Regularization
 from ..tensors.reduction import WholeModel
 from ..units.strength import Strength
-from .base import BaseOptimizer, Group, Lists, State, check_betas, scalar
+from .base import BaseOptimizer, Group, Lists, State, check_betas, of_each, scalar
 
 __all__ = ["Adai", "AdaiBase"]
 
@@ -82,14 +83,17 @@ class AdaiBase(BaseOptimizer):
     def _prepare(self, work: list[tuple[Group, Lists]]) -> None:
         """Advance all second moments, and take the mean of the corrected ones."""
         squares, corrections = [], []
-        for group, (_, grads, state) in work:
-            beta2, exp_avg_sqs = group["betas"][1], state["exp_avg_sq"]
-            for exp_avg_sq, grad in zip(exp_avg_sqs, grads, strict=True):
-                exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
-            squares += exp_avg_sqs
-            corrections += [1 - beta2**t for t in state["step"]]
+        for group, lists in work:
+            beta2, state = group["betas"][1], lists.state
+            for part in lists.by_device_and_dtype():
+                torch._foreach_mul_(part.state["exp_avg_sq"], beta2)
+                torch._foreach_addcmul_(
+                    part.state["exp_avg_sq"], part.grads, part.grads, value=1 - beta2
+                )
+            squares += state["exp_avg_sq"]
+            corrections += of_each(functools.partial(_correction, beta2), state["step"])
         if squares:
-            terms = self.reduction.sums(squares)
+            terms = self.reduction.sums_of_squares(squares)
             total = self.reduction.total(terms / _column(corrections, terms))
             mean = total / max(self.reduction.numel(squares), 1)  # all may be empty
             inverse = torch.where(mean > 0.0, 1.0 / mean, 0.0)
@@ -109,7 +113,7 @@ class AdaiBase(BaseOptimizer):
         params, grads, state = lists
         beta0, beta2 = group["betas"]
         exp_avgs, corrections = state["exp_avg"], state["bias_correction"]
-        scales = [beta0 / (1 - beta2**t) for t in state["step"]]
+        scales = of_each(lambda t: beta0 / (1 - beta2**t), state["step"])
         ks = torch._foreach_mul(state["exp_avg_sq"], scales)
         torch._foreach_mul_(ks, state["inverse_mean"][0])  # one number, of this device
         torch._foreach_clamp_min_(ks, group["eps"])
@@ -185,9 +189,13 @@ class Adai(Decayed, AdaiBase):
         )
 
 
+def _correction(beta2: float, t: Any) -> Any:
+    return 1 - beta2**t
+
+
 def _column(values: list[Scalar], terms: Tensor) -> Tensor:
     if any(isinstance(value, Tensor) for value in values):
-        return torch.stack([torch.as_tensor(value).to(terms) for value in values])
+        return torch.stack([torch.as_tensor(value) for value in values]).to(terms)
     return terms.new_tensor(values)
 
 

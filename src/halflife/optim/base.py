@@ -37,6 +37,7 @@ __all__ = [
     "check_eps",
     "moments",
     "moments_of_many",
+    "of_each",
     "scalar",
 ]
 
@@ -205,6 +206,20 @@ def scalar(lr: Scalar) -> Scalar:
         tensor(0.5000)
     """
     return lr.squeeze() if isinstance(lr, Tensor) else lr
+
+
+def of_each(function: Callable[[Any], Any], steps: list[Any]) -> list[Any]:
+    """``function(t)`` for each count of steps; where they are tensors, of all at once.
+
+    Example:
+        >>> of_each(lambda t: 2 * t, [1.0, 3.0])
+        [2.0, 6.0]
+        >>> of_each(lambda t: 2 * t, [torch.tensor(1.0), torch.tensor(3.0)])
+        [tensor(2.), tensor(6.)]
+    """
+    if steps and all(isinstance(t, Tensor) for t in steps):
+        return list(function(torch.stack(steps)).unbind())
+    return [function(t) for t in steps]
 
 
 def moments(group: Group, grad: Tensor, state: State) -> tuple[Tensor, Tensor]:

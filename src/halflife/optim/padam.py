@@ -24,6 +24,7 @@ from .base import (
     check_eps,
     moments,
     moments_of_many,
+    of_each,
     scalar,
 )
 
@@ -99,8 +100,8 @@ class PadamBase(BaseOptimizer):
         torch._foreach_pow_(denominators, 2 * group["partial"])
         directions = torch._foreach_div(exp_avgs, denominators)
         lr = scalar(group["lr"])
-        corrections = [(1 - beta2**t) ** 0.5 / (1 - beta1**t) for t in steps]
-        torch._foreach_mul_(directions, [lr * c for c in corrections])
+        rates = of_each(lambda t: lr * ((1 - beta2**t) ** 0.5 / (1 - beta1**t)), steps)
+        torch._foreach_mul_(directions, rates)
         torch._foreach_sub_(params, directions)
 
 

@@ -17,7 +17,7 @@ from ..rules.scalar import L2Regularization
 from ..tensors.reduction import real
 from ..theory import equilibrium
 from ..units.strength import Strength
-from .base import BaseOptimizer, Group, Lists, State, check_betas, check_eps, scalar
+from .base import BaseOptimizer, Group, Lists, State, check_betas, check_eps, of_each, scalar
 
 __all__ = ["Yogi", "YogiBase"]
 
@@ -97,11 +97,11 @@ class YogiBase(BaseOptimizer):
         torch._foreach_mul_(changes, 1 - beta2)
         torch._foreach_sub_(exp_avg_sqs, changes)
         denominators = torch._foreach_sqrt(exp_avg_sqs)
-        torch._foreach_div_(denominators, [(1 - beta2**t) ** 0.5 for t in steps])
+        torch._foreach_div_(denominators, of_each(lambda t: (1 - beta2**t) ** 0.5, steps))
         torch._foreach_add_(denominators, group["eps"])
         directions = torch._foreach_div(exp_avgs, denominators)
         lr = scalar(group["lr"])
-        torch._foreach_mul_(directions, [lr / (1 - beta1**t) for t in steps])
+        torch._foreach_mul_(directions, of_each(lambda t: lr / (1 - beta1**t), steps))
         torch._foreach_sub_(params, directions)
 
 

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from .pieces import on_host
 from .reduction import is_sharded
 
 __all__ = ["SMALL", "Packs", "Row", "kind_of", "packs_of", "runs"]
@@ -128,7 +129,7 @@ def kind_of(row: Row) -> tuple[Any, tuple[int, ...]] | None:
     shape.
     """
     first, *others = row
-    if first.is_cpu or not 0 < first.numel() <= SMALL or is_sharded(first):
+    if on_host(first) or not 0 < first.numel() <= SMALL or is_sharded(first):
         return None
     numbers = []
     for place, t in enumerate(others, start=1):

@@ -85,7 +85,7 @@ def _add(params: list[Tensor], amount: Scalar) -> None:
     if any(map(is_sharded, params)) or (isinstance(amount, Tensor) and amount.dim()):
         sums = [(g + amount * p).to(p.dtype) for p, g in zip(params, grads, strict=True)]
     else:
-        sums = list(torch._foreach_mul([p.detach() for p in params], amount))
+        sums = list(torch._foreach_mul(params, amount))
         torch._foreach_add_(sums, grads)
     for p, total in zip(params, sums, strict=True):
         p.grad = total

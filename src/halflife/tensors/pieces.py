@@ -12,7 +12,7 @@ from itertools import repeat
 import torch
 from torch import Tensor
 
-__all__ = ["PIECE", "flat", "piece_size", "pieces"]
+__all__ = ["PIECE", "flat", "on_host", "piece_size", "pieces"]
 
 # Elements that torch gives to one thread at least: a piece of two keeps two cores busy, and its
 # temporaries in the cache.
@@ -23,6 +23,16 @@ PIECE = 2 * _GRAIN
 _ON_DEVICE = 1 << 25
 
 
+def on_host(tensor: Tensor) -> bool:
+    """Whether an operation on a tensor costs its work, and not its launch.
+
+    Example:
+        >>> on_host(torch.zeros(2)), on_host(torch.zeros(2, device="meta"))
+        (True, False)
+    """
+    return tensor.is_cpu
+
+
 def piece_size(tensor: Tensor) -> int:
     """Elements that an elementwise change of a tensor takes at once.
 
@@ -30,7 +40,7 @@ def piece_size(tensor: Tensor) -> int:
         >>> piece_size(torch.zeros(1)) >= PIECE, piece_size(torch.zeros(1, device="meta"))
         (True, 33554432)
     """
-    return max(PIECE, _GRAIN * torch.get_num_threads()) if tensor.is_cpu else _ON_DEVICE
+    return max(PIECE, _GRAIN * torch.get_num_threads()) if on_host(tensor) else _ON_DEVICE
 
 
 def pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:

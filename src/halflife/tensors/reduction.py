@@ -25,6 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .pieces import on_host
+
 __all__ = [
     "PerMember",
     "Terms",
@@ -89,8 +91,8 @@ class WholeModel:
         squares = []
         compiling = torch.compiler.is_compiling()  # whose graphs hold tensors only
         for t in tensors:
-            if compiling or not t.is_cpu or t.dtype not in _BLAS or t.requires_grad:
-                return _squares_of_lists(list(map(real, tensors)))
+            if compiling or not on_host(t) or t.dtype not in _BLAS or t.requires_grad:
+                return _norms(list(map(real, tensors)), 2).square()
             flat = t.numpy().ravel("K")
             if flat.size <= _BLOCK:
                 squares.append(flat.dot(flat))
@@ -119,6 +121,17 @@ class WholeModel:
         for t in map(spread.local, tensors):
             terms.append(real(t).sum(dtype=_wide(t)))
         return torch.as_tensor(spread.add_up(_gather(terms)))
+
+    def sums_of_squares(self, tensors: list[Tensor]) -> Tensor:
+        """`sums` of tensors that hold no negative number: on an accelerator, their 1-norms.
+
+        Example:
+            >>> WholeModel().sums_of_squares([torch.ones(2, 3)])
+            tensor([6.], dtype=torch.float64)
+        """
+        if any(on_host(t) or is_sharded(t) for t in tensors) or torch.compiler.is_compiling():
+            return self.sums(tensors)
+        return _norms(list(map(real, tensors)), 1)
 
     def total(self, terms: Terms) -> Any:
         """Sum over the tensors of a model: the last step of every norm."""
@@ -155,6 +168,10 @@ class PerMember(WholeModel):
 
     def _entries(self, tensor: Tensor) -> int:
         return tensor.numel() // tensor.shape[0]
+
+    def sums_of_squares(self, tensors: list[Tensor]) -> Tensor:
+        """`sums`."""
+        return self.sums(tensors)
 
     def total(self, terms: Terms) -> Tensor:
         """Sum over the tensors of each member, shape ``[members]``."""
@@ -276,18 +293,18 @@ def _by_member(tensor: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _squares_of_lists(tensors: list[Tensor]) -> Tensor:
-    """The square of each norm, by one operation for each device and dtype."""
+def _norms(tensors: list[Tensor], order: int) -> Tensor:
+    """The norm of each, by one operation for each device and dtype."""
     kinds: dict[Any, list[int]] = {}
     for i, t in enumerate(tensors):
         kinds.setdefault((t.device, t.dtype), []).append(i)
     norms: list[Any] = [None] * len(tensors)
     for (_, dtype), places in kinds.items():
         wide = torch.promote_types(dtype, torch.float32)
-        found = torch._foreach_norm([tensors[i] for i in places], 2, dtype=wide)
+        found = torch._foreach_norm([tensors[i] for i in places], order, dtype=wide)
         for i, norm in zip(places, found, strict=True):
             norms[i] = norm
-    return _gather(norms).square()
+    return _gather(norms)
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
