@@ -99,6 +99,13 @@ def _add_rounded(
     given = shards([g.to_dense() if g.is_sparse else g for g in given], like=weights)
     sums = list(torch._foreach_mul(given, 1.0))
     rows = dict(zip(params, map(list, zip(sums, shards(weights), strict=True)), strict=True))
-    sweep(lambda g, w: g.add_(w * amount), rows, step, packs)
+
+    def add(g: Tensor, w: Tensor) -> None:
+        if isinstance(amount, Tensor):
+            g.add_(w * amount)
+        else:
+            g.add_(w, alpha=amount)
+
+    sweep(add, rows, step, packs)
     for p, total in zip(weights, sums, strict=True):
         p.grad = part_like(p, total)
