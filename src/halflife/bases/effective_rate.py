@@ -23,12 +23,13 @@ from typing import Any, ClassVar, Protocol, cast
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim import SGD, Adam, Optimizer
+from torch.optim import SGD, Optimizer
 
 from ..checks import Scalar
 from ..rules import facts
 from ..rules.step import inverse_root
 from ..tensors.reduction import Terms, WholeModel, like, plus, real, shards
+from ..versions import ADAMS, times_written
 
 __all__ = [
     "AdamRate",
@@ -276,7 +277,7 @@ class HandedSquares:
 
 def _versions(tensors: list[Tensor]) -> list[int]:
     """How often each was written to; a shard may be written to by itself."""
-    return [t._version for t in (*tensors, *shards(tensors))]
+    return [times_written(t) for t in (*tensors, *shards(tensors))]
 
 
 def effective_rate_of(
@@ -314,4 +315,5 @@ def _steps_like(terms: Tensor, states: list[dict[str, Any]]) -> Tensor:
 
 
 facts.declare(SGD, effective_rate=SGDRate)
-facts.declare(Adam, effective_rate=AdamRate)
+for _adam in ADAMS:
+    facts.declare(_adam, effective_rate=AdamRate)

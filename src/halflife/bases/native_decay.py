@@ -28,6 +28,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ..checks import in_short, is_number, known_number, numbers_of
+from ..versions import STEP_TAKEN
 from .bench import (
     Bench,
     Make,
@@ -255,7 +256,7 @@ def _settings(values: dict[str, Any]) -> frozenset[tuple[str, Any]]:
 def _setting(name: str, value: Any) -> Any:
     # Flags decide, and an lr that is remembered; of the numbers, which schedules may write at every
     # step (OneCycleLR moves the momentum), only whether they are 0.
-    if name in ("lr", "weight_decay", "_opt_called"):  # the last: a scheduler's note
+    if name in ("lr", "weight_decay", STEP_TAKEN):
         return None
     if isinstance(value, (bool, str)) or value is None:
         return repr(value)

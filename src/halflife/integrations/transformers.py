@@ -18,7 +18,6 @@ import math
 from collections.abc import Callable, Collection
 from typing import Any
 
-import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -26,6 +25,7 @@ from ..diagnostics import Monitor
 from ..diagnostics.auditing import Audit
 from ..diagnostics.monitor.sinks import Record
 from ..optim import AdamW
+from ..versions import ADAMS
 from .records import audit_before, log_audit, tags
 
 try:
@@ -103,7 +103,7 @@ def optimizer_cls_and_kwargs(
         [(Independent(), 0.1), (Independent(), 0.0)]
     """
     own: dict[str, Any] = {"lr": args.learning_rate, "weight_decay": args.weight_decay}
-    if isinstance(optimizer, type) and issubclass(optimizer, torch.optim.Adam):
+    if isinstance(optimizer, type) and issubclass(optimizer, ADAMS):
         own |= {"betas": (args.adam_beta1, args.adam_beta2), "eps": args.adam_epsilon}
 
     def build(model: nn.Module, **settings: Any) -> Optimizer:
