@@ -88,11 +88,10 @@ def native_kind(optimizer: Optimizer, group: dict[str, Any]) -> Way:
 
     Example:
         >>> w = torch.zeros(1, requires_grad=True)
-        >>> for base in (torch.optim.Adam, torch.optim.Muon, torch.optim.SGD, torch.optim.Rprop):
-        ...     optimizer = base([w if base is not torch.optim.Muon else w.detach().view(1, 1)])
+        >>> for base in (torch.optim.NAdam, torch.optim.SGD, torch.optim.Rprop):
+        ...     optimizer = base([w])
         ...     native_kind(optimizer, optimizer.param_groups[0])
         'switch'
-        'decoupled'
         'l2'
         'none'
     """
