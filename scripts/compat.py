@@ -50,7 +50,8 @@ SHOWN = ("torch", "numpy", "optuna", "lightning", "transformers", "scipy", "scik
 NEWEST = "filterwarnings=error\ndefault::DeprecationWarning\ndefault::FutureWarning"
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
+    """The arguments."""
     parser = argparse.ArgumentParser(description="run the suite with another torch")
     parser.add_argument("--torch", help="its version; default: the pin, or what the mode says")
     parser.add_argument("--python", default=sys.executable, help="the interpreter")
@@ -61,7 +62,11 @@ def main() -> None:
     parser.add_argument("--workers", default="2")
     parser.add_argument("--venv", type=Path, help="made here, and kept")
     parser.add_argument("pytest", nargs="*", help="further arguments of pytest")
-    args = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    args = parser().parse_args()
     kind = args.kind or "pinned"
     folder = args.venv or Path(tempfile.mkdtemp(prefix="halflife-compat-"))
     try:

@@ -62,8 +62,8 @@ EXTRAS = """\
 {rows}
 
 transformers before 5.2 hands its optimizer factories no model:
-[Frameworks](frameworks.md#hugging-face-trainer). The lab's ledger locks its files by `flock`, and on
-Windows by `msvcrt.locking`; neither needs a package.
+[Frameworks](frameworks.md#hugging-face-trainer). The lab's ledger locks its files by `flock`, and
+on Windows by `msvcrt.locking`; neither needs a package.
 """
 
 

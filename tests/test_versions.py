@@ -184,7 +184,7 @@ def test_the_check_of_a_capture_has_two_names(monkeypatch: pytest.MonkeyPatch) -
     w.grad = torch.ones(2)
     optimizer = halflife.Yogi([w])
     optimizer.step()
-    assert calls == [optimizer]
+    assert calls[-1] is optimizer  # behind copies that were run to find its decay
 
 
 def test_compiled_kernels_are_apart_in_every_version(monkeypatch: pytest.MonkeyPatch) -> None:
