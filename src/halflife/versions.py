@@ -79,6 +79,7 @@ __all__ = [
     "no_step_hooks",
     "not_compiled",
     "sharded_shapes",
+    "takes_decay",
     "times_written",
     "unflatten",
     "watch_step",
@@ -161,6 +162,11 @@ def foreach_devices() -> list[str]:
 def fused_devices() -> list[str]:
     """Device types that fused optimizers have kernels for."""
     return _get_fused_kernels_supported_devices()
+
+
+def takes_decay(weight_decay: float | Tensor) -> bool:
+    """Whether a native L2 can be given it: one with a gradient since 2.9 only."""
+    return not (isinstance(weight_decay, Tensor) and weight_decay.requires_grad) or TORCH >= (2, 9)
 
 
 def check_capture(optimizer: Optimizer) -> None:
