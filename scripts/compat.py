@@ -124,7 +124,7 @@ def name_of(requirement: str) -> str:
 def environment(interpreter: str, folder: Path) -> Path:
     """The Python of a new virtual environment."""
     if uv := shutil.which("uv"):
-        command = [uv, "venv", "--quiet", "--clear", "--python", interpreter, str(folder)]
+        command = [uv, "venv", "--seed", "--quiet", "--clear", "--python", interpreter, str(folder)]
     else:
         command = [interpreter, "-m", "venv", "--clear", str(folder)]
     if subprocess.run(command).returncode:

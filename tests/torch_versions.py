@@ -15,7 +15,7 @@ import torch
 from halflife import versions
 from halflife.versions import TORCH
 
-__all__ = ["TORCH", "before", "refused"]
+__all__ = ["ADAM", "ADAMW", "TORCH", "before", "refused", "since"]
 
 if not hasattr(torch.optim, "Muon"):  # tests are collected all the same, and skipped below
     torch.optim.Muon = versions.Muon  # type: ignore[misc]
@@ -25,6 +25,14 @@ def before(major: int, minor: int, what: str) -> pytest.MarkDecorator:
     """Skip a test before a version of torch, saying what that one changed."""
     return pytest.mark.skipif((major, minor) > TORCH, reason=f"torch {major}.{minor}: {what}")
 
+
+def since(major: int, minor: int, what: str) -> pytest.MarkDecorator:
+    """Skip a test from a version of torch on, saying what that one changed."""
+    return pytest.mark.skipif((major, minor) <= TORCH, reason=f"torch {major}.{minor}: {what}")
+
+
+# How a native step takes a decay: both since Adam has a switch, which AdamW inherits.
+ADAM, ADAMW = ("switch", "switch") if TORCH >= (2, 7) else ("l2", "decoupled")
 
 # What torch says of something that it has, or does right, since a version only.
 LACKS = [
