@@ -15,6 +15,8 @@ PYTEST_ARGS ?=
 DEMO_OUT ?= out/demo
 DEMO_ARGS ?= --task digits --optimizer adam
 BENCH_ARGS ?=
+# Reads pyproject.toml, as Python can since 3.11; the tests run on PYTHON.
+COMPAT_PYTHON ?= python3
 
 INSTALLER := $(patsubst 0,pip,$(patsubst 1,uv,$(USE_UV)))
 BIN := $(VENV)/bin
@@ -24,7 +26,7 @@ DEV := $(VENV)/.installed-dev
 export NO_MKDOCS_2_WARNING := 1
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: help demo test test-slow check docs bench install clean
+.PHONY: help demo test test-slow check docs bench compat install clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -55,6 +57,10 @@ docs: $(DEV) ## build the documentation into site/
 
 bench: $(DEV) ## measure what a decay rule costs, against torch in the same run
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+compat: ## run the tests with another torch: TORCH=2.6.0 [PYTHON=python3.10] [OLDEST=1 | NEWEST=1] [SMOKE=1]
+	$(COMPAT_PYTHON) scripts/compat.py --python $(PYTHON) --workers $(WORKERS) $(if $(TORCH),--torch $(TORCH)) \
+	  $(if $(OLDEST),--oldest) $(if $(NEWEST),--newest) $(if $(SMOKE),--smoke) $(if $(PYTEST_ARGS),-- $(PYTEST_ARGS))
 
 install: $(DEV) ## install everything into .venv without running anything
 

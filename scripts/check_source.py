@@ -1,8 +1,14 @@
-"""Check what the linters have no rule for: relative imports, and the voice of docstrings.
+"""Check what the linters have no rule for: imports, torch's private parts, docstrings' voice.
 
     python scripts/check_source.py
 
-Inside the package our own modules are imported relatively. Docstrings name things: that of a
+Inside the package our own modules are imported relatively. Private names of torch, which move from
+one version to the next without notice, stand in `halflife/versions.py` alone: private modules and
+names that are imported from torch, private attributes that nothing in the package defines, such
+names in ``getattr``, and whatever private name that module has as a string. ``torch._foreach_*`` is
+private by its underscore only.
+
+Docstrings name things: that of a
 function or property that returns something says what it returns ("The rule meant by ...", "Whether
 ..."), a class's or module's what it is; that of a function that returns nothing says what it does
 ("Check the range."). A function that is called for its effect and returns something besides ("Take
@@ -14,11 +20,16 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "halflife"
+VERSIONS = "versions.py"
+
+_BY_NAME = {"getattr", "hasattr", "setattr", "delattr"}
+# Private names of others: of Python, and what models mark their tensors with.
+NOT_OF_TORCH = {"_exit", "_fields", "_getframe", "_no_weight_decay", "_optim"}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Documented = ast.Module | ast.ClassDef | Function
@@ -87,11 +98,69 @@ def problems(tree: ast.Module) -> Iterator[tuple[int, str]]:
             yield line, f"docstring begins {message}"
 
 
+def is_private(name: object) -> bool:
+    """Whether it is a name with one underscore in front."""
+    return isinstance(name, str) and name.isidentifier() and name[0] == "_" != name[1:2] != ""
+
+
+def defined(tree: ast.Module) -> Iterator[str]:
+    """Private names that a module defines: of functions, classes, variables and attributes."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef | Function):
+            yield node.name
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield from [node.attr] if ast.unparse(node.value) in ("self", "cls") else []
+
+
+def strings(tree: ast.AST) -> set[str]:
+    """Private names that stand in a module as strings."""
+    return {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and is_private(n.value)}
+
+
+def private_parts(tree: ast.Module, ours: Set[str], moved: Set[str]) -> Iterator[tuple[int, str]]:
+    """Lines and the private names of torch in them.
+
+    Args:
+        tree: a module.
+        ours: private names that the package defines.
+        moved: private names that only the module of versions may have as strings.
+    """
+    for node in ast.walk(tree):
+        names: list[str] = []  # those that begin with "torch." are torch's whoever else has such
+        if isinstance(node, ast.Import):
+            names = [a.name for a in node.names if a.name.startswith("torch.")]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{a.name}" for a in node.names if not node.level]
+            names = [name for name in names if name.startswith("torch.")]
+        elif isinstance(node, ast.Attribute):
+            whole = ast.unparse(node)
+            names = [f"torch.{node.attr}" if whole.startswith("torch.") else node.attr]
+            names = [] if whole.startswith("torch._foreach_") else names
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in _BY_NAME:
+            names = sorted(strings(node.args[1])) if node.args[1:] else []
+        elif isinstance(node, ast.Constant) and node.value in moved:
+            names = [node.value]
+        for name in names:
+            known = NOT_OF_TORCH if name.startswith("torch.") else NOT_OF_TORCH | ours
+            for part in filter(is_private, name.split(".")):
+                if part not in known:
+                    yield node.lineno, f"{part}: a private name of torch; see {VERSIONS}"
+
+
 def main() -> int:
     """Print every problem of the package; the exit status."""
     found = 0
-    for path in sorted((ROOT / "src" / PACKAGE).rglob("*.py")):
-        for line, message in sorted(problems(ast.parse(path.read_text("utf-8")))):
+    source = ROOT / "src" / PACKAGE
+    trees = {path: ast.parse(path.read_text("utf-8")) for path in sorted(source.rglob("*.py"))}
+    ours = {name for tree in trees.values() for name in defined(tree)}
+    moved = strings(trees[source / VERSIONS]) - ours
+    for path, tree in trees.items():
+        private = [] if path == source / VERSIONS else private_parts(tree, ours, moved)
+        for line, message in sorted({*problems(tree), *private}):
             print(f"{path.relative_to(ROOT)}:{line}: {message}")
             found += 1
     return 1 if found else 0

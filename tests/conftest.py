@@ -14,6 +14,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+import torch_versions
+
 # They assert, though they are no tests.
 pytest.register_assert_rewrite("compiled_runs", "messages")
 
@@ -43,6 +45,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "gpu" in item.keywords:
             item.add_marker(skip)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Iterator[None]:
+    try:
+        return (yield)
+    except Exception as error:
+        if (reason := torch_versions.refused(error)) is not None:
+            pytest.skip(reason)
+        raise
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from torch import Tensor
 
 import cases
 from cases import MAPS, RULES
+from halflife.versions import begin_state
 
 BETAS = st.sampled_from([(0.9, 0.999), (0.5, 0.9), (0.0, 0.99)])
 EPS = st.sampled_from([1e-8, 1e-3])
@@ -291,6 +292,7 @@ def prepare(s: Scenario, optimizer: Any, tensors: list[Tensor], step: int, bare:
     for i, spec in enumerate(s.groups):
         if spec.since == step and step > 0:
             optimizer.add_param_group(group_settings(s, i, tensors, bare))
+            begin_state(optimizer)  # torch's Adagrad; ours does so by itself
     there = present(s, step)
     for i, group in zip(there, optimizer.param_groups, strict=True):
         group["lr"] = s.lr(i, step)

@@ -12,6 +12,7 @@ import torch
 from torch.optim import Optimizer
 
 import halflife
+import torch_versions
 from halflife.bases.native_decay import check_base, native_decay, native_kind, scales_with_lr
 
 TORCH = {
@@ -141,8 +142,8 @@ def test_classes_of_ours_answer_for_their_base() -> None:
 @pytest.mark.parametrize(
     ("cls", "kind"),
     [
-        (torch.optim.Adam, "switch"),
-        (torch.optim.AdamW, "switch"),
+        (torch.optim.Adam, torch_versions.ADAM),
+        (torch.optim.AdamW, torch_versions.ADAMW),
         (torch.optim.Muon, "decoupled"),
         (torch.optim.SGD, "l2"),
         (torch.optim.Rprop, "none"),

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from torch_versions import before, since
+
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = runpy.run_path(str(ROOT / "scripts" / "probe_table.py"))
 PAGE = (ROOT / "docs" / "probe.md").read_text("utf-8")
@@ -118,7 +120,17 @@ def test_the_page_has_at_least_25_optimizers_and_every_one_of_torch() -> None:
     assert {r.path.rpartition(".")[2] for r in SCRIPT["TORCH"]} == torchs - {"Optimizer"}
 
 
-@pytest.mark.parametrize("fact", ["half_sgd", "asgd", "implementations", "documented", "scale"])
+@before(2, 9, "the page quotes the documentation of torch.optim.Muon")
+def test_what_torch_documents_otherwise_is_still_so() -> None:
+    test_what_surprised_us_is_still_so("documented")
+
+
+@since(2, 14, "the fused SGD on the CPU trains half-precision weights")
+def test_what_the_fused_sgd_leaves_is_still_so() -> None:
+    test_what_surprised_us_is_still_so("half_sgd")
+
+
+@pytest.mark.parametrize("fact", ["asgd", "implementations", "scale"])
 def test_what_surprised_us_is_still_so(fact: str) -> None:
     words = " ".join(SCRIPT[fact]().split())
     assert words in " ".join(PAGE.split())

@@ -11,7 +11,8 @@ from numbers import Integral, Real
 from typing import Any, TypeAlias, TypeGuard
 
 from torch import Tensor
-from torch._subclasses import FakeTensor
+
+from .versions import is_fake
 
 __all__ = [
     "Scalar",
@@ -56,7 +57,7 @@ def known_number(value: Any) -> float | None:
     """
     if not isinstance(value, Tensor):
         return float(value) if is_number(value) else None
-    known = value.is_cpu and value.numel() == 1 and not isinstance(value, FakeTensor)
+    known = value.is_cpu and value.numel() == 1 and not is_fake(value)
     return float(value.detach()) if known else None
 
 

@@ -34,6 +34,35 @@ from halflife.integrations.transformers import (  # noqa: E402
     trainer_groups,
 )
 
+# Its Trainer calls what it is given for a class with its own groups, and hands on no model.
+HANDS_ON_THE_MODEL = hasattr(transformers.trainer, "is_optimizer_factory")
+
+
+class OlderTrainer(transformers.Trainer):
+    """Builds its optimizer as transformers 4.57 does, whatever the version."""
+
+    def create_optimizer(self, *_: Any) -> Any:
+        decaying = self.get_decay_parameter_names(self.model)
+        groups = [
+            {
+                "params": [p for n, p in self.model.named_parameters() if (n in decaying) == first],
+                "weight_decay": self.args.weight_decay if first else 0.0,
+            }
+            for first in (True, False)
+        ]
+        cls, settings = self.optimizer_cls_and_kwargs
+        self.optimizer = cls(groups, **settings)
+        return self.optimizer
+
+
+class FactoryTrainer(transformers.Trainer):
+    """The subclass of docs/frameworks.md."""
+
+    def create_optimizer(self, *_: Any) -> Any:
+        make, settings = self.optimizer_cls_and_kwargs
+        self.optimizer = make()(self.model, **settings)
+        return self.optimizer
+
 
 def arguments(folder: Path, setting: Setting, **changes: Any) -> Any:
     given = {
@@ -57,7 +86,8 @@ def arguments(folder: Path, setting: Setting, **changes: Any) -> Any:
 
 def trainer(args: Any, model: Net | None = None, **changes: Any) -> Any:
     settings = {"weight_decay": HALF_LIFE, "decay": "independent", **changes}
-    return transformers.Trainer(
+    own = "groups" in changes and not HANDS_ON_THE_MODEL
+    return (FactoryTrainer if own else transformers.Trainer)(
         Net() if model is None else model,
         args,
         train_dataset=Digits(),
@@ -134,6 +164,54 @@ def test_settings_come_from_the_arguments_unless_given() -> None:
         (0.01, 0.9, 0.1),
         (0.01, 0.9, 0.0),
     ]
+
+
+# --- transformers before 5.2 ---------------------------------------------------------------------
+
+
+def trained(kind: Any, folder: Path, groups: Any = trainer_groups, optimizers: Any = None) -> Any:
+    args = arguments(folder, SETTINGS[0], weight_decay=0.3)
+    settings = {"weight_decay": HALF_LIFE, "decay": "independent"}
+    model = Net()
+    if optimizers:
+        own = halflife.AdamW(groups(model), lr=args.learning_rate, **settings)
+        given = {"optimizers": (own, None)}
+    else:
+        given = {
+            "optimizer_cls_and_kwargs": optimizer_cls_and_kwargs(args, groups=groups, **settings)
+        }
+    run = kind(model, args, train_dataset=Digits(), **given)
+    run.train()
+    return run
+
+
+def test_every_way_trains_alike(tmp_path: Path) -> None:
+    runs = [
+        trained(kind, tmp_path, optimizers=built)
+        for kind, built in (
+            (transformers.Trainer, False),
+            (transformers.Trainer, True),
+            (OlderTrainer, False),
+            (FactoryTrainer, False),
+        )
+    ]
+    fraction = 1 - 2 ** (-1 / HALF_LIFE.steps)
+    for run in runs:
+        assert same(parameters(run.model), parameters(runs[0].model))
+        groups = run.optimizer.param_groups
+        assert [g["weight_decay"] for g in groups] == [pytest.approx(fraction), 0.0]
+
+
+def test_own_groups_go_with_a_subclass_or_an_optimizer(tmp_path: Path) -> None:
+    own = halflife.param_groups
+    first = trained(FactoryTrainer, tmp_path, own)
+    second = trained(transformers.Trainer, tmp_path, own, optimizers=True)
+    assert same(parameters(first.model), parameters(second.model))
+    if HANDS_ON_THE_MODEL:
+        third = trained(transformers.Trainer, tmp_path, own)
+        assert same(parameters(first.model), parameters(third.model))
+    with pytest.raises(RuntimeError, match=r"groups=.*since 5\.2, .*Trainer\(optimizers=\("):
+        trained(OlderTrainer, tmp_path, own)
 
 
 # --- the callback --------------------------------------------------------------------------------

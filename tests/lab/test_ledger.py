@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
 import time
+import types
 
 import optuna
 import pytest
 
-from halflife.lab.ledger import FileLock, Ledger, LedgerError
+from halflife.lab import lock as lock_module
+from halflife.lab.ledger import Ledger, LedgerError
+from halflife.lab.lock import FileLock
 from halflife.lab.meta import Meta
 
 CONFIGURATION = {"task": "digits", "rules": ["decoupled"], "epochs": 3}
@@ -94,6 +101,41 @@ def test_a_database_url_holds_it_instead(tmp_path):
     assert Ledger(tmp_path / "out").records() == [record(0)]  # remembered
     assert not (tmp_path / "out" / "ledger.journal").exists()
     assert (tmp_path / "out" / "ledger.url").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_database_is_let_go(tmp_path, monkeypatch, closed):
+    """Closed or forgotten; else Python 3.13 warns of a database that is still open."""
+    open_connections = []
+    connect = sqlite3.connect
+
+    class Connection(sqlite3.Connection):
+        def close(self):
+            open_connections.remove(self)
+            super().close()
+
+    def counted(*args, **kwargs):
+        open_connections.append(connect(*args, **kwargs, factory=Connection))
+        return open_connections[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", counted)
+    monkeypatch.setattr(sqlite3.dbapi2, "connect", counted)
+    out = tmp_path / "out"
+    with Ledger(out, storage=f"sqlite:///{tmp_path}/study.db", writing=True) as ledger:
+        ledger.configure(CONFIGURATION, resume=False)
+        ledger.add(record(0))
+        assert open_connections
+    assert not open_connections
+    reader = Ledger(out)
+    assert reader.records() == [record(0)]
+    assert open_connections
+    if closed:
+        reader.close()
+        assert reader.records() == [record(0)]
+    else:
+        del reader
+        gc.collect()
+    assert not open_connections
 
 
 # --- interrupted and damaged ---------------------------------------------------------------------
@@ -187,7 +229,7 @@ def test_a_second_writer_is_refused_and_a_reader_is_not(tmp_path):
 def test_the_lock_of_a_killed_process_is_free_at_once(tmp_path):
     code = f"""
         import time
-        from halflife.lab.ledger import FileLock
+        from halflife.lab.lock import FileLock
         assert FileLock({str(tmp_path / "lock")!r}).acquire()
         print("held", flush=True)
         time.sleep(60)
@@ -202,6 +244,63 @@ def test_the_lock_of_a_killed_process_is_free_at_once(tmp_path):
     holder.communicate()
     assert lock.acquire(blocking=False)
     lock.release()
+
+
+@pytest.fixture
+def windows(monkeypatch):
+    """Windows as the lock sees it: its name, no fcntl, and msvcrt, which locks bytes by handle."""
+    import fcntl
+
+    def locking(descriptor, mode, length):
+        assert (mode, length) == (4, 1)
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_UN)  # the descriptor is open
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PermissionError(errno.EACCES, "Permission denied") from None
+
+    module = types.SimpleNamespace(locking=locking, LK_NBLCK=4)
+    monkeypatch.setitem(sys.modules, "msvcrt", module)
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    monkeypatch.setattr(lock_module, "os", types.SimpleNamespace(**{**vars(os), "name": "nt"}))
+    return module
+
+
+def test_the_lock_of_windows(tmp_path, windows):
+    first, second = FileLock(tmp_path / "lock"), FileLock(tmp_path / "lock")
+    assert first.acquire()
+    assert not second.acquire(blocking=False)
+    waiting = threading.Thread(target=second.acquire)
+    waiting.start()
+    waiting.join(0.1)
+    assert waiting.is_alive()
+    first.release()
+    waiting.join(5.0)
+    assert not waiting.is_alive()
+    assert not first.acquire(blocking=False)
+    second.release()
+    assert first.acquire(blocking=False)
+    first.release()
+
+
+def test_an_error_of_windows_that_is_no_lock(tmp_path, windows):
+    def broken(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    windows.locking = broken
+    for blocking in (True, False):
+        with pytest.raises(OSError, match="Input/output"):
+            FileLock(tmp_path / "lock").acquire(blocking)
+
+
+def test_a_ledger_on_windows(tmp_path, windows):
+    filled(tmp_path)
+    with (
+        Ledger(tmp_path, writing=True),
+        pytest.raises(LedgerError, match="another process is writing here"),
+    ):
+        Ledger(tmp_path, writing=True)
+    assert len(Ledger(tmp_path).records()) == 3
 
 
 def test_a_different_configuration_is_refused_by_name(tmp_path):

@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.utils._python_dispatch import _disable_current_modes
+
+from ..versions import begin_state, no_step_hooks, without_modes
 
 __all__ = [
     "Bench",
@@ -82,10 +83,11 @@ def copied(
     defaults = {**own, "differentiable": False}  # by which torch sets the grad mode
     settings |= {"defaults": defaults, "state": defaultdict(dict)}
     settings["param_groups"] = [{**own, "params": params}]
-    settings |= {"_optimizer_step_pre_hooks": {}, "_optimizer_step_post_hooks": {}}
+    settings |= no_step_hooks()
     Optimizer.__setstate__(new, settings)
     cls.__setstate__(new, {})
     new.param_groups[0].update(own)  # AdamW, for one, has put back a flag of its own
+    begin_state(new)
     return new
 
 
@@ -101,7 +103,7 @@ def outside() -> Iterator[None]:
 
     Surroundings such as ``with torch.device("meta")`` or fake tensors would take what is computed.
     """
-    with _disable_current_modes(), torch.device("cpu"):
+    with without_modes(), torch.device("cpu"):
         yield
 
 

@@ -23,12 +23,13 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim import SGD, Adam, Optimizer
+from torch.optim import SGD, Optimizer
 
 from ..checks import Scalar
 from ..rules import facts
 from ..rules.step import inverse_root
 from ..tensors.reduction import Terms, WholeModel, like, plus, shards
+from ..versions import ADAMS, times_written
 from .mean_rate import average, coming_step, maximum, total_of
 
 __all__ = [
@@ -259,7 +260,7 @@ class HandedSquares:
 
 def _versions(tensors: list[Tensor]) -> list[int]:
     """How often each was written to; a shard may be written to by itself."""
-    return [t._version for t in (*tensors, *shards(tensors))]
+    return [times_written(t) for t in (*tensors, *shards(tensors))]
 
 
 def effective_rate_of(
@@ -297,4 +298,5 @@ def _steps_like(terms: Tensor, states: list[dict[str, Any]]) -> Tensor:
 
 
 facts.declare(SGD, effective_rate=SGDRate)
-facts.declare(Adam, effective_rate=AdamRate)
+for _adam in ADAMS:
+    facts.declare(_adam, effective_rate=AdamRate)

@@ -28,6 +28,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ..checks import in_short, is_number, known_number, numbers_of
+from ..versions import STEP_TAKEN
 from .bench import (
     Bench,
     Make,
@@ -87,11 +88,10 @@ def native_kind(optimizer: Optimizer, group: dict[str, Any]) -> Way:
 
     Example:
         >>> w = torch.zeros(1, requires_grad=True)
-        >>> for base in (torch.optim.Adam, torch.optim.Muon, torch.optim.SGD, torch.optim.Rprop):
-        ...     optimizer = base([w if base is not torch.optim.Muon else w.detach().view(1, 1)])
+        >>> for base in (torch.optim.NAdam, torch.optim.SGD, torch.optim.Rprop):
+        ...     optimizer = base([w])
         ...     native_kind(optimizer, optimizer.param_groups[0])
         'switch'
-        'decoupled'
         'l2'
         'none'
     """
@@ -255,7 +255,7 @@ def _settings(values: dict[str, Any]) -> frozenset[tuple[str, Any]]:
 def _setting(name: str, value: Any) -> Any:
     # Flags decide, and an lr that is remembered; of the numbers, which schedules may write at every
     # step (OneCycleLR moves the momentum), only whether they are 0.
-    if name in ("lr", "weight_decay", "_opt_called"):  # the last: a scheduler's note
+    if name in ("lr", "weight_decay", STEP_TAKEN):
         return None
     if isinstance(value, (bool, str)) or value is None:
         return repr(value)

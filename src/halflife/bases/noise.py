@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from torch.optim import SGD, Adam, Optimizer
+from torch.optim import SGD, Optimizer
 
 from ..checks import Scalar
 from ..rules import facts
 from ..rules.step import Step, inverse_square
 from ..theory import equilibrium
+from ..versions import ADAMS
 from .effective_rate import SGDRate
 
 __all__ = ["Base", "adam_noise", "base_of", "first_moment_noise"]
@@ -105,5 +106,6 @@ def _sgd_noise(group: dict[str, Any]) -> dict[str, Any]:
     return {"momentum": momentum, "effective_rate": float(SGDRate().of(group))}
 
 
-facts.declare(Adam, noise=adam_noise)
+for _adam in ADAMS:
+    facts.declare(_adam, noise=adam_noise)
 facts.declare(SGD, noise=_sgd_noise)

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import ParametrizationList
 
+from ..versions import is_flat, sharded_shapes
+
 __all__ = ["Parameter", "Use", "collect", "name_cleaner"]
 
 
@@ -68,7 +70,7 @@ def collect(
     whole: dict[int, tuple[int, ...]] = {}
     for path, module in model.named_modules(remove_duplicate=False):
         layers[path] = module
-        whole |= _whole_shapes(module)
+        whole |= sharded_shapes(module)
         for key, tensor in module.named_parameters(recurse=False, remove_duplicate=False):
             name = clean(f"{path}.{key}" if path else key)
             _check(caller, name, tensor)
@@ -91,18 +93,9 @@ def _check(caller: str, name: str, tensor: Tensor) -> None:
             f"{caller}: parameter {name!r} must be initialized, got "
             f"{type(tensor).__name__}; run one forward pass first."
         )
-    if getattr(tensor, "_is_flat_param", False):
+    if is_flat(tensor):
         raise ValueError(
             f"{caller}: parameter {name!r} must be one tensor of the model, got FSDP's "
             "FlatParameter, which lays matrices, biases and gains end to end; wrap the model with "
             "FullyShardedDataParallel(model, use_orig_params=True), or use fully_shard (FSDP2)."
         )
-
-
-def _whole_shapes(module: nn.Module) -> dict[int, tuple[int, ...]]:
-    """The shapes of the parameters that FSDP1 shards here, each a flat piece in this process."""
-    flat = getattr(getattr(module, "_handle", None), "flat_param", None)
-    parameters, shapes = getattr(flat, "_params", None), getattr(flat, "_shapes", None)
-    if parameters is None or shapes is None:
-        return {}
-    return {id(p): tuple(s) for p, s in zip(parameters, shapes, strict=True)}

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from torch import nn
 from torch.nn.utils.parametrize import ParametrizationList
 
+from ..versions import CONVOLUTIONS, NORMALIZATIONS
 from .names import Parameter, Use
 
 __all__ = ["MUON", "POLICIES", "Exemption", "decide", "is_embedding", "is_weight"]
@@ -26,7 +27,7 @@ _NORM_CLASS = re.compile(r"norm(alization)?(act)?(\d+d?)?$", re.IGNORECASE)
 _EMBEDDING_CLASS = re.compile(r"embeddings?(bag)?$", re.IGNORECASE)
 _LAYER_CLASS = re.compile(r"(linear|dense|conv(olution)?(transpose)?(\d+d?)?)$", re.IGNORECASE)
 _NORM_TYPES = (
-    nn.modules.batchnorm._NormBase,  # every batch and instance normalization
+    NORMALIZATIONS,
     nn.LayerNorm,
     nn.GroupNorm,
     nn.RMSNorm,
@@ -34,7 +35,7 @@ _NORM_TYPES = (
 _LAYER_TYPES = (
     nn.Linear,
     nn.Bilinear,
-    nn.modules.conv._ConvNd,
+    CONVOLUTIONS,
     nn.MultiheadAttention,
     nn.RNNBase,
     nn.RNNCellBase,

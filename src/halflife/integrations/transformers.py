@@ -18,7 +18,6 @@ import math
 from collections.abc import Callable, Collection
 from typing import Any
 
-import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -26,9 +25,11 @@ from ..diagnostics import Monitor
 from ..diagnostics.auditing import Audit
 from ..diagnostics.monitor.sinks import Record
 from ..optim import AdamW
+from ..versions import ADAMS
 from .records import audit_before, log_audit, tags
 
 try:
+    import transformers
     from transformers import (
         Trainer,
         TrainerCallback,
@@ -66,10 +67,15 @@ def trainer_groups(model: nn.Module) -> list[dict[str, Any]]:
     """
     decaying = set(Trainer.get_decay_parameter_names(None, model))
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    groups: list[dict[str, Any]] = [
-        {"params": [p for name, p in named if name in decaying]},
-        {"params": [p for name, p in named if name not in decaying], "weight_decay": 0.0},
-    ]
+    return _undecided(
+        [p for name, p in named if name in decaying],
+        [p for name, p in named if name not in decaying],
+    )
+
+
+def _undecided(decaying: list[nn.Parameter], others: list[nn.Parameter]) -> list[dict[str, Any]]:
+    """The groups of these parameters; how much the first decay is the optimizer's setting."""
+    groups: list[dict[str, Any]] = [{"params": decaying}, {"params": others, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
 
 
@@ -84,14 +90,14 @@ def optimizer_cls_and_kwargs(
 
     The Trainer writes ``args.weight_decay``, a number, into the groups it makes, which leaves no
     room for a strength. So it is given a function that makes the groups, once the Trainer has the
-    model as it will be trained.
+    model as it will be trained. Before transformers 5.2 it takes the Trainer's groups instead.
 
     Args:
         args: the Trainer's arguments. ``learning_rate`` and ``weight_decay`` are taken from them,
             and for Adam and AdamW ``adam_beta1``, ``adam_beta2`` and ``adam_epsilon``.
         optimizer: the optimizer's class.
         groups: makes the groups of a model. Default: as the Trainer does; `halflife.param_groups`
-            is another.
+            is another, from transformers 5.2, where the Trainer hands on the model.
         **settings: arguments of the optimizer, which come before those from `args`:
             ``weight_decay=HalfLife(steps=5000), decay="independent"``.
 
@@ -103,14 +109,40 @@ def optimizer_cls_and_kwargs(
         [(Independent(), 0.1), (Independent(), 0.0)]
     """
     own: dict[str, Any] = {"lr": args.learning_rate, "weight_decay": args.weight_decay}
-    if isinstance(optimizer, type) and issubclass(optimizer, torch.optim.Adam):
+    if isinstance(optimizer, type) and issubclass(optimizer, ADAMS):
         own |= {"betas": (args.adam_beta1, args.adam_beta2), "eps": args.adam_epsilon}
 
-    def build(model: nn.Module, **settings: Any) -> Optimizer:
-        return optimizer(groups(model), **settings)
+    return _Factory(optimizer, groups), own | settings
 
-    # To the Trainer, what is no optimizer class makes a function that is called with the model.
-    return lambda: build, own | settings
+
+class _Factory:
+    """What the Trainer is given for an optimizer's class.
+
+    Since transformers 5.2 it is called without arguments, and what it returns with the model;
+    before, it is called with the Trainer's own groups, as a class would be.
+    """
+
+    def __init__(
+        self,
+        optimizer: Callable[..., Optimizer],
+        groups: Callable[[nn.Module], list[dict[str, Any]]],
+    ) -> None:
+        self._optimizer, self._groups = optimizer, groups
+
+    def __call__(self, theirs: list[dict[str, Any]] | None = None, **settings: Any) -> Any:
+        """The function that builds; or the optimizer, of the Trainer's groups."""
+        if theirs is None:
+            return self._build
+        if self._groups is not trainer_groups:
+            raise RuntimeError(
+                f"groups={self._groups!r}: transformers hands its factories the model since 5.2, "
+                f"and this is {transformers.__version__}; pass Trainer(optimizers=(optimizer, "
+                "None)) an optimizer of your groups."
+            )
+        return self._optimizer(_undecided(*(group["params"] for group in theirs)), **settings)
+
+    def _build(self, model: nn.Module, **settings: Any) -> Optimizer:
+        return self._optimizer(self._groups(model), **settings)
 
 
 class WeightDecayMonitor(TrainerCallback):

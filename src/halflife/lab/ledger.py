@@ -6,7 +6,8 @@ and no trial left running. What a kill can leave is a torn last line, which is s
 ledger is opened next.
 
     ledger.journal          the study
-    ledger.journal.lock     held for each line written (the system releases it with the process)
+    ledger.journal.lock     held for each line written (the system, Windows too, releases it with
+                            the process)
     ledger.lock             held by the process that owns the directory
     ledger.journal.torn-N   a line that was not written to its end, kept for inspection
 
@@ -17,24 +18,24 @@ can hold the study, as network file systems need; ``ledger.url`` then says which
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+import weakref
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.storages import BaseStorage, JournalStorage, get_storage
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
 from optuna.storages.journal import JournalFileBackend
-from optuna.storages.journal._file import BaseJournalFileLock
 from optuna.trial import TrialState, create_trial
 
+from .lock import FileLock
 from .meta import Meta
 
-__all__ = ["CellKey", "FileLock", "Ledger", "LedgerError", "cell_of"]
+__all__ = ["CellKey", "Ledger", "LedgerError", "cell_of"]
 
 # Rule ("none" for the baseline), lr, strength, seed.
 CellKey = tuple[str, float, float, int]
@@ -72,6 +73,7 @@ class Ledger:
         self.path = self.directory / "ledger.journal"
         self.notes: list[str] = []
         self._owner: FileLock | None = None
+        self._disconnect: Callable[[], object] | None = None
         with _quiet_optuna():
             try:
                 self._study = self._open(storage, writing)
@@ -114,7 +116,9 @@ class Ledger:
 
     def _storage(self, url: str | None, writing: bool) -> BaseStorage:
         if url is not None:
-            return get_storage(url)
+            database = RDBStorage(url)
+            self._disconnect = weakref.finalize(self, _disconnected, database)
+            return get_storage(database)
         lines, torn = read_journal(self.path)
         if torn and writing:
             self.notes.append(set_aside(self.path, len(lines), torn))
@@ -198,7 +202,9 @@ class Ledger:
         return cell in self._records
 
     def close(self) -> None:
-        """Let another process write."""
+        """Let another process write, and the database go; what has been read stays."""
+        if self._disconnect is not None:
+            self._disconnect()
         if self._owner is not None:
             self._owner.release()
             self._owner = None
@@ -210,39 +216,6 @@ class Ledger:
     def __exit__(self, *exception: object) -> None:
         """Close it."""
         self.close()
-
-
-class FileLock(BaseJournalFileLock):
-    """An exclusive lock on a file, by ``flock``: the system releases it with its process.
-
-    Optuna's own lock is a link that outlives a killed process and blocks everyone for 30 s.
-
-    Args:
-        path: the lock file, made when first acquired and left in place.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self._path = path
-        self._descriptor: int | None = None
-
-    def acquire(self, blocking: bool = True) -> bool:
-        """Wait for the lock, or say at once whether it was free."""
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if blocking else fcntl.LOCK_NB))
-        except BaseException as error:
-            os.close(descriptor)
-            if isinstance(error, BlockingIOError):
-                return False
-            raise
-        self._descriptor = descriptor
-        return True
-
-    def release(self) -> None:
-        """Let go."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
 
 
 def read_journal(path: Path) -> tuple[list[bytes], bytes]:
@@ -279,6 +252,11 @@ def set_aside(path: Path, lines: int, torn: bytes) -> str:
         f"{path}, line {lines + 1}: its write was interrupted ({torn[:60]!r}...); moved to "
         f"{aside.name}. All {lines} earlier lines are intact; the cell will be trained again."
     )
+
+
+def _disconnected(database: RDBStorage) -> None:
+    database.remove_session()
+    database.engine.dispose()
 
 
 def _is_operation(line: bytes) -> bool:

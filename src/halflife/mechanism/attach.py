@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import weakref
 from typing import Any, TypeVar, cast
 
 from torch.optim import Optimizer
@@ -16,6 +15,7 @@ from torch.optim import Optimizer
 from ..bases.native_decay import check_closure
 from ..bases.wrappers import unwrapped
 from ..rules.contract import DecayRule, as_rule
+from ..versions import count_steps_for_scheduler, counts_steps_for_scheduler, watch_step
 from .decayed import Decayed
 from .parts import check_part, holder_of_part
 
@@ -129,7 +129,7 @@ def attach(
         )
     cls, rule = decayed(type(optimizer)), as_rule(rule)
     replaced = vars(optimizer).get("step")
-    if replaced is not None and not getattr(replaced, "_wrapped_by_lr_sched", False):
+    if replaced is not None and not counts_steps_for_scheduler(replaced):
         raise RuntimeError(
             f"attach: {replaced!r} has replaced step of this {type(optimizer).__name__} and would "
             "go on calling the old one; attach the rule first."
@@ -157,21 +157,7 @@ def attach(
         group.update(values)
         cast("Decayed", optimizer)._begin(group)
     cast("Decayed", optimizer)._look_again()
-    optimizer._patch_step_function()
+    watch_step(optimizer)
     if replaced is not None:
-        _count_steps_for_scheduler(optimizer)
+        count_steps_for_scheduler(optimizer)
     return optimizer
-
-
-def _count_steps_for_scheduler(optimizer: Optimizer) -> None:
-    """Put back what a scheduler wraps around ``step``: a note that it has been called."""
-    reference, step = weakref.ref(optimizer), type(optimizer).step
-
-    @functools.wraps(step)
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        live = reference()
-        live._opt_called = True  # type: ignore[union-attr]
-        return step(live, *args, **kwargs)  # type: ignore[arg-type]
-
-    counted._wrapped_by_lr_sched = True  # type: ignore[attr-defined]
-    optimizer.step = counted  # type: ignore[method-assign]

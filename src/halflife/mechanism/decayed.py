@@ -36,6 +36,7 @@ from ..tensors.packs import packs_of
 from ..tensors.passes import add_to_gradients, multiply_weights
 from ..tensors.reduction import is_sharded
 from ..units.strength import Strength
+from ..versions import begin_state
 from .checkpoint import load, make_plain
 from .implementation import chosen
 from .known import Known, known_of
@@ -123,20 +124,19 @@ class Decayed(Optimizer):
             ValueError: if the rule, the lr, its peak or the weight decay is out of range; nothing
                 has changed then.
         """
-        # torch's constructor sets self.defaults and then adds the groups, so the first group is
-        # the first moment at which our own defaults can join them.
+        # torch's constructor adds the groups after it has set self.defaults, which ours join here.
         self.defaults.update(self.__dict__.pop("_own_defaults", {}))
         if isinstance(param_group, dict):
             if isinstance(param_group.get("params"), Iterator):
                 param_group["params"] = list(param_group["params"])
             plain_pairs(param_group, self.defaults)
-            given = {**self.defaults, **param_group}
             label = f"parameter group {len(self.param_groups)}"
-            param_group.update(self._checked(given, label))
+            param_group.update(self._checked({**self.defaults, **param_group}, label))
         super().add_param_group(param_group)
         try:
             self._begin(self.param_groups[-1])
             if "_known" in self.__dict__:  # else under construction
+                begin_state(self)
                 self._known_at(len(self.param_groups) - 1)
         except ValueError:  # anchors that do not fit, or a base that steps by its closure
             self.param_groups.pop()

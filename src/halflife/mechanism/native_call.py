@@ -21,6 +21,7 @@ from ..bases.native_decay import SWITCH
 from ..checks import Scalar
 from ..rules import DecayMap, View
 from ..rules.wish import Wish, never
+from ..versions import takes_decay
 from .known import Known
 
 __all__ = ["Call", "native_call"]
@@ -69,6 +70,8 @@ def _gives_gradient(
     one_pass = swap.get("fused") or group.get("fused")  # adds in float32, rounds once
     native = known.way in ("switch", "l2") and (one_pass or not known.halves)
     if not native or (unseen and isinstance(wish.gradient, Tensor)):
+        return False
+    if not takes_decay(wish.gradient):
         return False
     if group.get(SWITCH):
         swap[SWITCH] = False

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from ..bases.effective_rate import effective_rate_of
 from ..rules import DecayMap
 from ..rules.contract import DecayRule
+from ..versions import is_flattened
 
 __all__ = ["builder_of_parts", "check_part", "holder_of_part"]
 
@@ -70,7 +71,7 @@ def check_part(optimizer: Optimizer, group: dict[str, Any], rule: DecayRule) -> 
         raise ValueError(_message(whole, holder, "a part of the parameters"))
     tensor = isinstance(rule, DecayMap) and not rule.elementwise
     who = whole or (f"decay={rule!r}" if tensor else None)
-    if who and any(getattr(p, "_fsdp_flattened", False) for p in group["params"]):
+    if who and any(map(is_flattened, group["params"])):
         raise ValueError(_message(who, "FullyShardedDataParallel", "a part of each tensor"))
 
 

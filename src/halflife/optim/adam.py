@@ -12,6 +12,7 @@ from ..mechanism.compiled import Compilable
 from ..rules.contract import DecayRule
 from ..rules.scalar import Decoupled, L2Regularization
 from ..units.strength import Strength
+from ..versions import ADAM_ARGUMENTS
 
 __all__ = ["Adam", "AdamW"]
 
@@ -93,7 +94,7 @@ class Adam(Compilable, torch.optim.Adam):
             capturable=capturable,
             differentiable=differentiable,
             fused=fused,
-            decoupled_weight_decay=decoupled_weight_decay,
+            **dict.fromkeys(ADAM_ARGUMENTS, decoupled_weight_decay),
             decay=decay,
             peak_lr=peak_lr,
             implementation=implementation,

@@ -23,10 +23,10 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.utils._foreach_utils import _get_foreach_kernels_supported_devices
 
 from ..checks import Scalar
 from ..tensors.reduction import real
+from ..versions import check_capture, foreach_devices
 
 __all__ = [
     "BaseOptimizer",
@@ -118,7 +118,7 @@ class BaseOptimizer(Optimizer):
             The closure's loss, or None without one.
         """
         if self._counts_steps:
-            self._accelerator_graph_capture_health_check()
+            check_capture(self)
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -251,7 +251,7 @@ def _uses_foreach(group: Group) -> bool:
     """Torch's choice where it is left open: foreach where it has kernels, else the for-loop."""
     if group["foreach"] is not None:
         return group["foreach"]
-    devices = _get_foreach_kernels_supported_devices()
+    devices = foreach_devices()
     return all(
         type(p) in (Tensor, torch.nn.Parameter) and p.device.type in devices
         for p in group["params"]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
+from .. import versions
 from ..mechanism.decayed import Decayed
 from ..rules import facts
 from ..rules.contract import DecayRule
@@ -15,7 +14,7 @@ from ..units.strength import Strength
 __all__ = ["Muon"]
 
 
-class Muon(Decayed, torch.optim.Muon):
+class Muon(Decayed, versions.Muon):
     r"""``torch.optim.Muon`` with an explicit decay rule; by default torch's own, bit for bit.
 
     Its native decay multiplies by ``1 - lr weight_decay``, with the group's lr and not the one that
@@ -79,7 +78,7 @@ class Muon(Decayed, torch.optim.Muon):
 
 
 facts.declare(  # no direction: it mixes a matrix's elements; no effective rate: steps of one size
-    torch.optim.Muon,
+    versions.Muon,
     noise=lambda group: {
         "reason": "its updates are orthogonalized, and their correlation is not known"
     },

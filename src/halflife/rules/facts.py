@@ -30,7 +30,9 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.optim import SGD, Adam, Optimizer
+from torch.optim import SGD, Optimizer
+
+from ..versions import ADAMS
 
 from ..tensors.reduction import is_sharded
 
@@ -273,5 +275,6 @@ def _all_weights(optimizer: Optimizer) -> list[list[Any]]:
 
 
 declare(Optimizer, gradient_norm=_all_gradients, weight_norm=_all_weights)
-declare(Adam, direction=_adam_direction, preconditioner=_adam_preconditioner)
+for _adam in ADAMS:
+    declare(_adam, direction=_adam_direction, preconditioner=_adam_preconditioner)
 declare(SGD, direction=_sgd_direction)

@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
-from torch._prims_common import is_non_overlapping_and_dense_or_false
-from torch.utils._foreach_utils import _get_fused_kernels_supported_devices
+
+from ..versions import fused_devices
 
 __all__ = ["WALKED", "Layout", "fits", "lay_state", "layout", "lies_alike"]
 
@@ -32,14 +32,13 @@ def layout(params: list[Tensor]) -> Layout:
         >>> layout([w]), layout([w.t()]), layout([w[:, ::2]])
         ('contiguous', 'dense', 'with gaps')
     """
-    devices = _get_fused_kernels_supported_devices()
+    devices = fused_devices()
     for p in params:
         if not (_is_plain(p) and p.is_floating_point() and p.device.type in devices):
             return None
     if all(p.is_contiguous() for p in params):
         return "contiguous"
-    dense = all(map(is_non_overlapping_and_dense_or_false, params))
-    return "dense" if dense else "with gaps"
+    return "dense" if all(map(_is_dense, params)) else "with gaps"
 
 
 def fits(known: Layout, params: list[Tensor]) -> bool:
@@ -96,6 +95,16 @@ def lay_state(known: Layout, params: list[Tensor], state: Any, keys: Sequence[st
                     "cannot mend; take one step before the capture."
                 )
             state[p][key] = torch.empty_like(p, dtype=t.dtype, device=t.device).copy_(t)
+
+
+def _is_dense(p: Tensor) -> bool:
+    """Whether its elements fill their stretch of memory, each once, in some order of dimensions."""
+    size = 1
+    for stride, length in sorted(zip(p.stride(), p.shape, strict=True)):
+        if length != 1 and stride != size:
+            return False
+        size *= length
+    return True
 
 
 def _is_plain(p: Tensor) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.utils.rnn import PackedSequence
 from torch.overrides import TorchFunctionMode
 
+from ...versions import WEIGHT_NORM, before_compiling, not_compiled
 from .batches import field_names
 
 __all__ = [
@@ -53,7 +54,7 @@ def inner_model(model: nn.Module) -> tuple[nn.Module, str]:
     while True:
         if isinstance(model, (DataParallel, DistributedDataParallel)):
             model, prefix = model.module, prefix + "module."
-        elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
+        elif (inner := before_compiling(model)) is not None:
             model, prefix = inner, prefix + "_orig_mod."
         else:
             break
@@ -155,11 +156,7 @@ def recordable(tensor: Tensor) -> Tensor:
 @contextmanager
 def recording() -> Iterator[None]:
     """Gradients by autograd as it is, whatever the surroundings say: not compiled, not inferred."""
-    # Where the compiler has not been imported, nothing is compiled.
-    eager: AbstractContextManager[Any] = nullcontext()
-    if "torch._dynamo" in sys.modules:
-        eager = torch.compiler.set_stance("force_eager")
-    with torch.inference_mode(False), torch.enable_grad(), eager:
+    with torch.inference_mode(False), torch.enable_grad(), not_compiled():
         yield
 
 
@@ -180,7 +177,7 @@ class _WeightNorm(TorchFunctionMode):
     def __torch_function__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        if function is torch._weight_norm:
+        if function is WEIGHT_NORM:
             return _weight_norm(*args, **(kwargs or {}))
         return function(*args, **(kwargs or {}))
 

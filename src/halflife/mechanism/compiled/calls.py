@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 from ...checks import Scalar
 from ...rules import DecayMap
@@ -20,6 +19,7 @@ from ...rules.contract import DecayRule
 from ...rules.wish import Wish
 from ...tensors.pieces import flat
 from ...tensors.rounding import Seed, is_half, seed_at
+from ...versions import copy_each, flatten, mark_static, unflatten
 from . import kernels
 
 __all__ = ["BaseStep", "take"]
@@ -66,10 +66,10 @@ def take(
             call(mark, [t.detach() for t in lying])  # a graph of a view would depend on its base
     for (mark, *_), rows in shared.items():
         together = list(zip(*rows, strict=True))
-        buffers = [_flatten_dense_tensors(column).detach() for column in together]
+        buffers = [flatten(column).detach() for column in together]
         call(mark, buffers)
         for written, buffer in zip(together[: 1 + len(base.state)], buffers, strict=False):
-            torch._foreach_copy_(written, _unflatten_dense_tensors(buffer, written))
+            copy_each(written, unflatten(buffer, written))
 
 
 class _Caller:
@@ -110,5 +110,5 @@ def _numbers(values: list[Scalar], device: torch.device) -> Tensor:
         if on_device:
             numbers[i] = values[i]
     # Else their count would be compiled as that of a tensor's elements, where the two coincide.
-    torch._dynamo.mark_static(numbers)
+    mark_static(numbers)
     return numbers

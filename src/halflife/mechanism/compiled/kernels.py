@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ...rules import DecayMap, View
 from ...tensors.rounding import is_half, rounded
+from ...versions import compiled_apart
 
 __all__ = ["Kernel", "adam", "compiled", "sgd"]
 
@@ -73,14 +74,8 @@ def compiled(
         device: its type.
         backend: of torch.compile.
     """
-    return torch.compile(  # type: ignore[call-overload]  # whose stub lags behind
-        kernel(rule, *options),
-        dynamic=True,
-        fullgraph=True,
-        backend=backend,
-        # All kernels of a base are one code object, whose recompilations would be counted together.
-        isolate_recompiles=True,
-    )
+    kernel_of_rule = kernel(rule, *options)
+    return compiled_apart(kernel_of_rule, dynamic=True, fullgraph=True, backend=backend)
 
 
 def adam(rule: DecayMap | None, amsgrad: bool, maximize: bool) -> Kernel:

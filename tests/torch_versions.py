@@ -1,0 +1,55 @@
+"""What the tests know of torch's versions: what an older one does otherwise, and since when.
+
+What the package refuses by name there (`halflife.versions`) is skipped with that name; what torch
+itself did otherwise is written here, once.
+"""
+
+from __future__ import annotations
+
+import doctest
+import re
+
+import pytest
+import torch
+
+from halflife import versions
+from halflife.versions import TORCH
+
+__all__ = ["ADAM", "ADAMW", "TORCH", "before", "refused", "since"]
+
+if not hasattr(torch.optim, "Muon"):  # tests are collected all the same, and skipped below
+    torch.optim.Muon = versions.Muon  # type: ignore[misc]
+
+
+def before(major: int, minor: int, what: str) -> pytest.MarkDecorator:
+    """Skip a test before a version of torch, saying what that one changed."""
+    return pytest.mark.skipif((major, minor) > TORCH, reason=f"torch {major}.{minor}: {what}")
+
+
+def since(major: int, minor: int, what: str) -> pytest.MarkDecorator:
+    """Skip a test from a version of torch on, saying what that one changed."""
+    return pytest.mark.skipif((major, minor) <= TORCH, reason=f"torch {major}.{minor}: {what}")
+
+
+# How a native step takes a decay: both since Adam has a switch, which AdamW inherits.
+ADAM, ADAMW = ("switch", "switch") if TORCH >= (2, 7) else ("l2", "decoupled")
+
+# What torch says of something that it has, or does right, since a version only.
+LACKS = [
+    ((2, 9), RuntimeError, r"torch\.optim\.Muon came with torch 2\.9"),
+    # Adam's differentiable step wrote over what its derivative needs.
+    ((2, 9), RuntimeError, r"gradient computation has been modified .*LerpBackward0"),
+    ((2, 7), TypeError, r"unexpected keyword argument 'decoupled_weight_decay'"),
+    ((2, 7), ValueError, r"decoupled_weight_decay=True: Adam has no such argument"),
+]
+
+
+def refused(error: BaseException) -> str | None:
+    """Why this version of torch cannot take a test that ended so; None of any other error."""
+    if isinstance(error, doctest.UnexpectedException):
+        error = error.exc_info[1]
+    for version, kind, says in LACKS:
+        found = re.search(says, str(error)) if version > TORCH and isinstance(error, kind) else None
+        if found:
+            return f"torch {'.'.join(map(str, version))}: {found.group()}"
+    return None
