@@ -12,14 +12,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 import accelerator
 import cases
 import halflife
 from accelerator import DEVICE, Counting
-from cases import PEAK, MapCase, OptimizerCase, RuleCase
-from halflife.rules import Anchored, DecayMap
+from cases import PEAK, OptimizerCase
+from halflife.rules import DecayMap
 
 SMALL = [(8, 8), (8,), (1,), (3, 4)]
 LARGE = (300, 300)  # more than 65,536 elements
@@ -28,7 +27,7 @@ HALVES = [torch.bfloat16, torch.float16]
 LARGE_ONES, SMALL_ONES = 4, 80
 FIXED = 60  # operations that a rule may add to a step, whatever the model
 EACH, EACH_HALF = 8, 24  # and for each large tensor: of float32 under a map, or rounded
-# The second moment of optimizers other than Adam is a formula over each tensor, and so is AMSGrad's.
+# The second moment of other optimizers than Adam is a formula over each tensor; AMSGrad's too.
 MEAN = 24
 
 

@@ -32,9 +32,8 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Optimizer
 
-from ..versions import ADAMS
-
 from ..tensors.reduction import is_sharded
+from ..versions import ADAMS
 
 __all__ = [
     "Column",

@@ -157,11 +157,15 @@ _Spans: TypeAlias = "tuple[tuple[Callable[..., Tensor] | None, int], ...]"
 
 def _as_row(weight: Tensor, entries: list[Tensor | Deferred]) -> tuple[_Spans, Row]:
     """A weight and the tensors that its arguments are made of, and how."""
-    row, spans = [weight], []
+    row: Row = [weight]
+    spans: list[tuple[Callable[..., Tensor] | None, int]] = []
     for entry in entries:
-        deferred = isinstance(entry, Deferred)
-        spans.append((entry.function, len(entry.tensors)) if deferred else (None, 1))
-        row += entry.tensors if deferred else (entry,)  # type: ignore[union-attr, arg-type]
+        if isinstance(entry, Deferred):
+            spans.append((entry.function, len(entry.tensors)))
+            row += entry.tensors
+        else:
+            spans.append((None, 1))
+            row.append(entry)
     return tuple(spans), row
 
 

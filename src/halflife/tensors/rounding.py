@@ -33,7 +33,7 @@ __all__ = [
     "stochastic",
 ]
 
-Seed: TypeAlias = "int | Tensor"  # below 2^32; a tensor, int64 without dimensions, in graphs
+Seed: TypeAlias = "int | Tensor"  # below 2^30; a tensor, int64 without dimensions, in graphs
 
 STEP_KEY, OWED_KEY = "rounding_step", "rounding_owed"  # in the parameter group
 KEYS = {STEP_KEY, OWED_KEY}
@@ -42,9 +42,9 @@ HALF = (torch.bfloat16, torch.float16)
 
 
 _MASK = 0xFFFFFFFF
+_SEEDS = (1 << 30) - 1  # so that seed and index make an int32
 _MULTIPLIER = 0x45D9F3B  # Mueller's 32-bit finaliser; below 2^31, so that int64 holds the products
 
-_SEEDS = (1 << 30) - 1  # so that seed and index make an int32
 _FACTORS = 0x2C1B3C6D, 0x297A2D39  # odd; of Wellons' search for 32-bit hashes
 
 _SUBNORMALS = 2.0**24  # of float16's smallest spacing, in 1
@@ -83,7 +83,7 @@ def seed_at(step: Seed, *place: int) -> Seed:
     seed = _mix(step)
     for number in place:
         seed = _mix((seed + number) & _MASK)
-    return seed
+    return seed & _SEEDS
 
 
 def seeds_at(step: Seed, numbers: Sequence[int]) -> Sequence[Seed]:
@@ -140,7 +140,7 @@ def rounded(exact: Tensor, dtype: torch.dtype, seed: Seed) -> Tensor:
 
 def _bits(like: Tensor, seed: Seed) -> Tensor:
     """32 random bits for each element, as an int32; the upper ones are the better ones."""
-    size, seed = like.numel(), seed & _SEEDS
+    size = like.numel()
     if isinstance(seed, Tensor):
         bits = torch.arange(size, dtype=torch.int32, device=like.device).add_(seed)
     else:
