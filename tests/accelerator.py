@@ -43,10 +43,15 @@ def _modules_with(name: str) -> list[Any]:
 
 
 class Counting(TorchDispatchMode):
-    """Counts every operation that is dispatched on the device's tensors, views included."""
+    """Counts every operation that is dispatched on the device's tensors, views included.
 
-    def __init__(self) -> None:
+    Args:
+        everywhere: on tensors of the CPU too.
+    """
+
+    def __init__(self, everywhere: bool = False) -> None:
         super().__init__()
+        self.devices = {DEVICE, "cpu"} if everywhere else {DEVICE}
         self.operations: Counter[str] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -54,6 +59,6 @@ class Counting(TorchDispatchMode):
         # A fused one has no meta kernel.
         result = None if name.startswith("aten::_fused_") else func(*args, **(kwargs or {}))
         leaves = tree_leaves((args, kwargs, result))
-        if any(isinstance(t, Tensor) and t.device.type == DEVICE for t in leaves):
+        if any(isinstance(t, Tensor) and t.device.type in self.devices for t in leaves):
             self.operations[name] += 1
         return result

@@ -119,8 +119,9 @@ def _together(
     for p, group in known:
         state, grad = optimizer.state.get(p) or {}, p.grad
         # A number of the host is looked at; those of a device may differ between tensors.
-        numbers = {k: t for k, t in state.items() if isinstance(t, Tensor) and t.is_cpu}
-        keys = [k for k, t in state.items() if isinstance(t, Tensor) and k not in numbers]
+        tensors = {k: t for k, t in state.items() if isinstance(t, Tensor)}
+        numbers = {k: t for k, t in tensors.items() if t.is_cpu and not t.dim()}
+        keys = [k for k in tensors if k not in numbers]
         row: Any = [grad, *[state[k] for k in keys]]
         kind = None if packs is None else kind_of(row)
         if kind is None:

@@ -14,15 +14,13 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from .pieces import on_host
+from .pieces import SMALL, on_host
 from .reduction import is_sharded
 
-__all__ = ["SMALL", "Packs", "Row", "kind_of", "packs_of", "runs"]
+__all__ = ["Packs", "Row", "kind_of", "packs_of", "runs"]
 
 Row: TypeAlias = "list[Tensor]"  # a tensor, and beside it others of its shape or of one element
 
-# Elements up to which a tensor is small.
-SMALL = 1 << 16
 # Elements of one buffer at most: 64 MiB of float32.
 _BUFFER = 1 << 24
 # Layouts whose views are kept; those of a training are few, but the tensors that take a step vary.

@@ -12,12 +12,15 @@ from itertools import repeat
 import torch
 from torch import Tensor
 
-__all__ = ["PIECE", "flat", "on_host", "piece_size", "pieces"]
+__all__ = ["PIECE", "SMALL", "flat", "on_host", "piece_size", "pieces"]
 
 # Elements that torch gives to one thread at least: a piece of two keeps two cores busy, and its
 # temporaries in the cache.
 _GRAIN = 1 << 15
 PIECE = 2 * _GRAIN
+
+# Elements up to which a tensor of an accelerator is small: its operations are all launch.
+SMALL = 1 << 16
 
 # On an accelerator: 128 MiB of float32, one temporary.
 _ON_DEVICE = 1 << 25

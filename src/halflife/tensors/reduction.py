@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .pieces import on_host
+from .pieces import SMALL, on_host
 
 __all__ = [
     "PerMember",
@@ -111,8 +111,16 @@ class WholeModel:
             tensor([12.], dtype=torch.float64)
         """
         spread, terms = _Spread(), []
-        for a, b in pairs:
-            terms.append(_product(spread.local(a), shards([b], like=[a])[0]))
+        small: dict[int, tuple[Tensor, Tensor]] = {}
+        for i, (a, b) in enumerate(pairs):
+            one, other = spread.local(a), shards([b], like=[a])[0]
+            if on_host(one) or one.numel() > SMALL:
+                terms.append(_product(one, other))
+            else:
+                small[i] = one, other
+                terms.append(one)  # in its place until all small ones are there
+        for i, term in zip(small, _products([*small.values()]), strict=True):
+            terms[i] = term
         return torch.as_tensor(spread.add_up(_gather(terms)))
 
     def sums(self, tensors: Iterable[Tensor]) -> Tensor:
@@ -315,6 +323,23 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
         return torch.stack([torch.dot(x, y).to(_wide(a)) for x, y in parts]).sum()
     dtype = torch.promote_types(a.dtype, torch.float32)
     return (a.to(dtype) * b.to(dtype)).sum(dtype=_wide(a))
+
+
+def _products(pairs: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
+    """The inner products of small tensors, by operations on lists: which have norms, and no sum."""
+    kinds: dict[Any, list[int]] = {}
+    for i, (a, _) in enumerate(pairs):
+        kinds.setdefault((a.device, a.dtype), []).append(i)
+    found: list[Any] = [None] * len(pairs)
+    for (_, dtype), places in kinds.items():
+        wide = torch.promote_types(dtype, torch.float32)
+        ones = [real(pairs[i][0]).to(wide) for i in places]
+        products = torch._foreach_mul(ones, [real(pairs[i][1]).to(wide) for i in places])
+        above = torch._foreach_norm(torch._foreach_clamp_min(products, 0.0), 1)
+        below = torch._foreach_norm(torch._foreach_clamp_max(products, 0.0), 1)
+        for i, term in zip(places, torch._foreach_sub(above, below), strict=True):
+            found[i] = term
+    return found
 
 
 def _wide(tensor: Tensor) -> torch.dtype:

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from ...mechanism.decayed import Decayed
 from ...rules import facts
+from ...tensors.pieces import on_host
 from ...tensors.reduction import Terms, WholeModel, is_sharded, real, shards
 from ...tensors.rounding import is_half
 from .quantities import COMPARED, Sums
@@ -49,11 +50,11 @@ class Sample:
         self._wanted = set(quantities)
         self._reduction = WholeModel()
         self.sums = [Sums() for _ in watched]
-        self._params = [w.tensor.detach() for w in watched]
+        self._params = [w.tensor for w in watched]
         for s, p in zip(self.sums, self._params, strict=True):
             s.elements = float(self._reduction.numel([p]))
         moves = self._wanted & COMPARED
-        self._copies = [p.clone() for p in self._params] if moves else None
+        self._copies = _copied(self._params) if moves else None
         if self._copies is None:
             self._fill("weights", self._reduction.squares(self._params))
         if not closure:
@@ -87,11 +88,7 @@ class Sample:
         self._fill("weights", reduction.squares(copies))
         if "lost_decay" in self._wanted:
             self._count_lost(copies, fractions)
-        # In float32 the difference of two halves is exact, or nearly so.
-        moves = [
-            a.float() - b.float() if is_half(a) else a - b
-            for a, b in zip(after, copies, strict=True)
-        ]
+        moves = _differences(after, copies)
         self._fill("updates", reduction.squares(moves))
         self._fill("along", reduction.products(zip(copies, moves, strict=True)))
 
@@ -117,7 +114,7 @@ class Sample:
         """Unscaled; a fused step under a gradient scaler finds it scaled."""
         grad: Any = watched.tensor.grad
         scale = None if self._closure else getattr(self._optimizer, "grad_scale", None)
-        return grad.detach() if scale is None else grad.detach() / scale
+        return grad if scale is None else grad / scale
 
     def _count_active(self, dense: list[int]) -> None:
         if self._closure or facts.fact("direction", type(self._optimizer)) is None:
@@ -160,6 +157,22 @@ class Sample:
         for s in self.sums:
             for name in names:
                 setattr(s, name, None)
+
+
+def _copied(tensors: list[Tensor]) -> list[Tensor]:
+    if any(on_host(t) or is_sharded(t) for t in tensors):
+        return [t.clone() for t in tensors]
+    return list(torch._foreach_mul(tensors, 1.0))
+
+
+def _differences(after: list[Tensor], before: list[Tensor]) -> list[Tensor]:
+    if any(on_host(t) or is_sharded(t) or is_half(t) for t in after):
+        # In float32 the difference of two halves is exact, or nearly so.
+        return [
+            a.float() - b.float() if is_half(a) else a - b
+            for a, b in zip(after, before, strict=True)
+        ]
+    return list(torch._foreach_sub(after, before))
 
 
 def _floats(terms: Any) -> list[float]:
