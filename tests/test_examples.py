@@ -24,6 +24,7 @@ PROMISES = {
     "plain_loop": ["nothing found", "step 60", "resumed bit for bit: True", "test error"],
     "quickstart": ["60 steps = 3 epochs", "test error"],
     "schedules": ["snapshots after epochs", "epoch 13"],
+    "typed": ["wieght_decay=0.1: unknown keyword, did you mean 'weight_decay'?"],
 }
 NEEDS = {
     "accelerate_digits": ("accelerate", "hf"),

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from ..mechanism.decayed import Decayed
+from ..mechanism.settings import refuse_unknown
 from ..rules import facts
-from ..rules.contract import DecayRule
+from ..rules.contract import DecayRule, RuleName
 from ..rules.scalar import Decoupled
 from ..units.strength import Strength
 
@@ -37,7 +38,6 @@ class Muon(Decayed, torch.optim.Muon):
         decay: the decay rule, or its name. Default ``Decoupled()``, as in torch.
         peak_lr: the schedule's highest lr. A strength needs it under every rule, a number under
             those that divide by it. Default: the group's lr at construction.
-        **unknown: refused, naming the nearest keyword.
 
     Example:
         >>> model = torch.nn.Linear(4, 2)
@@ -46,6 +46,7 @@ class Muon(Decayed, torch.optim.Muon):
 
     default_rule = Decoupled()
 
+    @refuse_unknown
     def __init__(
         self,
         params: Any,
@@ -58,9 +59,8 @@ class Muon(Decayed, torch.optim.Muon):
         ns_steps: int = 5,
         adjust_lr_fn: str | None = None,
         *,
-        decay: DecayRule | str | None = None,
+        decay: DecayRule | RuleName | None = None,
         peak_lr: float | None = None,
-        **unknown: Any,
     ) -> None:
         super().__init__(
             params,
@@ -74,7 +74,6 @@ class Muon(Decayed, torch.optim.Muon):
             adjust_lr_fn=adjust_lr_fn,
             decay=decay,
             peak_lr=peak_lr,
-            **unknown,
         )
 
 
