@@ -12,8 +12,10 @@ new splits, and are tested on the 1,097 images that are left.
 import argparse
 
 import torch
+from scipy import stats
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
 import halflife
 
@@ -44,8 +46,8 @@ def chosen(model: nn.Module, epochs: float) -> torch.optim.Optimizer:
 # --8<-- [end:chosen]
 
 
-def schedule(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
-    return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS * STEPS_PER_EPOCH)
+def schedule(optimizer: torch.optim.Optimizer, length: int = EPOCHS) -> CosineAnnealingLR:
+    return CosineAnnealingLR(optimizer, length * STEPS_PER_EPOCH)
 
 
 def build() -> dict:
@@ -70,7 +72,8 @@ def split(seed: int, wrong: float) -> list[tuple[Tensor, Tensor]]:
     noisy = labels.clone()
     changed = torch.rand(len(labels), generator=random) < wrong
     noisy[changed] = torch.randint(10, (int(changed.sum()),), generator=random)
-    return [(images[part], given[part]) for part, given in zip(parts, (noisy, noisy, labels))]
+    given = (noisy, noisy, labels)
+    return [(images[part], of[part]) for part, of in zip(parts, given, strict=True)]
 
 
 def error(model: nn.Module, data: tuple[Tensor, Tensor]) -> float:
@@ -79,7 +82,7 @@ def error(model: nn.Module, data: tuple[Tensor, Tensor]) -> float:
 
 
 def trained(
-    seed: int, epochs: float | None, wrong: float = 0.2, noise: bool = False
+    seed: int, epochs: float | None, wrong: float = 0.2, length: int = EPOCHS, noise: bool = False
 ) -> tuple[nn.Module, list]:
     """The model after the run, with a half-life of so many epochs or torch's default, and data.
 
@@ -90,8 +93,8 @@ def trained(
     torch.manual_seed(seed)
     model = network()
     optimizer = usual(model) if epochs is None else chosen(model, epochs)
-    scheduler = schedule(optimizer)
-    for _ in range(EPOCHS):
+    scheduler = schedule(optimizer, length)
+    for _ in range(length):
         for batch in torch.randperm(len(images)).split(BATCH):
             optimizer.zero_grad()
             nn.functional.cross_entropy(model(images[batch]), labels[batch]).backward()
@@ -108,28 +111,29 @@ def rms(model: nn.Module) -> float:
 
 
 def shown(values: list[float]) -> str:
-    """Mean and 95 % interval of the mean (normal)."""
+    """Mean and 95 % interval of the mean (Student's t)."""
     values = torch.tensor(values)
-    return f"{values.mean():.1f} +- {1.96 * values.std() / len(values) ** 0.5:.1f}"
+    width = stats.t.ppf(0.975, len(values) - 1) * values.std() / len(values) ** 0.5
+    return f"{values.mean():.1f} +- {width:.1f}"
 
 
-def main(choose: int, fresh: int) -> None:
+def main(choose: int, fresh: int, length: int) -> None:
     best, lowest = None, float("inf")
     for epochs in [None, *HALF_LIVES]:
-        found = [trained(seed, epochs) for seed in range(choose)]
+        found = [trained(seed, epochs, length=length) for seed in range(choose)]
         mean = sum(error(model, data[1]) for model, data in found) / choose
         name = "torch's default" if epochs is None else f"half-life {epochs} epochs"
         print(f"{name:<20}  validation error {mean:.1f} %", flush=True)
         if epochs is not None and mean < lowest:
             best, lowest = epochs, mean
-    print(f"chosen: {best} epochs of {EPOCHS}\n")
+    print(f"chosen: {best} epochs of {length}\n")
 
     seeds = range(1000, 1000 + fresh)
     for labels, wrong in (("a fifth of the labels wrong", 0.2), ("all labels right", 0.0)):
-        default = [trained(seed, None, wrong) for seed in seeds]
-        ours = [trained(seed, best, wrong) for seed in seeds]
+        default = [trained(seed, None, wrong, length) for seed in seeds]
+        ours = [trained(seed, best, wrong, length) for seed in seeds]
         errors = [[error(model, data[2]) for model, data in runs] for runs in (default, ours)]
-        difference = [b - a for a, b in zip(*errors)]
+        difference = [b - a for a, b in zip(*errors, strict=True)]
         print(f"{labels}, {fresh} fresh seeds")
         print(f"  test error, torch's default     {shown(errors[0])} %")
         print(f"  test error, chosen half-life    {shown(errors[1])} %")
@@ -138,13 +142,17 @@ def main(choose: int, fresh: int) -> None:
         sizes = [sum(rms(model) for model, _ in runs) / fresh for runs in (default, ours)]
         print(f"  weight RMS, torch's default     {sizes[0]:.4f}")
         print(f"  weight RMS, chosen half-life    {sizes[1]:.4f}")
-    left, noise = 0.5 ** (0.5 * EPOCHS / best), rms(trained(1000, best, noise=True)[0])
-    print(f"weight RMS predicted at equilibrium {predicted:.4f}; the run is short of it: the cosine")
-    print(f"leaves {100 * left:.0f} % of the initial weights, and noise for gradients ends at {noise:.4f}")
+    left = 0.5 ** (0.5 * length / best)  # the mean of the cosine is a half
+    noise, _ = trained(1000, best, length=length, noise=True)
+    print(
+        f"weight RMS predicted at equilibrium {predicted:.4f}; the run is short of it: the cosine"
+    )
+    print(f"leaves {100 * left:.0f} % of the initial weights, noise for gradients {rms(noise):.4f}")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--choose", type=int, default=5, help="seeds for the choice")
     parser.add_argument("--fresh", type=int, default=20, help="fresh seeds for the comparison")
+    parser.add_argument("--length", type=int, default=EPOCHS, help="epochs of each run")
     main(**vars(parser.parse_args()))
