@@ -21,7 +21,7 @@ def known(model: torch.nn.Module) -> None:
     half_life = halflife.HalfLife(steps=5000)
     optimizer = halflife.AdamW(model.parameters(), 1e-3, weight_decay=half_life, decay="corrected")
     halflife.SGD(model.parameters(), lr=0.1, decay=halflife.Cautious("independent"), peak_lr=0.1)
-    halflife.Muon([torch.ones(2, 2)], decay=halflife.Proximal("independent"))
+    halflife.Adagrad(model.parameters(), decay=halflife.Proximal("independent"))
     halflife.Lion(halflife.param_groups(model, "matrices", weight_decay=half_life, lr=1e-4))
     attached = halflife.attach(torch.optim.RAdam(model.parameters(), lr=1e-3), "stable")
     # A class that halflife has: its whole signature. Any other: its own, and with a rule ours.

@@ -3,8 +3,9 @@
     python scripts/site_check.py [site] [--chromium PATH]
 
 Opens each page 1280 and 390 pixels wide and lists pages that scroll sideways, boxes that stick out,
-and names (`halflife.AdamW`, `weight_decay`) that a line end breaks inside; then opens pages as
-files, as from disk, and searches. Exit status 1 if there is anything to list.
+code blocks whose lines are wrapped, and names (`halflife.AdamW`, `weight_decay`) that a line end
+breaks inside; then opens pages as files, as from disk, and searches. Exit status 1 if there is
+anything to list.
 """
 
 from __future__ import annotations
@@ -43,6 +44,14 @@ function look(page, width, inside) {
     if (!visible(element) || scrolls(element.parentElement)) continue
     const right = element.getBoundingClientRect().right
     if (right > width + 1) found.push([page, width, "sticks out", element.textContent.slice(0, 60)])
+  }
+  for (const code of document.querySelectorAll("article pre > code")) {
+    const lines = code.textContent.trimEnd().split("\\n").length
+    const tall = parseFloat(getComputedStyle(code).lineHeight) * (lines + 0.75)
+    const range = document.createRange()
+    range.selectNodeContents(code)
+    if (visible(code) && range.getBoundingClientRect().height > tall)
+      found.push([page, width, "wrapped", code.textContent.slice(0, 60)])
   }
   const walker = document.createTreeWalker(document.querySelector(".md-main"), NodeFilter.SHOW_TEXT)
   for (let node; (node = walker.nextNode()); ) {

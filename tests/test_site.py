@@ -50,7 +50,15 @@ def test_what_does_not_fit_is_found(tmp_path: Path) -> None:
     wide = '<p style="width:700px">wide</p>'
     narrow = '<p style="width:3em;word-break:break-all">some_long_name</p>'
     scrolling = f'<div style="overflow-x:auto">{wide}</div>'
-    for name, body in (("wide", wide), ("narrow", narrow), ("scrolling", scrolling)):
+    code = '<pre style="font:12px/15px monospace"><code>{}</code></pre>'
+    bodies = {
+        "wide": wide,
+        "narrow": narrow,
+        "scrolling": scrolling,
+        "code": code.format("one\ntwo\n"),
+        "wrapped": code.format("one<br>\ntwo<br>\n"),
+    }
+    for name, body in bodies.items():
         page = f'<body style="margin:0"><div class="md-main"><article>{body}</article></div></body>'
         (site / f"{name}.html").write_text(page, "utf-8")
     for name in CHECK["SEARCHES"]:
@@ -61,5 +69,7 @@ def test_what_does_not_fit_is_found(tmp_path: Path) -> None:
         "narrow.html: 390: broken: some_long_name",
         "wide.html: 390: scrolls sideways: 700",
         "wide.html: 390: sticks out: wide",
+        "wrapped.html: 1280: wrapped: one\ntwo\n",
+        "wrapped.html: 390: wrapped: one\ntwo\n",
     ]
     assert len(CHECK["searches"](CHROMIUM, site, profile)) == 2
