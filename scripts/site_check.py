@@ -126,7 +126,7 @@ def searches(chromium: str, site: Path, profile: str) -> list[str]:
     failures = []
     for page, words in SEARCHES.items():
         text = dom(chromium, f"{(site / page).as_uri()}?q={words}", profile, 10_000)
-        number = re.search(r"(\d+) matching documents?", text)
+        number = re.search(r">(\d+) matching documents?<", text)
         if number is None or int(number[1]) == 0:
             failures.append(f"{page}: search from disk for {words!r} finds nothing")
     return failures

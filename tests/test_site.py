@@ -62,7 +62,10 @@ def test_what_does_not_fit_is_found(tmp_path: Path) -> None:
         page = f'<body style="margin:0"><div class="md-main"><article>{body}</article></div></body>'
         (site / f"{name}.html").write_text(page, "utf-8")
     for name in CHECK["SEARCHES"]:
-        (site / name).write_text('<div class="md-main"></div>', "utf-8")
+        # As in the theme's configuration, which stands in every page.
+        said = '{"search.result.one": "1 matching document"}'
+        page = f'<div class="md-main"></div><script type="application/json">{said}</script>'
+        (site / name).write_text(page, "utf-8")
     profile = str(tmp_path / "profile")
     assert sorted(CHECK["layout"](CHROMIUM, site, profile)) == [
         "narrow.html: 1280: broken: some_long_name",
