@@ -13,7 +13,7 @@ import torch
 import halflife
 from halflife import optim
 from halflife.groups.policies import POLICIES, PolicyName
-from halflife.rules.contract import DecayRule
+from halflife.rules.contract import DecayRule, as_rule
 
 OPTIMIZERS = {name: getattr(halflife, name) for name in optim.__all__ if hasattr(halflife, name)}
 OPTIMIZERS = {n: c for n, c in OPTIMIZERS.items() if issubclass(c, halflife.Decayed)}
@@ -66,7 +66,8 @@ def test_a_rule_that_takes_another_by_name_says_so(cls: type[DecayRule]) -> None
     assert [a.arg for a in written[0].args] == ["self", *runs]
     assert ast.unparse(written[0].args[1].annotation) == "DecayRule | RuleName"
     given = [ast.unparse(default) for default in written[0].defaults]
-    assert given == ["...", *(repr(p.default) for n, p in runs.items() if n != "rule")]
+    assert as_rule(ast.literal_eval(given[0])) == runs["rule"].default
+    assert given[1:] == [repr(p.default) for n, p in runs.items() if n != "rule"]
 
 
 def test_policies_are_those_of_the_literal() -> None:

@@ -48,7 +48,7 @@ class ProximalL1(DecayMap):
 
         def __init__(
             self,
-            rule: DecayRule | RuleName = ...,
+            rule: DecayRule | RuleName = "decoupled",
             metric: Literal["identity", "preconditioned"] = "identity",
         ) -> None: ...
 
@@ -106,7 +106,9 @@ class ProximalNorm(DecayMap):
 
     if TYPE_CHECKING:  # the inner rule may be given by name
 
-        def __init__(self, rule: DecayRule | RuleName = ..., per_tensor: bool = False) -> None: ...
+        def __init__(
+            self, rule: DecayRule | RuleName = "decoupled", per_tensor: bool = False
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         """Check the flag."""
@@ -185,7 +187,7 @@ class Preconditioned(DecayMap):
 
     if TYPE_CHECKING:  # the inner rule may be given by name
 
-        def __init__(self, rule: DecayRule | RuleName = ...) -> None: ...
+        def __init__(self, rule: DecayRule | RuleName = "decoupled") -> None: ...
 
     def apply(self, view: View) -> None:
         """Divide the weights."""
@@ -225,7 +227,9 @@ class PowerDecay(DecayMap):
 
     if TYPE_CHECKING:  # the inner rule may be given by name
 
-        def __init__(self, rule: DecayRule | RuleName = ..., power: float = 2.0) -> None: ...
+        def __init__(
+            self, rule: DecayRule | RuleName = "decoupled", power: float = 2.0
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         """Check the range."""

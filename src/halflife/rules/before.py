@@ -41,7 +41,7 @@ class Cautious(DecayMap):
 
     if TYPE_CHECKING:  # the inner rule may be given by name
 
-        def __init__(self, rule: DecayRule | RuleName = ...) -> None: ...
+        def __init__(self, rule: DecayRule | RuleName = "decoupled") -> None: ...
 
     def apply(self, view: View) -> None:
         """Multiply by ``1 - d`` where ``w u >= 0``."""
@@ -86,7 +86,7 @@ class Anchored(DecayMap):
 
         def __init__(
             self,
-            rule: DecayRule | RuleName = ...,
+            rule: DecayRule | RuleName = "decoupled",
             to: Any = None,
             dtype: str | None = None,
             device: str | None = None,
@@ -179,7 +179,9 @@ class HuberDecay(DecayMap):
 
     if TYPE_CHECKING:  # the inner rule may be given by name
 
-        def __init__(self, rule: DecayRule | RuleName = ..., delta: float = 1.0) -> None: ...
+        def __init__(
+            self, rule: DecayRule | RuleName = "decoupled", delta: float = 1.0
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         """Check the range."""
@@ -225,7 +227,9 @@ class NormControl(DecayMap):
 
     if TYPE_CHECKING:  # the inner rule may be given by name
 
-        def __init__(self, rule: DecayRule | RuleName = ..., target: float = 0.0) -> None: ...
+        def __init__(
+            self, rule: DecayRule | RuleName = "decoupled", target: float = 0.0
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         """Check the range."""

@@ -255,7 +255,7 @@ class Proximal(DecayRule):
 
     if TYPE_CHECKING:  # the inner rule may be given by name
 
-        def __init__(self, rule: DecayRule | RuleName = ...) -> None: ...
+        def __init__(self, rule: DecayRule | RuleName = "decoupled") -> None: ...
 
     def __post_init__(self) -> None:
         """Accept the inner rule by name; refuse one that has no fraction."""

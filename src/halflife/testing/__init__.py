@@ -28,14 +28,8 @@ from .rules import RULE_CHECKS, visible
 
 __all__ = ["Check", "Report", "check_optimizer", "check_rule"]
 
-_RULES: tuple[RuleName, ...] = (
-    "l2",
-    "decoupled",
-    "independent",
-    "constant",
-    "corrected",
-    "proximal",
-)
+_RULES: list[RuleName]
+_RULES = ["l2", "decoupled", "independent", "constant", "corrected", "proximal"]
 _SHAPES = ((4, 3), (5,), (2, 3))
 _TOLERANCE = 1e-10
 
@@ -67,14 +61,7 @@ def check_optimizer(
     """
     checks: list[Check] = []
     for rule in map(as_rule, rules):
-        case = Case(
-            cast("type[Decayed]", decayed(cls)),
-            rule,
-            visible(rule),
-            tuple(shapes),
-            tolerance,
-            arguments,
-        )
+        case = Case(_decayed(cls), rule, visible(rule), tuple(shapes), tolerance, arguments)
         checks += case.run()
     return _judged(cls.__name__, checks)
 
@@ -108,10 +95,12 @@ def check_rule(
     amount = visible(rule) if weight_decay is None else weight_decay
     checks = [outcome(name, rule, check, rule, amount) for name, check in RULE_CHECKS.items()]
     for cls in optimizers:
-        checks += Case(
-            cast("type[Decayed]", decayed(cls)), rule, amount, _SHAPES, _TOLERANCE, {}
-        ).run()
+        checks += Case(_decayed(cls), rule, amount, _SHAPES, _TOLERANCE, {}).run()
     return _judged(repr(rule), checks)
+
+
+def _decayed(cls: type[Optimizer]) -> type[Decayed]:
+    return cast("type[Decayed]", decayed(cls))
 
 
 def _judged(subject: str, checks: list[Check]) -> Report:
