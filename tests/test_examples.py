@@ -23,7 +23,6 @@ PROMISES = {
     "lightning_digits": ["40 steps", "nothing found", "step 60", "test error"],
     "monitor_training": ["settled", "epoch 11.1: weight RMS", "spread", "GradientNorms"],
     "plain_loop": ["nothing found", "step 60", "resumed bit for bit: True", "test error"],
-    "quickstart": ["60 steps = 3 epochs", "test error"],
     "schedules": ["snapshots after epochs", "epoch 13"],
     "train": ["half-life 60 epochs   validation error", "chosen: ", "predicted at equilibrium 0.0"],
     "typed": ["wieght_decay=0.1: unknown keyword, did you mean 'weight_decay'?"],
