@@ -46,6 +46,7 @@ check: $(DEV) ## lint, format, types, import direction, documentation, public na
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python scripts/check_source.py
 	$(BIN)/mkdocs build --strict

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -16,7 +16,7 @@ import halflife
 import strategies
 from halflife.algorithms import algorithms
 from halflife.rules import facts
-from halflife.rules.contract import DecayRule
+from halflife.rules.contract import DecayRule, RuleName
 from oracles import fraction_and_size
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -57,6 +57,7 @@ def missing_of_rule(name: str, cls: type[DecayRule]) -> list[str]:
         "a row in benchmarks/rules.py": any(type(rule) is cls for rule in BENCHMARKS),
         "the lab's ensemble test": name in cases.in_lab([*cases.RULES, *cases.MAPS]),
         "an export from halflife": getattr(halflife, cls.__name__, None) is cls,
+        "a name in halflife.rules.contract.RuleName": name in get_args(RuleName),
     }
     return [where for where, there in has.items() if not there]
 
@@ -114,7 +115,7 @@ def forgotten() -> Iterator[type[DecayRule]]:
 
 
 def test_what_is_nowhere_is_missing_from_every_list(forgotten: type[DecayRule]) -> None:
-    assert len(missing_of_rule(forgotten.name, forgotten)) == 6
+    assert len(missing_of_rule(forgotten.name, forgotten)) == 7
 
     class Unheard(cases.torch.optim.Optimizer):
         """In no list."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,9 @@ PROMISES = {
     "lightning_digits": ["40 steps", "nothing found", "step 60", "test error"],
     "monitor_training": ["settled", "epoch 11.1: weight RMS", "spread", "GradientNorms"],
     "plain_loop": ["nothing found", "step 60", "resumed bit for bit: True", "test error"],
-    "quickstart": ["60 steps = 3 epochs", "test error"],
     "schedules": ["snapshots after epochs", "epoch 13"],
+    "train": ["half-life 60 epochs   validation error", "chosen: ", "predicted at equilibrium 0.0"],
+    "typed": ["wieght_decay=0.1: unknown keyword, did you mean 'weight_decay'?"],
 }
 NEEDS = {
     "accelerate_digits": ("accelerate", "hf"),
@@ -33,8 +35,15 @@ NEEDS = {
 }
 
 
+# Where the whole takes minutes: tests/test_readme.py runs that and compares.
+SHORT = {"train": ["--choose", "1", "--fresh", "2", "--length", "2"]}
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_example_runs(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_example_runs(
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [str(path), *SHORT.get(path.stem, [])])
     if path.stem in NEEDS:
         package, extra = NEEDS[path.stem]
         pytest.importorskip(package, reason=f"needs the extra {extra}")

@@ -126,7 +126,7 @@ def test_gpt2() -> None:
     assert found["preconditioned"] < 60 + 8 * 50
 
 
-# --- and changes nothing ---------------------------------------------------------------------------
+# --- and changes nothing -------------------------------------------------------------------------
 
 
 def train_as(case: OptimizerCase, rule: Any, dtype: torch.dtype) -> list[Tensor]:

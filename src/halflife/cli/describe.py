@@ -74,9 +74,9 @@ def _described(
     b = 0.9 if momentum is None else momentum
     weight = [torch.nn.Parameter(torch.zeros(1))]
     made: Any = (
-        AdamW(weight, lr, (b, 0.999), weight_decay=wd, decay=rule)
+        AdamW(weight, lr, (b, 0.999), weight_decay=wd, decay=as_rule(rule))
         if optimizer == "adam"
-        else SGD(weight, lr, b, weight_decay=wd, decay=rule)
+        else SGD(weight, lr, b, weight_decay=wd, decay=as_rule(rule))
     )
     row = described(made, steps_per_epoch=per_epoch).groups[0]
     if row.fraction is None:

@@ -50,7 +50,7 @@ def recommend(
             unit=unit,
             optimizer=optimizer,
             schedule=schedule,
-            decay=decay,
+            decay=decay,  # type: ignore[arg-type]  # any other is refused by name
             finetune=finetune,
             weight_decay=weight_decay,
             momentum=momentum,

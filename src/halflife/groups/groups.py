@@ -6,9 +6,9 @@ import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..checks import is_number
 from .decisions import ParameterDecision, ParamGroups
@@ -16,18 +16,21 @@ from .depths import depths_of
 from .hidden import hidden_matrices
 from .marks import marks_of
 from .names import Parameter, collect, name_cleaner
-from .policies import MUON, POLICIES, decide
+from .policies import MUON, POLICIES, PolicyName, decide
+
+if TYPE_CHECKING:
+    from ..units.strength import Strength
 
 __all__ = ["param_groups"]
 
 
 def param_groups(
     model: nn.Module,
-    policy: str = "norm-and-bias-free",
+    policy: PolicyName = "norm-and-bias-free",
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
     *,
-    weight_decay: Any = None,
-    lr: Any = None,
+    weight_decay: float | Tensor | Strength | None = None,
+    lr: float | Tensor | None = None,
     layer_decay: float | None = None,
     named: bool = False,
 ) -> ParamGroups:
@@ -152,7 +155,7 @@ def param_groups(
             reason = "weight_decay is 0"
         if policy == MUON:
             settings["use_muon"] = id(parameter.tensor) in hidden
-        if layer_decay is not None:
+        if layer_decay is not None and lr is not None:
             settings["lr"], reason = lr * scale, f"{reason}; {depth}"
         if mark := marks.get(id(parameter.tensor)):
             asked = _checked(f"param_groups: the mark on {parameter.names[0]!r}", mark.settings)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from typing import Literal, TypeAlias
 
 from torch import nn
 from torch.nn.utils.parametrize import ParametrizationList
@@ -14,12 +15,12 @@ from torch.nn.utils.parametrize import ParametrizationList
 from ..versions import CONVOLUTIONS, NORMALIZATIONS
 from .names import Parameter, Use
 
-__all__ = ["MUON", "POLICIES", "Exemption", "decide", "is_embedding", "is_weight"]
+__all__ = ["MUON", "POLICIES", "Exemption", "PolicyName", "decide", "is_embedding", "is_weight"]
 
 Exemption = Callable[[Use], str | None]
 
 # The name of the policy whose groups say besides which optimizer is to step them.
-MUON = "muon"
+MUON: Literal["muon"] = "muon"
 
 _BIAS = re.compile(r"(^|_)bias(es)?(_|$)")
 # Layers by the end of their class name, so that LlamaRMSNorm is found and NormLinear is not.
@@ -119,7 +120,18 @@ def _is_anything(use: Use) -> str | None:
     return "policy 'none'"
 
 
-POLICIES: dict[str, tuple[Exemption, ...]] = {
+PolicyName: TypeAlias = Literal[
+    "norm-and-bias-free",
+    "norm-bias-and-embedding-free",
+    "matrices",
+    "gpt2",
+    "embedding-free",
+    "olmo",
+    "muon",
+    "all",
+    "none",
+]
+POLICIES: dict[PolicyName, tuple[Exemption, ...]] = {
     "norm-and-bias-free": (_is_bias, _is_in_norm, _is_vector),
     "norm-bias-and-embedding-free": (_is_bias, _is_in_norm, is_embedding, _is_vector),
     "matrices": (_is_one_dimensional,),

@@ -4,17 +4,21 @@ decayed(torch.optim.NAdam)(params, lr=1e-3, decay="corrected")
 attach(optimizer, "corrected")
 """
 
+# mypy: disable-error-code="overload-overlap"
+
 from __future__ import annotations
 
 import functools
 import importlib
-from typing import Any, TypeVar, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
+import torch
 from torch.optim import Optimizer
 
 from ..bases.native_decay import check_closure
 from ..bases.wrappers import unwrapped
-from ..rules.contract import DecayRule, as_rule
+from ..rules.contract import DecayRule, RuleName, as_rule
 from ..versions import count_steps_for_scheduler, counts_steps_for_scheduler, watch_step
 from .decayed import Decayed
 from .parts import check_part, holder_of_part
@@ -23,8 +27,54 @@ __all__ = ["attach", "decayed"]
 
 OptimizerT = TypeVar("OptimizerT", bound=Optimizer)
 
+if TYPE_CHECKING:
+    from .. import optim
 
-def decayed(base: type[Optimizer]) -> type[Decayed]:
+    P = ParamSpec("P")
+
+    class DecayedClass(type, Generic[P, OptimizerT]):
+        """What a type checker knows of a class made of any other: no signature can be extended.
+
+        Without our keywords the native ones are checked, beside them only ours are.
+        """
+
+        @overload
+        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> OptimizerT: ...
+        @overload
+        def __call__(
+            self,
+            *args: Any,
+            decay: DecayRule | RuleName,
+            peak_lr: float | None = None,
+            **kwargs: Any,
+        ) -> OptimizerT: ...
+        def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+
+# Of torch's classes ours have the signature: theirs, and `decay` and `peak_lr`.
+@overload
+def decayed(base: type[torch.optim.AdamW]) -> type[optim.AdamW]: ...
+@overload
+def decayed(base: type[torch.optim.Adam]) -> type[optim.Adam]: ...
+@overload
+def decayed(base: type[torch.optim.SGD]) -> type[optim.SGD]: ...
+@overload
+def decayed(base: type[torch.optim.NAdam]) -> type[optim.NAdam]: ...
+@overload
+def decayed(base: type[torch.optim.RAdam]) -> type[optim.RAdam]: ...
+@overload
+def decayed(base: type[torch.optim.Adagrad]) -> type[optim.Adagrad]: ...
+@overload
+def decayed(base: type[torch.optim.RMSprop]) -> type[optim.RMSprop]: ...
+@overload
+def decayed(base: type[torch.optim.Adamax]) -> type[optim.Adamax]: ...
+@overload
+def decayed(base: type[torch.optim.Adadelta]) -> type[optim.Adadelta]: ...
+@overload
+def decayed(base: type[torch.optim.ASGD]) -> type[optim.ASGD]: ...
+@overload
+def decayed(base: Callable[P, OptimizerT]) -> DecayedClass[P, OptimizerT]: ...
+def decayed(base: Any) -> Any:
     """The class of ``base`` with an explicit decay rule.
 
     It takes the same arguments, and ``decay`` and ``peak_lr``.
@@ -93,7 +143,7 @@ def __getattr__(name: str) -> Any:
 
 
 def attach(
-    optimizer: OptimizerT, rule: DecayRule | str, *, peak_lr: float | None = None
+    optimizer: OptimizerT, rule: DecayRule | RuleName, *, peak_lr: float | None = None
 ) -> OptimizerT:
     """Give an existing optimizer a decay rule, in place; its state and hooks stay.
 
@@ -127,7 +177,7 @@ def attach(
             f"attach: this {type(optimizer).__name__} wraps another optimizer; attach the rule to "
             "that one, before it is wrapped."
         )
-    cls, rule = decayed(type(optimizer)), as_rule(rule)
+    cls, rule = cast("type[Decayed]", decayed(type(optimizer))), as_rule(rule)
     replaced = vars(optimizer).get("step")
     if replaced is not None and not counts_steps_for_scheduler(replaced):
         raise RuntimeError(

@@ -7,10 +7,11 @@ changes. Messages name the value, the requirement and the remedy.
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -34,7 +35,9 @@ _REMEDIES = {
     "weight_decay": "0 turns the decay off",
 }
 
-__all__ = ["check_keywords", "group_settings", "plain_pairs", "tensors_of"]
+__all__ = ["check_keywords", "group_settings", "plain_pairs", "refuse_unknown", "tensors_of"]
+
+InitT = TypeVar("InitT", bound=Callable[..., None])
 
 
 def group_settings(cls: type[Optimizer], group: Mapping[str, Any], label: str) -> dict[str, Any]:
@@ -114,7 +117,7 @@ def check_keywords(
     parameters = signature.parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return
-    known = [name for name in (*parameters, *own) if name != "params"]
+    known = [name for name in (*parameters, *own) if name not in ("self", "params")]
     for name in kwargs:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
@@ -125,6 +128,21 @@ def check_keywords(
     for name, value in kwargs.items():
         if name in parameters:
             _require_like(name, value, parameters[name].default)
+
+
+def refuse_unknown(init: InitT) -> InitT:
+    """A constructor that refuses unknown keywords as `check_keywords` does.
+
+    Its signature stays as it is written: a type checker refuses them too.
+    """
+    signature = inspect.signature(init)
+
+    @functools.wraps(init)
+    def checked(self: Any, *args: Any, **kwargs: Any) -> None:
+        check_keywords(signature, kwargs, own=())
+        init(self, *args, **kwargs)
+
+    return cast("InitT", checked)
 
 
 def _require_like(name: str, value: Any, default: Any) -> None:

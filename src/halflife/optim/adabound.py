@@ -12,8 +12,9 @@ from ..bases.mean_rate import MeanRate, average, coming_step, maximum
 from ..bases.noise import first_moment_noise
 from ..checks import Scalar, is_number
 from ..mechanism.decayed import Decayed
+from ..mechanism.settings import refuse_unknown
 from ..rules import facts
-from ..rules.contract import DecayRule
+from ..rules.contract import DecayRule, RuleName
 from ..rules.scalar import L2Regularization
 from ..units.strength import Strength
 from .base import (
@@ -163,7 +164,6 @@ class AdaBound(Decayed, AdaBoundBase):
         decay: the decay rule, or its name. Default ``L2Regularization()``, as in the paper's code.
         peak_lr: the schedule's highest lr. A strength needs it under every rule, a number under
             those that divide by it. Default: the group's lr at construction.
-        **unknown: refused, naming the nearest keyword.
 
     Example:
         >>> import torch
@@ -173,6 +173,7 @@ class AdaBound(Decayed, AdaBoundBase):
 
     default_rule = L2Regularization()
 
+    @refuse_unknown
     def __init__(
         self,
         params: Any,
@@ -182,15 +183,14 @@ class AdaBound(Decayed, AdaBoundBase):
         final_lr: float = 0.1,
         gamma: float = 1e-3,
         amsbound: bool = False,
-        weight_decay: float | Strength = 0,
+        weight_decay: float | Tensor | Strength = 0,
         *,
         base_lr: float | None = None,
         foreach: bool | None = None,
         maximize: bool = False,
         capturable: bool = False,
-        decay: DecayRule | str | None = None,
+        decay: DecayRule | RuleName | None = None,
         peak_lr: float | None = None,
-        **unknown: Any,
     ) -> None:
         super().__init__(
             params,
@@ -207,7 +207,6 @@ class AdaBound(Decayed, AdaBoundBase):
             capturable=capturable,
             decay=decay,
             peak_lr=peak_lr,
-            **unknown,
         )
 
 

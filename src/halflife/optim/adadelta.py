@@ -10,8 +10,9 @@ from torch import Tensor
 
 from ..bases.mean_rate import MeanRate, average
 from ..mechanism.decayed import Decayed
+from ..mechanism.settings import refuse_unknown
 from ..rules import facts
-from ..rules.contract import DecayRule
+from ..rules.contract import DecayRule, RuleName
 from ..rules.scalar import L2Regularization
 from ..tensors.reduction import real
 from ..units.strength import Strength
@@ -40,7 +41,6 @@ class Adadelta(Decayed, torch.optim.Adadelta):
         decay: the decay rule, or its name. Default ``L2Regularization()``, as in torch.
         peak_lr: the schedule's highest lr. A strength needs it under every rule, a number under
             those that divide by it. Default: the group's lr at construction.
-        **unknown: refused, naming the nearest keyword.
 
     Example:
         >>> model = torch.nn.Linear(4, 2)
@@ -49,21 +49,21 @@ class Adadelta(Decayed, torch.optim.Adadelta):
 
     default_rule = L2Regularization()
 
+    @refuse_unknown
     def __init__(
         self,
         params: Any,
         lr: float | Tensor = 1.0,
         rho: float = 0.9,
         eps: float = 1e-6,
-        weight_decay: float | Strength = 0,
+        weight_decay: float | Tensor | Strength = 0,
         foreach: bool | None = None,
         *,
         capturable: bool = False,
         maximize: bool = False,
         differentiable: bool = False,
-        decay: DecayRule | str | None = None,
+        decay: DecayRule | RuleName | None = None,
         peak_lr: float | None = None,
-        **unknown: Any,
     ) -> None:
         super().__init__(
             params,
@@ -77,7 +77,6 @@ class Adadelta(Decayed, torch.optim.Adadelta):
             differentiable=differentiable,
             decay=decay,
             peak_lr=peak_lr,
-            **unknown,
         )
 
 

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from ..bases.mean_rate import MeanRate, coming_step
 from ..mechanism.decayed import Decayed
+from ..mechanism.settings import refuse_unknown
 from ..rules import facts
-from ..rules.contract import DecayRule
+from ..rules.contract import DecayRule, RuleName
 from ..rules.scalar import L2Regularization
 from ..tensors.reduction import real
 from ..units.strength import Strength
@@ -40,7 +41,6 @@ class Adagrad(Decayed, torch.optim.Adagrad):
         decay: the decay rule, or its name. Default ``L2Regularization()``, as in torch.
         peak_lr: the schedule's highest lr. A strength needs it under every rule, a number under
             those that divide by it. Default: the group's lr at construction.
-        **unknown: refused, naming the nearest keyword.
 
     Example:
         >>> model = torch.nn.Linear(4, 2)
@@ -49,12 +49,13 @@ class Adagrad(Decayed, torch.optim.Adagrad):
 
     default_rule = L2Regularization()
 
+    @refuse_unknown
     def __init__(
         self,
         params: Any,
         lr: float | Tensor = 1e-2,
         lr_decay: float = 0,
-        weight_decay: float | Strength = 0,
+        weight_decay: float | Tensor | Strength = 0,
         initial_accumulator_value: float = 0,
         eps: float = 1e-10,
         foreach: bool | None = None,
@@ -62,9 +63,8 @@ class Adagrad(Decayed, torch.optim.Adagrad):
         maximize: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
-        decay: DecayRule | str | None = None,
+        decay: DecayRule | RuleName | None = None,
         peak_lr: float | None = None,
-        **unknown: Any,
     ) -> None:
         super().__init__(
             params,
@@ -79,7 +79,6 @@ class Adagrad(Decayed, torch.optim.Adagrad):
             fused=fused,
             decay=decay,
             peak_lr=peak_lr,
-            **unknown,
         )
 
 

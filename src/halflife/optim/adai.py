@@ -11,8 +11,9 @@ from torch import Tensor
 from ..bases.mean_rate import UnitRate
 from ..checks import Scalar
 from ..mechanism.decayed import Decayed
+from ..mechanism.settings import refuse_unknown
 from ..rules import facts
-from ..rules.contract import DecayRule
+from ..rules.contract import DecayRule, RuleName
 from ..rules.scalar import L2Regularization
 from ..tensors.reduction import WholeModel
 from ..units.strength import Strength
@@ -149,7 +150,6 @@ class Adai(Decayed, AdaiBase):
         decay: the decay rule, or its name. Default ``L2Regularization()``, as in the authors' code.
         peak_lr: the schedule's highest lr. A strength needs it under every rule, a number under
             those that divide by it. Default: the group's lr at construction.
-        **unknown: refused, naming the nearest keyword.
 
     Example:
         >>> import torch
@@ -159,20 +159,20 @@ class Adai(Decayed, AdaiBase):
 
     default_rule = L2Regularization()
 
+    @refuse_unknown
     def __init__(
         self,
         params: Any,
         lr: float | Tensor = 1.0,
         betas: tuple[float, float] = (0.1, 0.99),
         eps: float = 1e-3,
-        weight_decay: float | Strength = 0,
+        weight_decay: float | Tensor | Strength = 0,
         *,
         foreach: bool | None = None,
         maximize: bool = False,
         capturable: bool = False,
-        decay: DecayRule | str | None = None,
+        decay: DecayRule | RuleName | None = None,
         peak_lr: float | None = None,
-        **unknown: Any,
     ) -> None:
         super().__init__(
             params,
@@ -185,7 +185,6 @@ class Adai(Decayed, AdaiBase):
             capturable=capturable,
             decay=decay,
             peak_lr=peak_lr,
-            **unknown,
         )
 
 

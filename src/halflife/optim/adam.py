@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from ..mechanism.compiled import Compilable
-from ..rules.contract import DecayRule
+from ..mechanism.settings import refuse_unknown
+from ..rules.contract import DecayRule, RuleName
 from ..rules.scalar import Decoupled, L2Regularization
 from ..units.strength import Strength
 from ..versions import ADAM_ARGUMENTS
@@ -50,7 +51,6 @@ class Adam(Compilable, torch.optim.Adam):
             `Cautious` and the other elementwise maps, which take passes of their own otherwise; the
             rules that are numbers gain nothing. Refused with ``foreach``, ``fused``,
             ``capturable``, ``differentiable``, rules with a norm, and complex parameters.
-        **unknown: refused, naming the nearest keyword.
 
     Example:
         >>> model = torch.nn.Linear(4, 2)
@@ -60,13 +60,14 @@ class Adam(Compilable, torch.optim.Adam):
     default_rule = L2Regularization()
     prefers_fused = True
 
+    @refuse_unknown
     def __init__(
         self,
         params: Any,
         lr: float | Tensor = 1e-3,
         betas: tuple[float | Tensor, float | Tensor] = (0.9, 0.999),
         eps: float = 1e-8,
-        weight_decay: float | Strength = 0,
+        weight_decay: float | Tensor | Strength = 0,
         amsgrad: bool = False,
         *,
         foreach: bool | None = None,
@@ -75,10 +76,9 @@ class Adam(Compilable, torch.optim.Adam):
         differentiable: bool = False,
         fused: bool | None = None,
         decoupled_weight_decay: bool = False,
-        decay: DecayRule | str | None = None,
+        decay: DecayRule | RuleName | None = None,
         peak_lr: float | None = None,
-        implementation: str | None = None,
-        **unknown: Any,
+        implementation: Literal["compiled"] | None = None,
     ) -> None:
         if decay is None and decoupled_weight_decay:
             decay = Decoupled()
@@ -98,7 +98,6 @@ class Adam(Compilable, torch.optim.Adam):
             decay=decay,
             peak_lr=peak_lr,
             implementation=implementation,
-            **unknown,
         )
 
     def _walked(self, group: dict[str, Any]) -> Sequence[str]:
@@ -135,7 +134,6 @@ class AdamW(Compilable, torch.optim.AdamW):
             `Cautious` and the other elementwise maps, which take passes of their own otherwise; the
             rules that are numbers gain nothing. Refused with ``foreach``, ``fused``,
             ``capturable``, ``differentiable``, rules with a norm, and complex parameters.
-        **unknown: refused, naming the nearest keyword.
 
     Example:
         >>> from halflife import HalfLife
@@ -148,13 +146,14 @@ class AdamW(Compilable, torch.optim.AdamW):
     default_rule = Decoupled()
     prefers_fused = True
 
+    @refuse_unknown
     def __init__(
         self,
         params: Any,
         lr: float | Tensor = 1e-3,
         betas: tuple[float | Tensor, float | Tensor] = (0.9, 0.999),
         eps: float = 1e-8,
-        weight_decay: float | Strength = 1e-2,
+        weight_decay: float | Tensor | Strength = 1e-2,
         amsgrad: bool = False,
         *,
         maximize: bool = False,
@@ -162,10 +161,9 @@ class AdamW(Compilable, torch.optim.AdamW):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
-        decay: DecayRule | str | None = None,
+        decay: DecayRule | RuleName | None = None,
         peak_lr: float | None = None,
-        implementation: str | None = None,
-        **unknown: Any,
+        implementation: Literal["compiled"] | None = None,
     ) -> None:
         super().__init__(
             params,
@@ -182,7 +180,6 @@ class AdamW(Compilable, torch.optim.AdamW):
             decay=decay,
             peak_lr=peak_lr,
             implementation=implementation,
-            **unknown,
         )
 
     def _walked(self, group: dict[str, Any]) -> Sequence[str]:

@@ -13,8 +13,9 @@ from torch.optim import Optimizer
 from ..bases.mean_rate import MeanRate
 from ..bases.noise import first_moment_noise
 from ..mechanism.decayed import Decayed
+from ..mechanism.settings import refuse_unknown
 from ..rules import facts
-from ..rules.contract import DecayRule
+from ..rules.contract import DecayRule, RuleName
 from ..rules.scalar import Decoupled
 from ..tensors.reduction import real
 from ..units.strength import Strength
@@ -132,7 +133,6 @@ class AdamDelta(Decayed, AdamDeltaBase):
         decay: the decay rule, or its name. Default ``Decoupled()``, as in the paper.
         peak_lr: the schedule's highest lr. A strength needs it under every rule, a number under
             those that divide by it. Default: the group's lr at construction.
-        **unknown: refused, naming the nearest keyword.
 
     Example:
         >>> model = torch.nn.Linear(4, 2)
@@ -141,6 +141,7 @@ class AdamDelta(Decayed, AdamDeltaBase):
 
     default_rule = Decoupled()
 
+    @refuse_unknown
     def __init__(
         self,
         params: Any,
@@ -148,13 +149,12 @@ class AdamDelta(Decayed, AdamDeltaBase):
         betas: tuple[float, float] = (0.9, 0.999),
         delta: float = 1e-4,
         moments: str = "gradient",
-        weight_decay: float | Strength = 0,
+        weight_decay: float | Tensor | Strength = 0,
         *,
         foreach: bool | None = None,
         maximize: bool = False,
-        decay: DecayRule | str | None = None,
+        decay: DecayRule | RuleName | None = None,
         peak_lr: float | None = None,
-        **unknown: Any,
     ) -> None:
         super().__init__(
             params,
@@ -167,7 +167,6 @@ class AdamDelta(Decayed, AdamDeltaBase):
             maximize=maximize,
             decay=decay,
             peak_lr=peak_lr,
-            **unknown,
         )
 
 

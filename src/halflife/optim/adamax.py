@@ -11,8 +11,9 @@ from torch import Tensor
 from ..bases.mean_rate import MeanRate
 from ..bases.noise import first_moment_noise
 from ..mechanism.decayed import Decayed
+from ..mechanism.settings import refuse_unknown
 from ..rules import facts
-from ..rules.contract import DecayRule
+from ..rules.contract import DecayRule, RuleName
 from ..rules.scalar import L2Regularization
 from ..tensors.reduction import real
 from ..units.strength import Strength
@@ -39,7 +40,6 @@ class Adamax(Decayed, torch.optim.Adamax):
         decay: the decay rule, or its name. Default ``L2Regularization()``, as in torch.
         peak_lr: the schedule's highest lr. A strength needs it under every rule, a number under
             those that divide by it. Default: the group's lr at construction.
-        **unknown: refused, naming the nearest keyword.
 
     Example:
         >>> model = torch.nn.Linear(4, 2)
@@ -48,21 +48,21 @@ class Adamax(Decayed, torch.optim.Adamax):
 
     default_rule = L2Regularization()
 
+    @refuse_unknown
     def __init__(
         self,
         params: Any,
         lr: float | Tensor = 2e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
-        weight_decay: float | Strength = 0,
+        weight_decay: float | Tensor | Strength = 0,
         foreach: bool | None = None,
         *,
         maximize: bool = False,
         differentiable: bool = False,
         capturable: bool = False,
-        decay: DecayRule | str | None = None,
+        decay: DecayRule | RuleName | None = None,
         peak_lr: float | None = None,
-        **unknown: Any,
     ) -> None:
         super().__init__(
             params,
@@ -76,7 +76,6 @@ class Adamax(Decayed, torch.optim.Adamax):
             capturable=capturable,
             decay=decay,
             peak_lr=peak_lr,
-            **unknown,
         )
 
 

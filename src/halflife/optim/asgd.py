@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from ..mechanism.decayed import Decayed
+from ..mechanism.settings import refuse_unknown
 from ..rules import facts
-from ..rules.contract import DecayRule
+from ..rules.contract import DecayRule, RuleName
 from ..rules.scalar import L2Regularization
 from ..units.strength import Strength
 
@@ -40,7 +41,6 @@ class ASGD(Decayed, torch.optim.ASGD):
         decay: the decay rule, or its name. Default ``L2Regularization()``, as in torch.
         peak_lr: the schedule's highest lr. A strength needs it under every rule, a number under
             those that divide by it. Default: the group's lr at construction.
-        **unknown: refused, naming the nearest keyword.
 
     Raises:
         ValueError: for `Proximal`.
@@ -52,6 +52,7 @@ class ASGD(Decayed, torch.optim.ASGD):
 
     default_rule = L2Regularization()
 
+    @refuse_unknown
     def __init__(
         self,
         params: Any,
@@ -59,15 +60,14 @@ class ASGD(Decayed, torch.optim.ASGD):
         lambd: float = 1e-4,
         alpha: float = 0.75,
         t0: float = 1e6,
-        weight_decay: float | Strength = 0,
+        weight_decay: float | Tensor | Strength = 0,
         foreach: bool | None = None,
         maximize: bool = False,
         differentiable: bool = False,
         capturable: bool = False,
         *,
-        decay: DecayRule | str | None = None,
+        decay: DecayRule | RuleName | None = None,
         peak_lr: float | None = None,
-        **unknown: Any,
     ) -> None:
         super().__init__(
             params,
@@ -82,7 +82,6 @@ class ASGD(Decayed, torch.optim.ASGD):
             capturable=capturable,
             decay=decay,
             peak_lr=peak_lr,
-            **unknown,
         )
 
 

@@ -11,8 +11,9 @@ from torch.optim import Optimizer
 from ..bases.effective_rate import SGDRate
 from ..checks import Scalar
 from ..mechanism.decayed import Decayed
+from ..mechanism.settings import refuse_unknown
 from ..rules import facts
-from ..rules.contract import DecayRule
+from ..rules.contract import DecayRule, RuleName
 from ..rules.scalar import Independent
 from ..tensors.reduction import real
 from ..units.strength import Strength
@@ -102,7 +103,6 @@ class HeavyBall(Decayed, HeavyBallBase):
         decay: the decay rule, or its name. Default ``Independent()``, as in the paper's SGDW.
         peak_lr: the schedule's highest lr. A strength needs it under every rule, a number under
             those that divide by it. Default: the group's lr at construction.
-        **unknown: refused, naming the nearest keyword.
 
     Raises:
         ValueError: for `Proximal`, which would shrink the lr that the buffer remembers.
@@ -115,18 +115,18 @@ class HeavyBall(Decayed, HeavyBallBase):
 
     default_rule = Independent()
 
+    @refuse_unknown
     def __init__(
         self,
         params: Any,
         lr: float | Tensor = 1e-3,
         momentum: float = 0.9,
-        weight_decay: float | Strength = 0,
+        weight_decay: float | Tensor | Strength = 0,
         *,
         foreach: bool | None = None,
         maximize: bool = False,
-        decay: DecayRule | str | None = None,
+        decay: DecayRule | RuleName | None = None,
         peak_lr: float | None = None,
-        **unknown: Any,
     ) -> None:
         super().__init__(
             params,
@@ -137,7 +137,6 @@ class HeavyBall(Decayed, HeavyBallBase):
             maximize=maximize,
             decay=decay,
             peak_lr=peak_lr,
-            **unknown,
         )
 
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from ..mechanism.decayed import Decayed
+from ..mechanism.settings import refuse_unknown
 from ..rules import facts
-from ..rules.contract import DecayRule
+from ..rules.contract import DecayRule, RuleName
 from ..rules.scalar import Decoupled
 from ..tensors.pieces import pieces
 from ..theory import equilibrium
@@ -102,7 +103,6 @@ class Lion(Decayed, LionBase):
         decay: the decay rule, or its name. Default ``Decoupled()``, as in the paper.
         peak_lr: the schedule's highest lr. A strength needs it under every rule, a number under
             those that divide by it. Default: the group's lr at construction.
-        **unknown: refused, naming the nearest keyword.
 
     Example:
         >>> import torch
@@ -112,18 +112,18 @@ class Lion(Decayed, LionBase):
 
     default_rule = Decoupled()
 
+    @refuse_unknown
     def __init__(
         self,
         params: Any,
         lr: float | Tensor = 1e-4,
         betas: tuple[float, float] = (0.9, 0.99),
-        weight_decay: float | Strength = 0,
+        weight_decay: float | Tensor | Strength = 0,
         *,
         foreach: bool | None = None,
         maximize: bool = False,
-        decay: DecayRule | str | None = None,
+        decay: DecayRule | RuleName | None = None,
         peak_lr: float | None = None,
-        **unknown: Any,
     ) -> None:
         super().__init__(
             params,
@@ -134,7 +134,6 @@ class Lion(Decayed, LionBase):
             maximize=maximize,
             decay=decay,
             peak_lr=peak_lr,
-            **unknown,
         )
 
 

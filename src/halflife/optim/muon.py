@@ -6,8 +6,9 @@ from typing import Any
 
 from .. import versions
 from ..mechanism.decayed import Decayed
+from ..mechanism.settings import refuse_unknown
 from ..rules import facts
-from ..rules.contract import DecayRule
+from ..rules.contract import DecayRule, RuleName
 from ..rules.scalar import Decoupled
 from ..units.strength import Strength
 
@@ -36,7 +37,6 @@ class Muon(Decayed, versions.Muon):
         decay: the decay rule, or its name. Default ``Decoupled()``, as in torch.
         peak_lr: the schedule's highest lr. A strength needs it under every rule, a number under
             those that divide by it. Default: the group's lr at construction.
-        **unknown: refused, naming the nearest keyword.
 
     Example:
         >>> model = torch.nn.Linear(4, 2)
@@ -45,6 +45,7 @@ class Muon(Decayed, versions.Muon):
 
     default_rule = Decoupled()
 
+    @refuse_unknown
     def __init__(
         self,
         params: Any,
@@ -57,9 +58,8 @@ class Muon(Decayed, versions.Muon):
         ns_steps: int = 5,
         adjust_lr_fn: str | None = None,
         *,
-        decay: DecayRule | str | None = None,
+        decay: DecayRule | RuleName | None = None,
         peak_lr: float | None = None,
-        **unknown: Any,
     ) -> None:
         super().__init__(
             params,
@@ -73,7 +73,6 @@ class Muon(Decayed, versions.Muon):
             adjust_lr_fn=adjust_lr_fn,
             decay=decay,
             peak_lr=peak_lr,
-            **unknown,
         )
 
 

@@ -10,8 +10,9 @@ from torch.optim import Optimizer
 
 from ..bases.effective_rate import AdamRate
 from ..mechanism.decayed import Decayed
+from ..mechanism.settings import refuse_unknown
 from ..rules import facts
-from ..rules.contract import DecayRule
+from ..rules.contract import DecayRule, RuleName
 from ..rules.scalar import Decoupled, L2Regularization
 from ..theory import equilibrium
 from ..units.strength import Strength
@@ -40,7 +41,6 @@ class NAdam(Decayed, torch.optim.NAdam):
         decay: the decay rule, or its name. Default ``L2Regularization()``, as in torch.
         peak_lr: the schedule's highest lr. A strength needs it under every rule, a number under
             those that divide by it. Default: the group's lr at construction.
-        **unknown: refused, naming the nearest keyword.
 
     Example:
         >>> model = torch.nn.Linear(4, 2)
@@ -49,13 +49,14 @@ class NAdam(Decayed, torch.optim.NAdam):
 
     default_rule = L2Regularization()
 
+    @refuse_unknown
     def __init__(
         self,
         params: Any,
         lr: float | Tensor = 2e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
-        weight_decay: float | Strength = 0,
+        weight_decay: float | Tensor | Strength = 0,
         momentum_decay: float = 4e-3,
         decoupled_weight_decay: bool = False,
         *,
@@ -63,9 +64,8 @@ class NAdam(Decayed, torch.optim.NAdam):
         maximize: bool = False,
         capturable: bool = False,
         differentiable: bool = False,
-        decay: DecayRule | str | None = None,
+        decay: DecayRule | RuleName | None = None,
         peak_lr: float | None = None,
-        **unknown: Any,
     ) -> None:
         if decay is None and decoupled_weight_decay:
             decay = Decoupled()
@@ -83,7 +83,6 @@ class NAdam(Decayed, torch.optim.NAdam):
             differentiable=differentiable,
             decay=decay,
             peak_lr=peak_lr,
-            **unknown,
         )
 
 

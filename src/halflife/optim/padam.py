@@ -11,8 +11,9 @@ from torch import Tensor
 from ..bases.mean_rate import MeanRate, average, coming_step, maximum
 from ..bases.noise import first_moment_noise
 from ..mechanism.decayed import Decayed
+from ..mechanism.settings import refuse_unknown
 from ..rules import facts
-from ..rules.contract import DecayRule
+from ..rules.contract import DecayRule, RuleName
 from ..rules.scalar import L2Regularization
 from ..units.strength import Strength
 from .base import (
@@ -124,7 +125,6 @@ class Padam(Decayed, PadamBase):
         decay: the decay rule, or its name. Default ``L2Regularization()``, as in the paper's code.
         peak_lr: the schedule's highest lr. A strength needs it under every rule, a number under
             those that divide by it. Default: the group's lr at construction.
-        **unknown: refused, naming the nearest keyword.
 
     Example:
         >>> import torch
@@ -134,6 +134,7 @@ class Padam(Decayed, PadamBase):
 
     default_rule = L2Regularization()
 
+    @refuse_unknown
     def __init__(
         self,
         params: Any,
@@ -142,14 +143,13 @@ class Padam(Decayed, PadamBase):
         eps: float = 1e-8,
         partial: float = 1 / 4,
         amsgrad: bool = True,
-        weight_decay: float | Strength = 0,
+        weight_decay: float | Tensor | Strength = 0,
         *,
         foreach: bool | None = None,
         maximize: bool = False,
         capturable: bool = False,
-        decay: DecayRule | str | None = None,
+        decay: DecayRule | RuleName | None = None,
         peak_lr: float | None = None,
-        **unknown: Any,
     ) -> None:
         super().__init__(
             params,
@@ -164,7 +164,6 @@ class Padam(Decayed, PadamBase):
             capturable=capturable,
             decay=decay,
             peak_lr=peak_lr,
-            **unknown,
         )
 
 

@@ -11,8 +11,9 @@ from torch import Tensor
 from ..bases.mean_rate import MeanRate, average, coming_step
 from ..bases.noise import adam_noise
 from ..mechanism.decayed import Decayed
+from ..mechanism.settings import refuse_unknown
 from ..rules import facts
-from ..rules.contract import DecayRule
+from ..rules.contract import DecayRule, RuleName
 from ..rules.scalar import Decoupled, L2Regularization
 from ..units.strength import Strength
 
@@ -41,7 +42,6 @@ class RAdam(Decayed, torch.optim.RAdam):
         decay: the decay rule, or its name. Default ``L2Regularization()``, as in torch.
         peak_lr: the schedule's highest lr. A strength needs it under every rule, a number under
             those that divide by it. Default: the group's lr at construction.
-        **unknown: refused, naming the nearest keyword.
 
     Example:
         >>> model = torch.nn.Linear(4, 2)
@@ -50,22 +50,22 @@ class RAdam(Decayed, torch.optim.RAdam):
 
     default_rule = L2Regularization()
 
+    @refuse_unknown
     def __init__(
         self,
         params: Any,
         lr: float | Tensor = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
-        weight_decay: float | Strength = 0,
+        weight_decay: float | Tensor | Strength = 0,
         decoupled_weight_decay: bool = False,
         *,
         foreach: bool | None = None,
         maximize: bool = False,
         capturable: bool = False,
         differentiable: bool = False,
-        decay: DecayRule | str | None = None,
+        decay: DecayRule | RuleName | None = None,
         peak_lr: float | None = None,
-        **unknown: Any,
     ) -> None:
         if decay is None and decoupled_weight_decay:
             decay = Decoupled()
@@ -82,7 +82,6 @@ class RAdam(Decayed, torch.optim.RAdam):
             differentiable=differentiable,
             decay=decay,
             peak_lr=peak_lr,
-            **unknown,
         )
 
 

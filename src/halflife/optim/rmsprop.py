@@ -11,8 +11,9 @@ from torch.optim import Optimizer
 
 from ..bases.mean_rate import MeanRate, average
 from ..mechanism.decayed import Decayed
+from ..mechanism.settings import refuse_unknown
 from ..rules import facts
-from ..rules.contract import DecayRule
+from ..rules.contract import DecayRule, RuleName
 from ..rules.scalar import L2Regularization
 from ..units.strength import Strength
 
@@ -40,7 +41,6 @@ class RMSprop(Decayed, torch.optim.RMSprop):
         decay: the decay rule, or its name. Default ``L2Regularization()``, as in torch.
         peak_lr: the schedule's highest lr. A strength needs it under every rule, a number under
             those that divide by it. Default: the group's lr at construction.
-        **unknown: refused, naming the nearest keyword.
 
     Example:
         >>> model = torch.nn.Linear(4, 2)
@@ -49,13 +49,14 @@ class RMSprop(Decayed, torch.optim.RMSprop):
 
     default_rule = L2Regularization()
 
+    @refuse_unknown
     def __init__(
         self,
         params: Any,
         lr: float | Tensor = 1e-2,
         alpha: float = 0.99,
         eps: float = 1e-8,
-        weight_decay: float | Strength = 0,
+        weight_decay: float | Tensor | Strength = 0,
         momentum: float = 0,
         centered: bool = False,
         capturable: bool = False,
@@ -63,9 +64,8 @@ class RMSprop(Decayed, torch.optim.RMSprop):
         maximize: bool = False,
         differentiable: bool = False,
         *,
-        decay: DecayRule | str | None = None,
+        decay: DecayRule | RuleName | None = None,
         peak_lr: float | None = None,
-        **unknown: Any,
     ) -> None:
         super().__init__(
             params,
@@ -81,7 +81,6 @@ class RMSprop(Decayed, torch.optim.RMSprop):
             differentiable=differentiable,
             decay=decay,
             peak_lr=peak_lr,
-            **unknown,
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -12,8 +12,8 @@ from torch import Tensor
 from ..bases.bench import unnoticed
 from ..mechanism.compiled import Compilable
 from ..mechanism.known import Known
-from ..mechanism.settings import tensors_of
-from ..rules.contract import DecayRule
+from ..mechanism.settings import refuse_unknown, tensors_of
+from ..rules.contract import DecayRule, RuleName
 from ..rules.scalar import L2Regularization
 from ..tensors import rounding
 from ..units.strength import Strength
@@ -52,7 +52,6 @@ class SGD(Compilable, torch.optim.SGD):
             `Cautious` and the other elementwise maps, which take passes of their own otherwise; the
             rules that are numbers gain nothing. Refused with ``foreach``, ``fused``,
             ``differentiable``, rules with a norm, and complex parameters.
-        **unknown: refused, naming the nearest keyword.
 
     Example:
         >>> model = torch.nn.Linear(4, 2)
@@ -63,6 +62,7 @@ class SGD(Compilable, torch.optim.SGD):
     default_rule = L2Regularization()
     prefers_fused = True
 
+    @refuse_unknown
     def __init__(
         self,
         params: Any,
@@ -76,10 +76,9 @@ class SGD(Compilable, torch.optim.SGD):
         foreach: bool | None = None,
         differentiable: bool = False,
         fused: bool | None = None,
-        decay: DecayRule | str | None = None,
+        decay: DecayRule | RuleName | None = None,
         peak_lr: float | None = None,
-        implementation: str | None = None,
-        **unknown: Any,
+        implementation: Literal["compiled"] | None = None,
     ) -> None:
         super().__init__(
             params,
@@ -95,7 +94,6 @@ class SGD(Compilable, torch.optim.SGD):
             decay=decay,
             peak_lr=peak_lr,
             implementation=implementation,
-            **unknown,
         )
 
     @classmethod

@@ -11,8 +11,9 @@ from torch.optim import Optimizer
 
 from ..bases.mean_rate import MeanRate, coming_step
 from ..mechanism.decayed import Decayed
+from ..mechanism.settings import refuse_unknown
 from ..rules import facts
-from ..rules.contract import DecayRule
+from ..rules.contract import DecayRule, RuleName
 from ..rules.scalar import L2Regularization
 from ..tensors.reduction import real
 from ..theory import equilibrium
@@ -122,7 +123,6 @@ class Yogi(Decayed, YogiBase):
         decay: the decay rule, or its name. Default ``L2Regularization()``, as in the paper's code.
         peak_lr: the schedule's highest lr. A strength needs it under every rule, a number under
             those that divide by it. Default: the group's lr at construction.
-        **unknown: refused, naming the nearest keyword.
 
     Example:
         >>> import torch
@@ -132,6 +132,7 @@ class Yogi(Decayed, YogiBase):
 
     default_rule = L2Regularization()
 
+    @refuse_unknown
     def __init__(
         self,
         params: Any,
@@ -139,14 +140,13 @@ class Yogi(Decayed, YogiBase):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-3,
         initial_accumulator: float = 1e-6,
-        weight_decay: float | Strength = 0,
+        weight_decay: float | Tensor | Strength = 0,
         *,
         foreach: bool | None = None,
         maximize: bool = False,
         capturable: bool = False,
-        decay: DecayRule | str | None = None,
+        decay: DecayRule | RuleName | None = None,
         peak_lr: float | None = None,
-        **unknown: Any,
     ) -> None:
         super().__init__(
             params,
@@ -160,7 +160,6 @@ class Yogi(Decayed, YogiBase):
             capturable=capturable,
             decay=decay,
             peak_lr=peak_lr,
-            **unknown,
         )
 
 

@@ -24,6 +24,7 @@ from .before import Cautious as Cautious
 from .before import HuberDecay as HuberDecay
 from .before import NormControl as NormControl
 from .contract import DecayRule as DecayRule
+from .contract import RuleName as RuleName
 from .contract import as_rule as as_rule
 from .contract import rule_names as rule_names
 from .maps import ANCHOR_KEY as ANCHOR_KEY
@@ -59,6 +60,7 @@ __all__ = [
     "Proximal",
     "ProximalL1",
     "ProximalNorm",
+    "RuleName",
     "Stable",
     "Step",
     "View",

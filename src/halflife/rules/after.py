@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from ..checks import is_number, require_argument
 from ..tensors.reduction import plus
+from .contract import DecayRule, RuleName
 from .maps import DecayMap, View
 from .wish import never
 
@@ -42,6 +43,14 @@ class ProximalL1(DecayMap):
     acts: ClassVar[str] = "after"
     removes_fraction: ClassVar[bool] = False
     metric: str = "identity"
+
+    if TYPE_CHECKING:  # the inner rule may be given by name
+
+        def __init__(
+            self,
+            rule: DecayRule | RuleName = "decoupled",
+            metric: Literal["identity", "preconditioned"] = "identity",
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         """Check the metric."""
@@ -94,6 +103,12 @@ class ProximalNorm(DecayMap):
     acts: ClassVar[str] = "after"
     removes_fraction: ClassVar[bool] = False
     per_tensor: bool = False
+
+    if TYPE_CHECKING:  # the inner rule may be given by name
+
+        def __init__(
+            self, rule: DecayRule | RuleName = "decoupled", per_tensor: bool = False
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         """Check the flag."""
@@ -167,6 +182,10 @@ class Preconditioned(DecayMap):
     removes_fraction: ClassVar[bool] = False
     requires = ("preconditioner",)
 
+    if TYPE_CHECKING:  # the inner rule may be given by name
+
+        def __init__(self, rule: DecayRule | RuleName = "decoupled") -> None: ...
+
     def apply(self, view: View) -> None:
         """Divide the weights."""
         view.elementwise(
@@ -202,6 +221,12 @@ class PowerDecay(DecayMap):
     acts: ClassVar[str] = "after"
     removes_fraction: ClassVar[bool] = False
     power: float = 2.0
+
+    if TYPE_CHECKING:  # the inner rule may be given by name
+
+        def __init__(
+            self, rule: DecayRule | RuleName = "decoupled", power: float = 2.0
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         """Check the range."""

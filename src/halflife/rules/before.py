@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from ..checks import is_number, require_argument
 from ..tensors.reduction import spread_like
-from .contract import DecayRule
+from .contract import DecayRule, RuleName
 from .maps import DecayMap, View
 
 __all__ = ["Anchored", "Cautious", "HuberDecay", "NormControl"]
@@ -38,6 +38,10 @@ class Cautious(DecayMap):
     )
     elementwise: ClassVar[bool] = True
     requires = ("direction",)
+
+    if TYPE_CHECKING:  # the inner rule may be given by name
+
+        def __init__(self, rule: DecayRule | RuleName = "decoupled") -> None: ...
 
     def apply(self, view: View) -> None:
         """Multiply by ``1 - d`` where ``w u >= 0``."""
@@ -77,6 +81,16 @@ class Anchored(DecayMap):
     to: Any = None
     dtype: str | None = None
     device: str | None = None
+
+    if TYPE_CHECKING:  # the inner rule may be given by name
+
+        def __init__(
+            self,
+            rule: DecayRule | RuleName = "decoupled",
+            to: Any = None,
+            dtype: str | None = None,
+            device: str | None = None,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         """Check the anchor, its precision and its place."""
@@ -163,6 +177,12 @@ class HuberDecay(DecayMap):
     elementwise: ClassVar[bool] = True
     delta: float = 1.0
 
+    if TYPE_CHECKING:  # the inner rule may be given by name
+
+        def __init__(
+            self, rule: DecayRule | RuleName = "decoupled", delta: float = 1.0
+        ) -> None: ...
+
     def __post_init__(self) -> None:
         """Check the range."""
         super().__post_init__()
@@ -204,6 +224,12 @@ class NormControl(DecayMap):
         "weights grow."
     )
     target: float = 0.0
+
+    if TYPE_CHECKING:  # the inner rule may be given by name
+
+        def __init__(
+            self, rule: DecayRule | RuleName = "decoupled", target: float = 0.0
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         """Check the range."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 from abc import ABC, abstractmethod
 from dataclasses import fields
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, Literal, TypeAlias, final
 
 import torch
 from torch import Tensor
@@ -18,7 +18,28 @@ from torch import Tensor
 from ..checks import Scalar
 from .step import MEASURED, Step
 
-__all__ = ["DecayRule", "as_rule", "rule_names"]
+__all__ = ["DecayRule", "RuleName", "as_rule", "rule_names"]
+
+# The names of the rules that are here, for type checkers. A rule of your own has its name at run
+# time; where types are checked, hand over the rule itself, or `as_rule` of its name.
+RuleName: TypeAlias = Literal[
+    "adaptive",
+    "anchored",
+    "cautious",
+    "constant",
+    "corrected",
+    "decoupled",
+    "huber",
+    "independent",
+    "l2",
+    "norm_control",
+    "power",
+    "preconditioned",
+    "proximal",
+    "proximal_l1",
+    "proximal_norm",
+    "stable",
+]
 
 
 class DecayRule(ABC):

@@ -19,12 +19,12 @@ one rule object drives one model, a sharded model, or a stacked ensemble of mode
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
 from ..checks import Scalar, require_nonnegative
-from .contract import DecayRule, as_rule
+from .contract import DecayRule, RuleName, as_rule
 from .step import Step, inverse_root, over
 
 __all__ = [
@@ -252,6 +252,10 @@ class Proximal(DecayRule):
 
     name = "proximal"
     rule: DecayRule = Decoupled()
+
+    if TYPE_CHECKING:  # the inner rule may be given by name
+
+        def __init__(self, rule: DecayRule | RuleName = "decoupled") -> None: ...
 
     def __post_init__(self) -> None:
         """Accept the inner rule by name; refuse one that has no fraction."""

@@ -14,20 +14,22 @@ A failing check raises an ``AssertionError`` that lists every failure and why it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.optim import Optimizer
 
 from ..mechanism.attach import decayed
-from ..rules.contract import DecayRule, as_rule
+from ..mechanism.decayed import Decayed
+from ..rules.contract import DecayRule, RuleName, as_rule
 from .optimizers import Case
 from .report import Check, Report, outcome
 from .rules import RULE_CHECKS, visible
 
 __all__ = ["Check", "Report", "check_optimizer", "check_rule"]
 
-_RULES = ("l2", "decoupled", "independent", "constant", "corrected", "proximal")
+_RULES: list[RuleName]
+_RULES = ["l2", "decoupled", "independent", "constant", "corrected", "proximal"]
 _SHAPES = ((4, 3), (5,), (2, 3))
 _TOLERANCE = 1e-10
 
@@ -35,7 +37,7 @@ _TOLERANCE = 1e-10
 def check_optimizer(
     cls: type[Optimizer],
     *,
-    rules: Sequence[DecayRule | str] = _RULES,
+    rules: Sequence[DecayRule | RuleName] = _RULES,
     shapes: Sequence[tuple[int, ...]] = _SHAPES,
     tolerance: float = _TOLERANCE,
     **arguments: Any,
@@ -59,13 +61,13 @@ def check_optimizer(
     """
     checks: list[Check] = []
     for rule in map(as_rule, rules):
-        case = Case(decayed(cls), rule, visible(rule), tuple(shapes), tolerance, arguments)
+        case = Case(_decayed(cls), rule, visible(rule), tuple(shapes), tolerance, arguments)
         checks += case.run()
     return _judged(cls.__name__, checks)
 
 
 def check_rule(
-    rule: DecayRule | str,
+    rule: DecayRule | RuleName,
     *,
     weight_decay: float | None = None,
     optimizers: Sequence[type[Optimizer]] = (torch.optim.SGD, torch.optim.AdamW),
@@ -93,8 +95,12 @@ def check_rule(
     amount = visible(rule) if weight_decay is None else weight_decay
     checks = [outcome(name, rule, check, rule, amount) for name, check in RULE_CHECKS.items()]
     for cls in optimizers:
-        checks += Case(decayed(cls), rule, amount, _SHAPES, _TOLERANCE, {}).run()
+        checks += Case(_decayed(cls), rule, amount, _SHAPES, _TOLERANCE, {}).run()
     return _judged(repr(rule), checks)
+
+
+def _decayed(cls: type[Optimizer]) -> type[Decayed]:
+    return cast("type[Decayed]", decayed(cls))
 
 
 def _judged(subject: str, checks: list[Check]) -> Report:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from ..bases.noise import Base
 from ..checks import is_number
-from ..rules.contract import DecayRule, as_rule
+from ..rules.contract import DecayRule, RuleName, as_rule
 from ..rules.step import Step
 from ..theory.averaging import Averaging, averaging
 from .strength import Strength
@@ -16,7 +16,7 @@ __all__ = ["averaging_of"]
 
 
 def averaging_of(
-    rule: DecayRule | str,
+    rule: DecayRule | RuleName,
     lrs: Iterable[float],
     weight_decay: float | Strength,
     *,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from ...theory import equilibrium
 from ..convert import Convention, Setting, convention_named
@@ -12,10 +12,11 @@ from ..convert.conventions import RuleConvention
 from ..strength import Fraction, Normalized, Strength, Timescale
 from ..transfer import POWER_LINES
 
-__all__ = ["CLASSES", "DECAYS", "USUAL", "Option", "Plan", "in_percent", "options_for"]
+__all__ = ["CLASSES", "DECAYS", "USUAL", "DecayName", "Option", "Plan", "in_percent", "options_for"]
 
 CLASSES = {"adam": "AdamW", "lion": "Lion", "sgd": "SGD"}
-DECAYS = ("constant", "corrected", "decoupled", "independent", "proximal")
+DecayName: TypeAlias = Literal["constant", "corrected", "decoupled", "independent", "proximal"]
+DECAYS: tuple[DecayName, ...] = get_args(DecayName)
 
 _WANG = "Wang & Aitchison 2025 (arXiv 2405.13698)"
 _WANG_TESTED = "AdamW; ResNet-18 and ViT on CIFAR and ImageNet, NanoGPT"

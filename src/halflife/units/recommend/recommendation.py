@@ -11,7 +11,7 @@ from torch import nn
 
 from ...checks import is_number
 from ..convert import SCHEDULES, Setting
-from .options import CLASSES, DECAYS, Option, Plan, options_for
+from .options import CLASSES, DECAYS, DecayName, Option, Plan, options_for
 
 __all__ = ["Recommendation", "recommend"]
 
@@ -86,7 +86,7 @@ def recommend(
     unit: str = "samples",
     optimizer: str = "adamw",
     schedule: str | Callable[[int], float] = "cosine",
-    decay: str = "decoupled",
+    decay: DecayName = "decoupled",
     finetune: bool = False,
     weight_decay: float | None = None,
     momentum: float | None = None,

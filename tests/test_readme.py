@@ -1,0 +1,92 @@
+"""The README shows what commands print now, and leads somewhere on a package index too."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import halflife
+from halflife import DecayRule
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+SCRIPT = runpy.run_path(str(ROOT / "scripts" / "readme.py"))
+
+
+def test_it_shows_what_the_audit_finds_and_what_was_measured(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delitem(sys.modules, "train", raising=False)
+    own = {n: r for n, r in DecayRule._registry.items() if r.__module__.startswith("halflife.")}
+    monkeypatch.setattr(DecayRule, "_registry", own)
+    assert SCRIPT["written"](README) == README, "run python scripts/readme.py"
+
+
+def test_its_code_is_that_of_the_example_and_predicts_what_it_says(capsys):
+    example = runpy.run_path(str(ROOT / "examples" / "train.py"))
+    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    scope = {"model": example["network"]()}
+    exec(code, scope)
+    printed = capsys.readouterr().out
+    same = example["chosen"](scope["model"], 20)
+    first, second = (halflife.describe(o, steps_per_epoch=10) for o in (scope["optimizer"], same))
+    assert str(first) == str(second)
+    assert "20 epochs" in printed
+    assert f"a weight RMS of {first.groups[0].rms:.4f}" in README
+
+
+def test_the_finding_is_right():
+    """The sum of the fractions of torch's default under the cosine, from their definition."""
+    build = runpy.run_path(str(ROOT / "examples" / "train.py"))["build"]()
+    (group,) = build["optimizer"].param_groups
+    total = 0.0
+    for _ in range(600):
+        total += group["lr"] * group["weight_decay"]
+        build["optimizer"].step()
+        build["schedule"].step()
+    assert group["weight_decay"] == torch.optim.AdamW([torch.ones(1)]).defaults["weight_decay"]
+    assert f"{100 * total:.1f} % is all that it removes" in " ".join(README.split())
+
+
+@pytest.mark.slow
+def test_its_table_is_that_of_a_fresh_run():
+    """Up to what another processor's rounding does to the errors; who wins is not up to it."""
+    found = SCRIPT["measured"](SCRIPT["trained"]())
+    fresh = SCRIPT["with_table"](README, found)
+    numbers = [re.findall(r"-?\d+\.\d+|\b20 epochs", text) for text in (README, fresh)]
+    assert len(numbers[0]) == len(numbers[1])
+    for shown, measured in zip(*numbers, strict=True):
+        if "." in shown:
+            tolerance = 0.5 if len(shown.split(".")[1]) == 1 else 0.002
+            assert float(shown) == pytest.approx(float(measured), abs=tolerance)
+        assert ("." in shown) == ("." in measured)
+    better, width = map(float, found["wrong difference"].split(" ± "))
+    assert better + width < 0
+    text = " ".join(README.split())
+    assert f"the cosine leaves {found['left']} % of the initial weights" in text
+    assert f"it ends at {found['noise']})" in text
+
+
+def test_links_of_the_checkout_lead_to_files():
+    paths = re.findall(r"\]\((?!https?://|#)([^)\s]+)\)", README)
+    assert len(paths) >= 4
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("repository", ["https://host.invalid/owner/halflife", ""])
+def test_an_index_is_given_absolute_links_or_none(repository):
+    pytest.importorskip("hatchling", reason="in the extra dev")
+    hook = runpy.run_path(str(ROOT / "hatch_build.py"))
+    text = hook["absolute"](README, repository)
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert all(link.startswith("https://") for link in links)
+    assert bool(links) == bool(repository) == bool(hook["urls"](repository))
+    assert ("![" in text) == bool(repository)
+    if repository:
+        assert f"({repository}/blob/HEAD/CONTRIBUTING.md)" in text
+        assert f"({repository}/raw/HEAD/docs/images/landscape.svg)" in text
+    else:
+        assert "CONTRIBUTING has the layout" in text
