@@ -209,8 +209,9 @@ def test_a_sampled_step(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
         params = cases.make_params(dtype=torch.float32, shapes=shapes(4, 80))
         optimizer = halflife.AdamW(params, lr=PEAK, weight_decay=0.1, eps=1e-3)
         monitor = Monitor(optimizer, every=1, preset=preset)
+        generator = torch.Generator().manual_seed(0)
         for p in params:
-            p.grad = p.detach().clone()
+            p.grad = torch.randn(p.shape, generator=generator)
         optimizer.step()
         with Counting(everywhere=True) as counting:
             optimizer.step()
@@ -221,5 +222,5 @@ def test_a_sampled_step(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found, operations = records()
     for one, other in zip(found, expected, strict=True):
         numbers = {k: v for k, v in other.items() if isinstance(v, float)}
-        assert {k: one[k] for k in numbers} == pytest.approx(numbers, rel=1e-4, abs=1e-6)
+        assert {k: one[k] for k in numbers} == pytest.approx(numbers, rel=1e-4, abs=1e-3)
     assert operations <= 2 * FIXED + 4 * EACH

@@ -66,6 +66,7 @@ __all__ = [
     "begin_state",
     "check_capture",
     "compiled_apart",
+    "compiles_for",
     "copy_each",
     "count_steps_for_scheduler",
     "counts_steps_for_scheduler",
@@ -248,6 +249,15 @@ def before_compiling(model: nn.Module) -> nn.Module | None:
     """The module that ``torch.compile`` has been given; None of one that it has not made."""
     inner = getattr(model, "_orig_mod", None)
     return inner if isinstance(inner, nn.Module) else None
+
+
+def compiles_for(device: torch.device) -> bool:
+    """Whether ``torch.compile`` has a backend for an accelerator that is worth its time."""
+    if device.type not in ("cuda", "xpu"):
+        return False
+    from torch.utils._triton import has_triton
+
+    return has_triton()
 
 
 def mark_static(tensor: Tensor) -> None:

@@ -78,7 +78,7 @@ class Adam(Compilable, torch.optim.Adam):
         decoupled_weight_decay: bool = False,
         decay: DecayRule | RuleName | None = None,
         peak_lr: float | None = None,
-        implementation: Literal["compiled"] | None = None,
+        implementation: Literal["compiled", "native"] | None = None,
     ) -> None:
         if decay is None and decoupled_weight_decay:
             decay = Decoupled()
@@ -163,7 +163,7 @@ class AdamW(Compilable, torch.optim.AdamW):
         fused: bool | None = None,
         decay: DecayRule | RuleName | None = None,
         peak_lr: float | None = None,
-        implementation: Literal["compiled"] | None = None,
+        implementation: Literal["compiled", "native"] | None = None,
     ) -> None:
         super().__init__(
             params,

@@ -78,7 +78,7 @@ class SGD(Compilable, torch.optim.SGD):
         fused: bool | None = None,
         decay: DecayRule | RuleName | None = None,
         peak_lr: float | None = None,
-        implementation: Literal["compiled"] | None = None,
+        implementation: Literal["compiled", "native"] | None = None,
     ) -> None:
         super().__init__(
             params,

@@ -20,7 +20,7 @@ from ...rules import DecayMap, View
 from ...tensors.rounding import is_half, rounded
 from ...versions import compiled_apart
 
-__all__ = ["Kernel", "adam", "compiled", "sgd"]
+__all__ = ["NUMBERS", "Kernel", "adam", "compiled", "sgd", "states_of"]
 
 # kernel(numbers, seed, weights, *state, gradient[, anchor]) writes the weights and the state.
 Kernel: TypeAlias = "Callable[..., None]"
@@ -120,6 +120,15 @@ def sgd(rule: DecayMap | None, nesterov: bool | None, maximize: bool) -> Kernel:
         _write(weight, w, seed)
 
     return kernel
+
+
+# Numbers that a kernel takes.
+NUMBERS: dict[Callable[..., Kernel], int] = {adam: 10, sgd: 7}
+
+
+def states_of(kernel: Callable[..., Kernel], options: tuple[Any, ...]) -> int:
+    """How many tensors of state a kernel writes."""
+    return 2 + options[0] if kernel is adam else int(options[0] is not None)
 
 
 def _decay(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,14 +20,16 @@ from ...rules.wish import Wish
 from ...tensors.reduction import is_sharded, shards
 from ...tensors.rounding import next_step
 from ..decayed import Decayed
+from ..known import Known
 from ..native_call import Call
 from ..settings import tensors_of
 from . import kernels
 from .calls import BaseStep, take
+from .choice import bring_back, compiles_by_itself
 
 __all__ = ["Compilable"]
 
-IMPLEMENTATIONS = ("compiled",)
+IMPLEMENTATIONS = ("compiled", "native")
 OTHERS = ("foreach", "fused", "capturable", "differentiable")
 
 
@@ -46,10 +49,15 @@ class Compilable(Decayed):
         return super()._checked(given, label)
 
     def _native_call(self, index: int, group: dict[str, Any], measures: Measures) -> Call:
-        if group.get("implementation") is None or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling():
             return super()._native_call(index, group, measures)
+        name, label = group.get("implementation"), f"parameter group {index}"
         known = self._known_at(index)  # takes a rule that has been written into the group
-        label = f"parameter group {index}"
+        if name == "native" or (name is None and not self._compiles_by_itself(known, group)):
+            call = super()._native_call(index, group, measures)
+            if call.swap.get("fused", group.get("fused")):
+                bring_back(group["params"], self.state)
+            return call
         _check(group, label)
         params = [p for p in group["params"] if p.grad is not None]
         if any(p.grad.layout is not torch.strided for p in params):
@@ -63,11 +71,16 @@ class Compilable(Decayed):
         own = functools.partial(_step, self, group, params, rule, wish)
         return Call({"params": [], "fused": True}, own=own)
 
+    def _compiles_by_itself(self, known: Known, group: dict[str, Any]) -> bool:
+        if any(group.get(other) is not None and group[other] is not False for other in OTHERS):
+            return False
+        return compiles_by_itself(self, known, group, *_kernel(self, group))
+
 
 def _check(group: dict[str, Any], label: str) -> None:
     """Refuse what a compiled step cannot do."""
     name = group.get("implementation")
-    if name is None:
+    if name in (None, "native"):
         return
     if name not in IMPLEMENTATIONS:
         raise ValueError(
@@ -114,6 +127,16 @@ def _step(
     keep_anchors(optimizer)
 
 
+def _kernel(
+    optimizer: Optimizer, group: dict[str, Any]
+) -> tuple[Callable[..., kernels.Kernel], tuple[Any, ...]]:
+    """The kernel of the base optimizer, and its options."""
+    maximize = bool(group["maximize"])
+    if not isinstance(optimizer, SGD):
+        return kernels.adam, (bool(group["amsgrad"]), maximize)
+    return kernels.sgd, (bool(group["nesterov"]) if group["momentum"] else None, maximize)
+
+
 def _adam(
     optimizer: Optimizer, group: dict[str, Any], params: list[Tensor], size: Scalar
 ) -> BaseStep:
@@ -135,8 +158,9 @@ def _adam(
         scaled = size / (1.0 - beta1**count)
         return [scaled, beta1, 1.0 - beta1, beta2, 1.0 - beta2, correction, group["eps"]]
 
-    options = (bool(group["amsgrad"]), bool(group["maximize"]))
-    return BaseStep(kernels.adam, options, _state(optimizer, params, keys), steps, counts, numbers)
+    return BaseStep(
+        *_kernel(optimizer, group), _state(optimizer, params, keys), steps, counts, numbers
+    )
 
 
 def _sgd(
@@ -145,8 +169,8 @@ def _sgd(
     momentum = group["momentum"]
     if not momentum:
         unused = [0.0, 0.0, 0.0]
-        plain = (None, bool(group["maximize"]))
-        return BaseStep(kernels.sgd, plain, [], [], [0.0] * len(params), lambda _: [size, *unused])
+        marks = [0.0] * len(params)
+        return BaseStep(*_kernel(optimizer, group), [], [], marks, lambda _: [size, *unused])
     held = [optimizer.state[p].get("momentum_buffer") for p in params]
     begun = [float(buffer is not None) for buffer in held]
 
@@ -155,9 +179,8 @@ def _sgd(
             return [size, momentum, momentum, 1.0 - group["dampening"]]
         return [size, momentum, 0.0, 1.0]  # the first buffer is the gradient itself
 
-    options = (bool(group["nesterov"]), bool(group["maximize"]))
     state = _state(optimizer, params, ["momentum_buffer"])
-    return BaseStep(kernels.sgd, options, state, [], begun, numbers)
+    return BaseStep(*_kernel(optimizer, group), state, [], begun, numbers)
 
 
 def _state(optimizer: Optimizer, params: list[Tensor], keys: list[str]) -> list[list[Tensor]]:

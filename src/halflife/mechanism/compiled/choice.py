@@ -1,0 +1,115 @@
+"""Where a group that leaves its implementation open is compiled all the same.
+
+On an accelerator that torch.compile has a backend for, an elementwise map, or the rounding of
+half-precision weights, is a part of the one kernel that takes the step, instead of some operations
+beside it. On the CPU it is not chosen, as compiling takes longer there than a small training.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ... import versions
+from ...rules import Anchored, DecayMap
+from ...tensors.reduction import is_sharded
+from ...tensors.rounding import is_half
+from . import kernels
+
+if TYPE_CHECKING:
+    from ..known import Known
+    from .optimizer import Compilable
+
+__all__ = ["bring_back", "compiles_by_itself", "works"]
+
+
+def compiles_by_itself(
+    optimizer: Compilable,
+    known: Known,
+    group: dict[str, Any],
+    kernel: Callable[..., kernels.Kernel],
+    options: tuple[Any, ...],
+) -> bool:
+    """Whether a group whose ``implementation`` is None takes the compiled step.
+
+    Args:
+        optimizer: whose step it is.
+        known: what is known of the group.
+        group: the group, without another implementation of its own.
+        kernel: of the base optimizer.
+        options: the kernel's.
+    """
+    rule, params = group["decay"], group["params"]
+    mapped = isinstance(rule, DecayMap)
+    if rule is None or not (rule.elementwise if mapped else known.halves):
+        return False
+    if not params or not versions.compiles_for(params[0].device):
+        return False
+    if getattr(optimizer, "found_inf", None) is not None:  # whose number it would wait for
+        return False
+    for p in params:
+        if p.is_complex() or p.device != params[0].device or is_sharded(p):
+            return False
+        if p.grad is not None and p.grad.layout is not torch.strided:
+            return False
+    shown = rule if mapped else None
+    kinds = {p.dtype for p in params}
+    return all(works(kernel, shown, options, d, params[0].device.type) for d in kinds)
+
+
+@functools.cache
+def works(
+    kernel: Callable[..., kernels.Kernel],
+    rule: DecayMap | None,
+    options: tuple[Any, ...],
+    dtype: torch.dtype,
+    device: str,
+) -> bool:
+    """Whether a kernel can be compiled: tried once in a process, on tensors of its own.
+
+    A warning says why not, once.
+    """
+    anchored = isinstance(rule, Anchored) and not isinstance(rule.to, (int, float))
+    beside = kernels.states_of(kernel, options) + 1 + anchored  # and the gradient
+    numbers = torch.full((kernels.NUMBERS[kernel],), 0.5, device=device, dtype=torch.float64)
+    versions.mark_static(numbers)
+    tensors = [torch.ones(64, dtype=dtype, device=device) for _ in range(1 + beside)]
+    seed = torch.zeros((), dtype=torch.int64, device=device) if is_half(tensors[0]) else None
+    try:
+        with torch.no_grad():
+            kernels.compiled(kernel, rule, options, dtype, device, kernels.BACKEND)(
+                numbers, seed, *tensors
+            )
+    except Exception as error:  # whatever a compiler or its tools may raise
+        warnings.warn(
+            f"halflife: {_named(rule)} could not be compiled for {device} in {dtype} and takes "
+            "operations of its own beside torch's step, which is slower and equal up to rounding "
+            f"({type(error).__name__}: {str(error).strip().splitlines()[0][:200]}); "
+            "implementation='native' says so from the start.",
+            stacklevel=2,
+        )
+        return False
+    return True
+
+
+def _named(rule: DecayMap | None) -> str:
+    return "the rounding of half-precision weights" if rule is None else repr(rule)
+
+
+def bring_back(params: list[Tensor], state: Any) -> None:
+    """Put counts of steps beside their weights, where torch's fused kernels read them.
+
+    A compiled step keeps them on the host, and so may a checkpoint.
+    """
+    for p in params:
+        if p.is_cpu:
+            continue
+        known = state.get(p) or {}
+        step = known.get("step")
+        if isinstance(step, Tensor) and step.is_cpu:
+            known["step"] = step.to(p.device, non_blocking=True)
