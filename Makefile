@@ -13,7 +13,7 @@ USE_UV ?= auto
 WORKERS ?= 2
 PYTEST_ARGS ?=
 DEMO_OUT ?= out/demo
-DEMO_ARGS ?= --task digits --optimizer adam
+DEMO_ARGS ?= --task digits --optimizer adamw
 BENCH_ARGS ?=
 
 INSTALLER := $(patsubst 0,pip,$(patsubst 1,uv,$(USE_UV)))

@@ -271,9 +271,8 @@ def test_without_arguments_every_benchmark_is_run(monkeypatch: pytest.MonkeyPatc
     for module in (step, rules, curvature, monitor, imports):
         name = module.__name__.rpartition(".")[2]
         monkeypatch.setattr(module, "main", lambda *_, name=name: run.append(name))
-    monkeypatch.setitem(
-        sys.modules, "benchmarks.ensemble", SimpleNamespace(main=lambda: run.append("ensemble"))
-    )
+    ensemble = SimpleNamespace(main=lambda: run.append("ensemble"), __spec__=True)
+    monkeypatch.setitem(sys.modules, "benchmarks.ensemble", ensemble)  # type: ignore[arg-type]
     assert main([]) == 0
     assert run == ["step", "rules", "ensemble", "curvature", "monitor", "imports"]
 

@@ -174,7 +174,7 @@ def test_the_lead_names_settings_half_life_and_gain(plan):
     lead = build(records, plan).numbers["lead"]
     best = analyse(records, plan).best
     life = math.log(2) / -math.log1p(-best.best.fraction) if best.best.fraction else None
-    assert lead.startswith("On digits with adam, use lr ")
+    assert lead.startswith("On digits with adamw, use lr ")
     assert f"weight_decay {best.best.weight_decay:.2g}".split("e")[0] in lead
     if life:
         assert f"{float(f'{life:.2g}'):.0f} steps" in lead

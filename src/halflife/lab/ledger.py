@@ -32,7 +32,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
 from optuna.trial import TrialState, create_trial
 
-from .meta import Meta
+from .meta import Meta, spelled_as_now
 
 __all__ = ["CellKey", "FileLock", "Ledger", "LedgerError", "cell_of"]
 
@@ -136,6 +136,7 @@ class Ledger:
         wanted = json.loads(json.dumps(configuration))
         known = self._study.user_attrs.get("configuration")
         if known is not None:
+            known, wanted = spelled_as_now(known), spelled_as_now(wanted)
             for name in sorted({*wanted, *known}):
                 if wanted.get(name) != known.get(name):
                     raise LedgerError(

@@ -104,7 +104,7 @@ def train(training: Training, trainee: Trainee) -> list[Outcome]:
     if rates:
         removed = torch.stack([d for d, _ in rates])
         fractions = _at_peak(training, members, removed)
-        beta1 = training.base(members[0].lr).momentum if training.optimizer == "adam" else None
+        beta1 = training.base(members[0].lr).momentum if training.optimizer == "adamw" else None
         if beta1 is not None:
             sizes = torch.stack([s for _, s in rates])
             predictions = mean_square(removed, sizes, beta1, initial).sqrt().tolist()

@@ -14,7 +14,7 @@ from ..transfer import POWER_LINES
 
 __all__ = ["CLASSES", "DECAYS", "USUAL", "Option", "Plan", "in_percent", "options_for"]
 
-CLASSES = {"adam": "AdamW", "lion": "Lion", "sgd": "SGD"}
+CLASSES = {"adamw": "AdamW", "lion": "Lion", "sgd": "SGD"}
 DECAYS = ("constant", "corrected", "decoupled", "independent", "proximal")
 
 _WANG = "Wang & Aitchison 2025 (arXiv 2405.13698)"
@@ -23,7 +23,7 @@ _POWER_LINES = "Bergsma et al. 2025, Power Lines (arXiv 2505.13738)"
 _NORMALIZED = "Loshchilov & Hutter 2019, appendix B.1"
 _NORMALIZED_TESTED = "AdamW and SGDW on CIFAR-10 and ImageNet32x32"
 # Optimizers that the rules of a source were tested with.
-_OPTIMIZERS = {_WANG: ("adam",), _POWER_LINES: ("adam",), _NORMALIZED: ("adam", "sgd")}
+_OPTIMIZERS = {_WANG: ("adamw",), _POWER_LINES: ("adamw",), _NORMALIZED: ("adamw", "sgd")}
 
 _SHORTEST = 100  # steps; shorter averages, and runs, are outside what any rule was tested on
 _INERT = 0.05  # a total decay below this takes less than 5 % off any weight
@@ -41,11 +41,11 @@ class _Usual(NamedTuple):
 
 
 USUAL = {
-    "adam": _Usual("torch's default", 0.01, "torch", "torch.optim.AdamW", "nowhere in particular"),
+    "adamw": _Usual("torch's default", 0.01, "decoupled", "torch.optim.AdamW", "nowhere in particular"),
     "lion": _Usual(
         "ten times AdamW's default",
         0.1,
-        "torch",
+        "decoupled",
         "Chen et al. 2023 (arXiv 2302.06675): 3 to 10 times AdamW's, at as much less lr",
         "diffusion models at lr 3e-5; a ViT-B/16 on ImageNet took 10 at lr 1e-4",
     ),
@@ -201,7 +201,7 @@ class Plan:
         if finetune:
             most, limit = _FELT / self.steps, f"{_FELT:.0%} of the pretrained weights"
             name = "a usual number"
-            source = f"habit: {value:g} as in {source}" if self.optimizer == "adam" else source
+            source = f"habit: {value:g} as in {source}" if self.optimizer == "adamw" else source
         note = f"clipped from {value:g}, which might remove more than {limit}"
         option = self.option(
             name, Fraction(min(fraction, most)), source, validity, note if fraction > most else ""

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from ...checks import is_number
-from ..convert import SCHEDULES, Setting
+from ...checks import is_number, near
+from ..convert import SCHEDULES, Setting, optimizer_named
 from .options import CLASSES, DECAYS, Option, Plan, options_for
 
 __all__ = ["Recommendation", "recommend"]
@@ -122,9 +122,11 @@ def recommend(
         (10.0, 0.256)
     """
     parameters = _parameters(model)
-    name = "adam" if optimizer == "adamw" else optimizer
+    name = optimizer_named(optimizer)
     if decay not in DECAYS:
-        raise ValueError(f"decay={decay!r}: must be one of {', '.join(DECAYS)}.")
+        raise ValueError(
+            f"decay={decay!r}: must be one of {', '.join(DECAYS)}{near(decay, DECAYS)}"
+        )
     if unit not in ("samples", "tokens"):
         raise ValueError(f"unit={unit!r}: must be 'samples' or 'tokens'.")
     for key, value in (("batch", batch), ("data", data), ("epochs", epochs)):
@@ -182,7 +184,7 @@ def _code(plan: Plan, option: Option, schedule: str | Callable[[int], float]) ->
     setting = plan.setting
     momentum = 0.9 if setting.momentum is None else float(setting.momentum)  # torch: no int
     extra = {
-        "adam": "" if setting.momentum is None else f"    betas=({momentum!r}, 0.999),\n",
+        "adamw": "" if setting.momentum is None else f"    betas=({momentum!r}, 0.999),\n",
         "lion": "" if setting.momentum is None else f"    betas=({momentum!r}, 0.99),\n",
         "sgd": f"    momentum={momentum!r},\n",
     }[setting.optimizer]
@@ -220,7 +222,7 @@ def _sampled(schedule: str | Callable[[int], float], steps: int) -> tuple[float,
     if not callable(schedule) and schedule not in SCHEDULES:
         raise ValueError(
             f"schedule={schedule!r}: must be one of {', '.join(sorted(SCHEDULES))}, or a function "
-            "of the step."
+            f"of the step{near(schedule, SCHEDULES)}"
         )
     curve = schedule if callable(schedule) else SCHEDULES[schedule](steps)
     return tuple(curve(step) for step in range(0, steps, max(1, steps // _SAMPLED)))
