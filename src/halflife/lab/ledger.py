@@ -47,7 +47,7 @@ _DISTRIBUTIONS = {
 }
 
 
-class LedgerError(Exception):
+class LedgerError(ValueError):
     """A ledger that cannot be used as asked; the message says why and what to do."""
 
 

@@ -44,7 +44,7 @@ def read(optimizer: Optimizer, group: dict[str, Any]) -> GroupSample:
     except (TypeError, ValueError) as error:
         return GroupSample(lr, None, note=str(error))
     if fraction is not None and fraction > 0.0 and not reading.predictable:
-        fraction, note = None, f"{reading.rule!r}: {note} Not told apart."
+        fraction, note = None, f"{reading.rule}: {note} Not told apart."
     if fraction is None:
         return GroupSample(lr, None, note=note)
     return GroupSample(lr, fraction, reading.base.momentum, reading.base.update_rms, note)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...checks import aligned
+from ...units.writing import number
 from .quantities import PREDICTED
 from .sinks import Record
 
@@ -52,6 +53,4 @@ def table(records: list[Record], quantities: Sequence[str]) -> str:
 
 
 def _number(value: Any) -> str:
-    if value is None:
-        return "-"
-    return str(value) if not math.isfinite(value) else f"{value:.3g}"
+    return str(value) if value is not None and not math.isfinite(value) else number(value)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from ...checks import is_number
+from ..writing import quantity
 from .conventions import CONVENTIONS, FIXED
 from .kinds import Convention, Total, check
 from .names import convention_named, name_of
@@ -55,6 +56,11 @@ class Conversion:
     formula: str
     note: str
 
+    @property
+    def written(self) -> str:
+        """The value as a person reads it."""
+        return quantity(self.value) if self.unit == "steps" else f"{self.value:.6g}"
+
     def __float__(self) -> float:
         """The value."""
         return self.value
@@ -65,7 +71,7 @@ class Conversion:
 
     def __str__(self) -> str:
         """A few lines."""
-        lines = [f"{self.target}: {self.value:.6g}  ({self.unit})"]
+        lines = [f"{self.target}: {self.written}  ({self.unit})"]
         lines += [f"lr: {self.lr:.9g}{'  (changed)' if self.changes_lr else ''}"]
         lines += [f"agreement: {self.exactness}", f"step: {self.formula}"]
         return "\n".join(lines + ([f"note: {self.note}"] if self.note else []))

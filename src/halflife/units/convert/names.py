@@ -238,6 +238,6 @@ def convention_named(name: str, role: str) -> Convention:
         hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
         raise ValueError(
             f"{role}={name!r}: unknown convention; {hint}The conventions are "
-            f"{', '.join(CONVENTIONS)}; halflife.units.convert.NAMES lists the names of libraries."
+            f"{', '.join(CONVENTIONS)}; the page on units lists the names of libraries."
         )
     return CONVENTIONS[key]

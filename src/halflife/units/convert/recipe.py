@@ -191,8 +191,8 @@ class Setting:
         """
         if self.multipliers is None:
             raise ValueError(
-                f"schedule=None: {who} sums over the whole run; pass schedule= (a list of "
-                "multipliers, a function, or a name such as 'cosine' with steps=)."
+                f"schedule=None: {who} sums over the whole run; pass schedule=, a name "
+                "such as 'cosine' with steps=, or its multipliers."
             )
         return self.multipliers
 

@@ -11,8 +11,9 @@ from ..convert import Convention, Setting, convention_named
 from ..convert.conventions import RuleConvention
 from ..strength import Fraction, Normalized, Strength, Timescale
 from ..transfer import POWER_LINES
+from ..writing import counted, duration, percent, quantity
 
-__all__ = ["CLASSES", "DECAYS", "USUAL", "Option", "Plan", "in_percent", "options_for"]
+__all__ = ["CLASSES", "DECAYS", "USUAL", "Option", "Plan", "options_for"]
 
 CLASSES = {"adamw": "AdamW", "lion": "Lion", "sgd": "SGD"}
 DECAYS = ("constant", "corrected", "decoupled", "independent", "proximal")
@@ -183,7 +184,7 @@ class Plan:
         """An option from a timescale in whole steps; one shorter than any tested is clipped."""
         if steps < _SHORTEST:
             clipped = (
-                f"clipped to {_SHORTEST} steps from {steps:.3g}, an average shorter than any that "
+                f"clipped to {_SHORTEST} steps from {quantity(steps)}, an average shorter than any that "
                 "was tested"
             )
             note = f"{note}; {clipped}" if note else clipped
@@ -208,10 +209,10 @@ class Plan:
         )
         if finetune:
             remark = (
-                f"takes {in_percent(option.removed)} of the pretrained weights in the whole run"
+                f"takes {percent(option.removed)} of the pretrained weights in the whole run"
             )
         elif self.steps < _SHORTEST:
-            remark = f"{self.steps} steps are fewer than any rule for a whole run was tested on"
+            remark = f"{counted(self.steps, 'step')} are fewer than any rule for a whole run was tested on"
         else:
             return option
         return _remarked(option, remark)
@@ -224,21 +225,16 @@ class Plan:
     def objection(self, option: Option, finetune: bool) -> str:
         """What speaks against an option in this run, as the end of a sentence; empty if nothing."""
         if finetune:
-            share = f"removes {in_percent(option.removed)} of the pretrained weights"
+            share = f"removes {percent(option.removed)} of the pretrained weights"
             return share if option.removed > _FELT else ""
         if option.total < _INERT:
             return (
-                f"is inert: over the whole run it takes {in_percent(option.removed)} off a weight"
+                f"is inert: over the whole run it takes {percent(option.removed)} off a weight"
             )
         short = option.timescale < 0.1 * min(self.steps_per_epoch, self.steps)
         if short and option.source != _POWER_LINES:  # of data seen once, where it is usual
-            return f"averages over {option.timescale:,.0f} steps, less than a tenth of an epoch"
+            return f"averages over {duration(option.timescale)}, less than a tenth of an epoch"
         return ""
-
-
-def in_percent(share: float) -> str:
-    """A share in percent."""
-    return f"{100.0 * share:.3g} %"
 
 
 def _remarked(option: Option, remark: str) -> Option:
