@@ -11,7 +11,7 @@ from ...units.writing import number
 from .quantities import PREDICTED
 from .sinks import Record
 
-__all__ = ["cells", "table"]
+__all__ = ["cells", "notes_of", "table"]
 
 
 def cells(records: list[Record], quantities: Sequence[str]) -> list[list[str]]:
@@ -41,15 +41,20 @@ def table(records: list[Record], quantities: Sequence[str]) -> str:
         return "no step has been sampled yet"
     rows = cells(records, quantities)
     lines = [f"step {records[0]['step']}: measured (predicted at equilibrium)"]
-    lines += aligned(rows)
+    return "\n".join([*lines, *aligned(rows), *notes_of(records)])
+
+
+def notes_of(records: list[Record]) -> list[str]:
+    """What to know about them: each note once, after the names it belongs to."""
     notes: dict[str, list[str]] = {}
     for record in records:
         if record.get("note"):
             notes.setdefault(record["note"], []).append(record["name"])
+    lines = []
     for note, names in notes.items():
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         lines.append(f"{', '.join(names[:3])}{more}: {note}")
-    return "\n".join(lines)
+    return lines
 
 
 def _number(value: Any) -> str:
