@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         "benchmark",
         nargs="*",
         type=_benchmark,  # with choices, Python 3.11 refuses none
-        metavar="{%s}" % ",".join(BENCHMARKS),
+        metavar=f"{{{','.join(BENCHMARKS)}}}",
         help="step: one optimizer step; rules: every rule, against torch, other packages and the "
         "memory's speed; ensemble: a landscape as one stacked ensemble against one model at a "
         "time; curvature: eigenvalues of a Hessian against other packages; monitor: a "

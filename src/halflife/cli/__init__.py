@@ -21,7 +21,6 @@ class MissingExtraError(ImportError):
     """The command line is installed without what it needs."""
 
 
-
 def main() -> None:
     """Run the command line.
 

@@ -18,7 +18,9 @@ __all__ = ["convert"]
 
 @spoken(source="--from {}", target="--to {}")
 def convert(
-    value: Annotated[float, typer.Argument(metavar="VALUE", help="The number, in the convention --from.")],
+    value: Annotated[
+        float, typer.Argument(metavar="VALUE", help="The number, in the convention --from.")
+    ],
     source: Annotated[
         str,
         typer.Option("--from", help="Convention it is in: decoupled, composer, l2, half_life, ..."),

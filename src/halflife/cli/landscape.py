@@ -301,7 +301,9 @@ def _summary(records: list[dict[str, Any]], meta: Meta) -> None:
     from ..units.writing import counted
 
     analysis = analyse(records, meta)
-    rows = [("rule", "lr", "decay", "half-life", "error, %", "gain", "slope")]
+    rows: list[tuple[str, ...]] = [
+        ("rule", "lr", "decay", "half-life", "error, %", "gain", "slope")
+    ]
     rows += map(_summary_row, analysis.rules)
     show(
         rows,

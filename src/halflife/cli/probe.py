@@ -15,7 +15,10 @@ __all__ = ["probe"]
 def probe(
     names: Annotated[
         list[str],
-        typer.Argument(metavar="NAMES...", help="Optimizer classes, as package.Class; without a package, torch's."),
+        typer.Argument(
+            metavar="NAMES...",
+            help="Optimizer classes, as package.Class; without a package, torch's.",
+        ),
     ],
     arg: Annotated[
         list[str] | None,
@@ -32,10 +35,7 @@ def probe(
         halflife probe SGD Adam AdamW Adafactor
 
         halflife probe SGD --arg momentum=0.9 --arg nesterov=True --json
-    """
-    from ..diagnostics.probing import parse
-    from ..diagnostics.probing import probe as run
-
+    """  # noqa: DOC501 - this text is the command's help
     from ..diagnostics.probing import COLUMNS, parse
     from ..diagnostics.probing import probe as run
 

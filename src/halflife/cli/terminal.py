@@ -95,10 +95,12 @@ def _narrowed(
 ) -> list[list[str]] | None:
     """The rows with their prose wrapped to what room there is; None where there is too little."""
     columns = list(zip(*rows, strict=True))
-    words = {i: max(cell_len(w) for cell in columns[i] for w in cell.split() or [""]) for i in prose}
+    words = {
+        i: max(cell_len(w) for cell in columns[i] for w in cell.split() or [""]) for i in prose
+    }
     fixed = sum(max(map(cell_len, c)) for i, c in enumerate(columns) if i not in prose)
     room = width - fixed - _GAP * (len(columns) - 1)
-    if not prose or room // len(prose) < max(_NARROWEST, *words.values()):
+    if not prose or room // len(prose) < max(_NARROWEST, *words):
         return None
     return [
         [
@@ -137,7 +139,7 @@ def _row_by_row(rows: Sequence[Sequence[str]], head: bool, width: int) -> None:
 
 
 def _wrapped(line: str, width: int) -> list[str]:
-    """A line of text in as many as it takes, those after the first under its text, not its label."""
+    """A line of text in as many as it takes, those after the first under its text."""
     label = re.match(r" *(?:\S+(?: \S+)* {2,})?", line)
     indent = len(label[0]) if label else 0
     return textwrap.wrap(

@@ -16,9 +16,7 @@ Pair = tuple[float, float] | None
 
 @spoken(lr="--lr {} --new-lr {}")
 def transfer(
-    weight_decay: Annotated[
-        float, typer.Argument(metavar="WEIGHT_DECAY", help="The old number.")
-    ],
+    weight_decay: Annotated[float, typer.Argument(metavar="WEIGHT_DECAY", help="The old number.")],
     lr: Annotated[float, typer.Option(help="Old peak learning rate.")],
     new_lr: Annotated[
         float | None, typer.Option(help="New one. Default: as each rule prescribes.")

@@ -72,14 +72,14 @@ def load(target: str, what: str = "function", example: str = "train:build") -> A
             home = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise _raised(target, error) from error
+            raise UserCodeError(_said(target, error)) from error
         here = {path.stem for path in Path.cwd().glob("*.py")}
         raise Mistake(
             f"{target}: No module named {error.name!r} in this folder or installed"
             f"{near(error.name, here)}"
         ) from None
     except (Exception, SystemExit) as error:
-        raise _raised(target, error, " when it was imported") from error
+        raise UserCodeError(_said(target, error, " when it was imported")) from error
     if not hasattr(home, name):
         known = [key for key in vars(home) if not key.startswith("_")]
         raise Mistake(f"{target}: module {module} has no attribute {name!r}{near(name, known)}")
@@ -105,14 +105,14 @@ def called(target: str, function: Any) -> Any:
         with contextlib.redirect_stdout(sys.stderr):
             return function()
     except (Exception, SystemExit) as error:
-        raise _raised(target, error) from error
+        raise UserCodeError(_said(target, error)) from error
 
 
-def _raised(target: str, error: BaseException, when: str = "") -> UserCodeError:
+def _said(target: str, error: BaseException, when: str = "") -> str:
     if isinstance(error, SystemExit):
         remedy = 'put what runs as a program under if __name__ == "__main__"'
-        return UserCodeError(f"{target}: ended the program{when} (exit {error.code}); {remedy}.")
-    return UserCodeError(f"{target}: {in_short(error)}")  # type: ignore[arg-type]
+        return f"{target}: ended the program{when} (exit {error.code}); {remedy}."
+    return f"{target}: {in_short(error)}"  # type: ignore[arg-type]
 
 
 def theirs(error: BaseException | None) -> list[Frame]:

@@ -93,6 +93,8 @@ class Meta:
         l2_on_adam: how strengths of L2 on Adam are placed, in words.
         prediction: what the predicted weight RMS assumes, in words.
         metric: what the error is, in words.
+        test_examples: rows of the test set, over which it is measured.
+        curve_examples: the first of them, over which learning curves are.
         command: what reproduces the run.
         versions: by package.
     """
@@ -126,6 +128,8 @@ class Meta:
     l2_on_adam: str | None = None
     prediction: str | None = None
     metric: str | None = None
+    test_examples: int | None = None
+    curve_examples: int | None = None
     command: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
 

@@ -111,6 +111,11 @@ class Training:
         """Rows of the training set."""
         return len(self.task.data(0).train_inputs)
 
+    @cached_property
+    def test_rows(self) -> int:
+        """Rows of the test set."""
+        return len(self.task.data(0).test_inputs)
+
     @property
     def steps_per_epoch(self) -> int:
         """Full batches of one pass."""

@@ -111,14 +111,15 @@ def _size(
     if steps_per_epoch is not None and several_epochs and timescale < steps_per_epoch:
         yield Finding(
             "short-timescale",
-            f"{setting} has a timescale of {duration(timescale, timescale / steps_per_epoch)}: the weights forget part of the data; one "
+            f"{setting} has a timescale of {duration(timescale, timescale / steps_per_epoch)}: "
+            "the weights forget part of the data; one "
             "epoch to the whole training is usual, so lower it.",
         )
     if steps is not None and total < _INERT and not is_lower:
         yield Finding(
             "inert-decay",
-            f"{setting} removes {total:.2g} of each weight in all {counted(steps, 'step')}, which is next "
-            "to nothing; set it by halflife.Timescale(steps=...), or to 0.",
+            f"{setting} removes {total:.2g} of each weight in all {counted(steps, 'step')}, which "
+            "is next to nothing; set it by halflife.Timescale(steps=...), or to 0.",
         )
     elif steps is not None and timescale > steps:
         yield Finding(
@@ -213,8 +214,8 @@ def _precision(group: GroupDecay, subjects: Sequence[Subject]) -> Iterator[Findi
             "lost-in-precision",
             f"{kind} weights {names_of(names)} of {group.label}: a step removes the fraction "
             f"{group.fraction:.2g} at lr={group.strongest.lr:g}, rounding to nearest alone loses "
-            f"all below {found.threshold:.2g}, and about {percent(max(0.0, found.kept))} of the decay "
-            "is left; use an optimizer of halflife (stochastic rounding) or float32 weights.",
+            f"all below {found.threshold:.2g}, and about {percent(max(0.0, found.kept))} of the "
+            "decay is left; use an optimizer of halflife (stochastic rounding) or float32 weights.",
             names,
         )
 

@@ -34,7 +34,8 @@ class ParameterAudit:
         optimizer: index of its optimizer; None if it is in none.
         group: index of its group.
         decays: whether it decays.
-        rule: the rule it follows, by name ("decoupled") or as code has it; empty if it is no rule of ours.
+        rule: the rule it follows, by name ("decoupled") or as code has it; empty if it is no rule
+            of ours.
         lr: that of the step in which the schedule makes the decay strongest; None if the optimizer
             chooses its own.
         weight_decay: the coefficient of that step, in the rule's unit.

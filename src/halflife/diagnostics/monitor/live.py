@@ -33,9 +33,7 @@ class LiveTable:
         try:
             from rich.live import Live
         except ImportError as error:
-            raise ImportError(
-                'LiveTable needs rich: pip install "torch-halflife[cli]"'
-            ) from error
+            raise ImportError('LiveTable needs rich: pip install "torch-halflife[cli]"') from error
         self._quantities, self._rows = tuple(quantities), rows
         self._live = Live(console=console, refresh_per_second=4)
 

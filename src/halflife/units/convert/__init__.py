@@ -1,6 +1,6 @@
 """One weight decay in every convention: papers, libraries, and units a person can reason about.
 
-    convert(0.1, "decoupled", "independent", lr=3e-4)       # AdamW as in torch -> AdamW as in its paper
+    convert(0.1, "decoupled", "independent", lr=3e-4)       # torch's AdamW -> that of its paper
     convert(0.1, "decoupled", "half_life", lr=3e-4)         # -> steps
     convert(5e-4, "l2", "decoupled", lr=0.1, momentum=0.9)  # SGD's L2 term -> SGDW
 

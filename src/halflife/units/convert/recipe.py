@@ -85,7 +85,9 @@ def optimizer_named(name: object, known: Collection[str] = OPTIMIZERS) -> str:
     key = name.strip().lower() if isinstance(name, str) else ""
     key = _ALSO.get(key, key)
     if key not in known:
-        raise ValueError(f"optimizer={name!r}: must be one of {', '.join(known)}{near(name, known)}")
+        raise ValueError(
+            f"optimizer={name!r}: must be one of {', '.join(known)}{near(name, known)}"
+        )
     return key
 
 

@@ -42,7 +42,9 @@ class _Usual(NamedTuple):
 
 
 USUAL = {
-    "adamw": _Usual("torch's default", 0.01, "decoupled", "torch.optim.AdamW", "nowhere in particular"),
+    "adamw": _Usual(
+        "torch's default", 0.01, "decoupled", "torch.optim.AdamW", "nowhere in particular"
+    ),
     "lion": _Usual(
         "ten times AdamW's default",
         0.1,
@@ -184,8 +186,8 @@ class Plan:
         """An option from a timescale in whole steps; one shorter than any tested is clipped."""
         if steps < _SHORTEST:
             clipped = (
-                f"clipped to {_SHORTEST} steps from {quantity(steps)}, an average shorter than any that "
-                "was tested"
+                f"clipped to {_SHORTEST} steps from {quantity(steps)}, an average shorter than any "
+                "that was tested"
             )
             note = f"{note}; {clipped}" if note else clipped
         steps = max(_SHORTEST, round(steps))
@@ -208,11 +210,12 @@ class Plan:
             name, Fraction(min(fraction, most)), source, validity, note if fraction > most else ""
         )
         if finetune:
-            remark = (
-                f"takes {percent(option.removed)} of the pretrained weights in the whole run"
-            )
+            remark = f"takes {percent(option.removed)} of the pretrained weights in the whole run"
         elif self.steps < _SHORTEST:
-            remark = f"{counted(self.steps, 'step')} are fewer than any rule for a whole run was tested on"
+            remark = (
+                f"{counted(self.steps, 'step')} are fewer than any rule for a whole run was "
+                "tested on"
+            )
         else:
             return option
         return _remarked(option, remark)
@@ -228,9 +231,7 @@ class Plan:
             share = f"removes {percent(option.removed)} of the pretrained weights"
             return share if option.removed > _FELT else ""
         if option.total < _INERT:
-            return (
-                f"is inert: over the whole run it takes {percent(option.removed)} off a weight"
-            )
+            return f"is inert: over the whole run it takes {percent(option.removed)} off a weight"
         short = option.timescale < 0.1 * min(self.steps_per_epoch, self.steps)
         if short and option.source != _POWER_LINES:  # of data seen once, where it is usual
             return f"averages over {duration(option.timescale)}, less than a tenth of an epoch"

@@ -73,7 +73,7 @@ def transfer(
     Args:
         weight_decay: the old number.
         lr: old peak lr; or old and new, if you have decided on it.
-        rule: convention of the number, a name of `halflife.convert`. Default "decoupled", as torch has it.
+        rule: convention of the number, a name of `halflife.convert`. Default "decoupled", torch's.
             An L2 term is SGD's unless ``optimizer`` says otherwise.
         batch: samples (or tokens) per step.
         data: samples (or tokens) of the data set.
@@ -154,13 +154,18 @@ def _way_from_l2(
     )
     if names[0] == "sgd":
         value = convert(
-            weight_decay, rule, "decoupled", lr=old.lr, momentum=old.momentum, dampening=old.dampening
+            weight_decay,
+            rule,
+            "decoupled",
+            lr=old.lr,
+            momentum=old.momentum,
+            dampening=old.dampening,
         ).value
         momentum = "" if old.momentum == 0.9 else f", momentum={old.momentum:g}"
         return (
             f"{why}; SGD's {weight_decay:g} is the decoupled {value:.6g}: call "
-            f"transfer({value:.6g}, rule='decoupled', lr={lr!r}, optimizer={pair!r}{momentum}), and "
-            "use a decoupled rule there."
+            f"transfer({value:.6g}, rule='decoupled', lr={lr!r}, optimizer={pair!r}{momentum}), "
+            "and use a decoupled rule there."
         )
     return (
         f"{why}; choose the timescale you want, say 10000 steps: call transfer(10000, "
