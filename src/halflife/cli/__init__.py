@@ -39,10 +39,11 @@ def _app() -> Any:
     try:
         from .commands import app
     except ModuleNotFoundError as error:
-        if (error.name or "halflife").startswith("halflife"):
+        package = (error.name or "halflife").partition(".")[0]
+        if package == "halflife":
             raise
         raise MissingExtraError(
-            f"halflife: the command line needs {error.name}, which is not installed: "
+            f"halflife: the command line needs {package}, which is not installed: "
             'pip install "torch-halflife[cli]"'
         ) from None
     return app
