@@ -73,7 +73,7 @@ def audit(
     try:
         result = run(arguments.pop("model"), arguments.pop("optimizer"), **arguments)
     except TypeError as error:
-        raise ValueError(f"{target}: {error}") from error
+        raise Mistake(f"{target}: {str(error).removeprefix('audit: ')}") from error
     if as_json:
         print_json(result.as_dict())
     else:

@@ -40,7 +40,7 @@ def explained(command: Callable[..., None]) -> Callable[..., None]:
             except (typer.Exit, typer.Abort):
                 raise
             except Mistake as error:
-                _end(str(error))
+                _end(str(error), theirs(error.__cause__))
             except UserCodeError as error:
                 _end(str(error), theirs(error.__cause__))
             except ValueError as error:

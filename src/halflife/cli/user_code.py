@@ -17,6 +17,8 @@ import traceback
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from torch import nn
+
 from ..checks import in_short, near
 from .terminal import Mistake
 
@@ -93,7 +95,7 @@ def called(target: str, function: Any) -> Any:
         Mistake: for what is no function, or one with arguments.
         UserCodeError: if it raises.
     """
-    if not callable(function):
+    if not callable(function) or isinstance(function, nn.Module):
         raise Mistake(f"{target}: must be a function, and is {type(function).__name__}.")
     try:
         inspect.signature(function).bind()
