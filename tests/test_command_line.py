@@ -6,11 +6,11 @@ import json
 import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tomllib
 from typer.testing import CliRunner
 
 import halflife
@@ -151,8 +151,8 @@ print(json.dumps(seen))
 
 
 def test_no_command_imports_the_lab_before_it_needs_it() -> None:
-    code = f"import json, halflife.cli.commands; print(json.dumps([m for m in {OF_THE_LAB!r} if m in sys.modules]))"
-    assert json.loads(blocked((), code).stdout) == []
+    code = "import json, halflife.cli.commands; print(json.dumps(list(sys.modules)))"
+    assert not {*OF_THE_LAB} & {*json.loads(blocked((), code).stdout)}
 
 
 def test_version_and_module(here: Path) -> None:
@@ -241,8 +241,7 @@ def test_json_of_convert_is_one_conversion_or_all_by_name() -> None:
     every = json.loads(run("convert", *CALLS["convert"], "--json"))
     assert keys <= set(one)
     assert every["independent"] == one
-    assert set(every["total"]) == {"missing"}
-    assert every["total"]["missing"].startswith("--schedule: ")
+    assert every["total"].startswith("--schedule: ")  # why there is none
 
 
 @pytest.mark.slow

@@ -16,11 +16,39 @@ from halflife.cli import app
 from halflife.cli.mistakes import flags_of, in_flags
 
 OURS = str(Path(halflife.__file__).parent)
-ARGUMENTS = (
-    "lr weight_decay steps steps_per_epoch batch data epochs momentum dampening schedule optimizer "
-    "rule decay rules task strength source target value model parameters width unit out ignore "
-    "interval reference effective_rate batch_size dataset_size lr_scaling"
-).split()
+ARGUMENTS = [
+    "lr",
+    "weight_decay",
+    "steps",
+    "steps_per_epoch",
+    "batch",
+    "data",
+    "epochs",
+    "momentum",
+    "dampening",
+    "schedule",
+    "optimizer",
+    "rule",
+    "decay",
+    "rules",
+    "task",
+    "strength",
+    "source",
+    "target",
+    "value",
+    "model",
+    "parameters",
+    "width",
+    "unit",
+    "out",
+    "ignore",
+    "interval",
+    "reference",
+    "effective_rate",
+    "batch_size",
+    "dataset_size",
+    "lr_scaling",
+]
 
 FILES = {
     "train.py": """

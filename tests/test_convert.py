@@ -362,7 +362,7 @@ def test_command_shows_every_convention():
     code, output = invoke(0.1, "--from", "torch", "--lr", "3e-4", "--json")
     found = json.loads(output)
     assert found["scion"]["value"] == pytest.approx(10.0)
-    assert "batch_size=None" in found["normalized"]
+    assert found["normalized"].startswith("--batch-size: ")
 
 
 def test_command_explains():

@@ -82,7 +82,7 @@ def convert(
     if as_json:
         flags = flags_of(convert)
         plain = {
-            name: {"missing": in_flags(it, flags)} if isinstance(it, str) else it.as_dict()
+            name: in_flags(it, flags) if isinstance(it, str) else it.as_dict()
             for name, it in found.items()
         }
         print_json(plain if target == "all" else plain[target])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-__all__ = ["counted", "duration", "number", "per", "percent", "quantity"]
+__all__ = ["counted", "duration", "in_percent", "number", "per", "quantity"]
 
 
 def quantity(value: float) -> str:
@@ -65,14 +65,14 @@ def number(value: float | None) -> str:
     return quantity(value) if abs(value) >= 999.5 else f"{value:.3g}"
 
 
-def percent(share: float) -> str:
-    """A share in percent.
+def in_percent(share: float, digits: int = 3) -> str:
+    """A share in percent, in as many digits.
 
     Example:
-        >>> percent(0.00196)
+        >>> in_percent(0.00196)
         '0.196 %'
     """
-    return f"{100.0 * share:.3g} %"
+    return f"{100.0 * share:.{digits}g} %"
 
 
 def per(steps: float | None, steps_per_epoch: float | None) -> float | None:

@@ -12,7 +12,7 @@ from ...bases.wrappers import unwrapped
 from ...rules.scalar import Corrected
 from ...rules.step import Step
 from ...units.stated import STRAYED, divides_by_peak, highest_lr, strength_of
-from ...units.writing import counted, duration, percent
+from ...units.writing import counted, duration, in_percent
 from .findings import Finding
 from .groups import GroupDecay, moves_without_lr
 from .precision import rounding_of
@@ -214,7 +214,7 @@ def _precision(group: GroupDecay, subjects: Sequence[Subject]) -> Iterator[Findi
             "lost-in-precision",
             f"{kind} weights {names_of(names)} of {group.label}: a step removes the fraction "
             f"{group.fraction:.2g} at lr={group.strongest.lr:g}, rounding to nearest alone loses "
-            f"all below {found.threshold:.2g}, and about {percent(max(0.0, found.kept))} of the "
+            f"all below {found.threshold:.2g}, and about {in_percent(max(0.0, found.kept))} of the "
             "decay is left; use an optimizer of halflife (stochastic rounding) or float32 weights.",
             names,
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from ...units.writing import counted, percent
+from ...units.writing import counted, in_percent
 
 __all__ = ["Following"]
 
@@ -64,9 +64,9 @@ class Following:
         if fall <= reach + _ROOM:
             return ""
         return (
-            f"the target fell faster than decay can follow: to {percent(math.exp(-fall))} in the "
-            f"last {counted(step - lead.step, 'step')}, in which decay alone leaves "
-            f"{percent(math.exp(-reach))} of a weight."
+            f"the target fell faster than decay can follow: to {in_percent(math.exp(-fall))} in "
+            f"the last {counted(step - lead.step, 'step')}, in which decay alone leaves "
+            f"{in_percent(math.exp(-reach))} of a weight."
         )
 
     def state(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from ..convert import Convention, Setting, convention_named
 from ..convert.conventions import RuleConvention
 from ..strength import Fraction, Normalized, Strength, Timescale
 from ..transfer import POWER_LINES
-from ..writing import counted, duration, percent, quantity
+from ..writing import counted, duration, in_percent, quantity
 
 __all__ = ["CLASSES", "DECAYS", "USUAL", "Option", "Plan", "options_for"]
 
@@ -210,7 +210,9 @@ class Plan:
             name, Fraction(min(fraction, most)), source, validity, note if fraction > most else ""
         )
         if finetune:
-            remark = f"takes {percent(option.removed)} of the pretrained weights in the whole run"
+            remark = (
+                f"takes {in_percent(option.removed)} of the pretrained weights in the whole run"
+            )
         elif self.steps < _SHORTEST:
             remark = (
                 f"{counted(self.steps, 'step')} are fewer than any rule for a whole run was "
@@ -228,10 +230,12 @@ class Plan:
     def objection(self, option: Option, finetune: bool) -> str:
         """What speaks against an option in this run, as the end of a sentence; empty if nothing."""
         if finetune:
-            share = f"removes {percent(option.removed)} of the pretrained weights"
+            share = f"removes {in_percent(option.removed)} of the pretrained weights"
             return share if option.removed > _FELT else ""
         if option.total < _INERT:
-            return f"is inert: over the whole run it takes {percent(option.removed)} off a weight"
+            return (
+                f"is inert: over the whole run it takes {in_percent(option.removed)} off a weight"
+            )
         short = option.timescale < 0.1 * min(self.steps_per_epoch, self.steps)
         if short and option.source != _POWER_LINES:  # of data seen once, where it is usual
             return f"averages over {duration(option.timescale)}, less than a tenth of an epoch"

@@ -11,7 +11,7 @@ from torch import nn
 
 from ...checks import is_number, near
 from ..convert import SCHEDULES, Setting, optimizer_named
-from ..writing import duration, number, percent
+from ..writing import duration, in_percent, number
 from .options import CLASSES, DECAYS, Option, Plan, options_for
 
 __all__ = ["Recommendation", "recommend"]
@@ -58,7 +58,7 @@ class Recommendation:
             f"  timescale   {duration(best.timescale, best.timescale_epochs)}",
             f"  whole run   {duration(self.steps, self.steps / self.steps_per_epoch)}",
             f"  decay       {number(best.total)} in total, which leaves "
-            f"{percent(1.0 - best.removed)} of the {self.start} weights",
+            f"{in_percent(1.0 - best.removed, 4)} of the {self.start} weights",
         ]
         if best.rms is not None:
             when = "" if best.total > 1.0 else ", which this run is too short to reach"
