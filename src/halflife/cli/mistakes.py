@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import functools
+import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -50,6 +51,9 @@ def explained(command: Callable[..., None]) -> Callable[..., None]:
                     raise  # our own mistake
                 _end(in_short(error), frames)
 
+    paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+    # Of prose, the terminal breaks the lines; what is indented is to be copied.
+    run.__doc__ = "\n\n".join(p if p[:1] == " " else p.replace("\n", " ") for p in paragraphs)
     return run
 
 
