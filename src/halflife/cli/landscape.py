@@ -256,7 +256,7 @@ def _own(target: str) -> Task:
 
 @contextlib.contextmanager
 def _own_task(task: str) -> Iterator[None]:
-    """What a task of the user's raises in a worker is theirs, wherever it is caught."""
+    """Name the task that raised, wherever it is caught: in a worker, say."""
     try:
         yield
     except Exception as error:

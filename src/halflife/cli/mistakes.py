@@ -79,7 +79,7 @@ def _this_folder() -> Iterator[None]:
 
 @contextlib.contextmanager
 def extra(name: str, command: str) -> Iterator[None]:
-    """What is imported inside needs an extra, which is named if it is missing."""
+    """Name the extra that brings what is imported inside, if it is missing."""
     try:
         yield
     except ModuleNotFoundError as error:
