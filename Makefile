@@ -13,7 +13,7 @@ USE_UV ?= auto
 WORKERS ?= 2
 PYTEST_ARGS ?=
 DEMO_OUT ?= out/demo
-DEMO_ARGS ?= --task digits --optimizer adam
+DEMO_ARGS ?= --task digits --optimizer adamw
 BENCH_ARGS ?=
 # Reads pyproject.toml, as Python can since 3.11; the tests run on PYTHON.
 COMPAT_PYTHON ?= python3

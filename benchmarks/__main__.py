@@ -78,7 +78,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "benchmark",
         nargs="*",
-        choices=BENCHMARKS,
+        type=_benchmark,  # with choices, Python 3.11 refuses none
+        metavar=f"{{{','.join(BENCHMARKS)}}}",
         help="step: one optimizer step; rules: every rule, against torch, other packages and the "
         "memory's speed; ensemble: a landscape as one stacked ensemble against one model at a "
         "time; curvature: eigenvalues of a Hessian against other packages; monitor: a "
@@ -114,6 +115,14 @@ def _parser() -> argparse.ArgumentParser:
         "--json", type=Path, metavar="FILE", help="write all figures to this file too."
     )
     return parser
+
+
+def _benchmark(text: str) -> str:
+    if text not in BENCHMARKS:
+        raise argparse.ArgumentTypeError(
+            f"invalid choice: {text!r} (choose from {', '.join(BENCHMARKS)})"
+        )
+    return text
 
 
 def _models(text: str) -> list[str]:

@@ -30,7 +30,7 @@ def conventions() -> list[str]:
     lines = ["| convention | one step | unit | the example | agreement |", "|---|---|---|---|---|"]
     for name, convention in CONVENTIONS.items():
         sgd = {"optimizer": "sgd", "momentum": 0.9} if name in ("l2", "stable") else {}
-        result = convert(0.1, "torch", name, **EXAMPLE, **BUDGET, **sgd)
+        result = convert(0.1, "decoupled", name, **EXAMPLE, **BUDGET, **sgd)
         lr = f" at lr {result.lr:.9g}" if result.changes_lr else ""
         cells = (f"`{name}`", f"`{convention.formula}`", convention.unit)
         lines.append(f"| {' | '.join(cells)} | {result.value:.6g}{lr} | {result.exactness} |")

@@ -7,6 +7,7 @@ import json
 import math
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -262,6 +263,18 @@ def test_bad_arguments(
     with pytest.raises(SystemExit):
         main(arguments)
     assert message in capsys.readouterr().err
+
+
+def test_without_arguments_every_benchmark_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`make bench`: argparse of Python 3.11 refuses an empty list where there are choices."""
+    run: list[str] = []
+    for module in (step, rules, curvature, monitor, imports):
+        name = module.__name__.rpartition(".")[2]
+        monkeypatch.setattr(module, "main", lambda *_, name=name: run.append(name))
+    ensemble = SimpleNamespace(main=lambda: run.append("ensemble"), __spec__=True)
+    monkeypatch.setitem(sys.modules, "benchmarks.ensemble", ensemble)  # type: ignore[arg-type]
+    assert main([]) == 0
+    assert run == ["step", "rules", "ensemble", "curvature", "monitor", "imports"]
 
 
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:

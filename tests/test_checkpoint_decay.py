@@ -294,7 +294,7 @@ def test_an_independent_checkpoint_in_torch_means_less_and_is_described_so() -> 
     theirs = torchs()
     theirs.load_state_dict(saved(ours(1e-4, "independent")))
     row = describe(theirs).groups[0]
-    assert (row.rule, row.fraction) == ("Decoupled()", pytest.approx(1e-7))
+    assert (row.rule, row.fraction) == ("decoupled", pytest.approx(1e-7))
     assert removed(theirs) == pytest.approx(1e-7, rel=1e-6)
 
 

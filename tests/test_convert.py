@@ -19,8 +19,8 @@ from halflife.units.convert import CONVENTIONS, NAMES, REFUSED, conversions, con
 LR = 0.02
 BUDGET = {"batch_size": 16, "dataset_size": 100, "epochs": 4}  # 7 steps an epoch, 28 in all
 CURVE = (0.1, 0.5, 1.0, 0.9, 0.6, 0.3, 0.05)
-RULES = ("torch", "independent", "normalized", "constant", "corrected", "l2", "stable")
-RULES += ("proximal", "proximal_independent", "decay_after", "scion")
+RULES = ("decoupled", "independent", "normalized", "constant", "corrected", "l2", "stable")
+RULES += ("proximal", "proximal_independent", "decoupled_after", "scion")
 STRENGTHS = ("fraction", "half_life", "timescale", "rms", "rotation", "total")
 
 
@@ -36,7 +36,7 @@ def options(*names):
 # The number that removes d = 0.01 a step at lr 0.02, and its lr, by hand.
 D = 0.01
 BY_HAND = {
-    "torch": (D / LR, LR),
+    "decoupled": (D / LR, LR),
     "independent": (D, LR),
     "normalized": (D * math.sqrt(28.0), LR),
     "constant": (D, LR),
@@ -45,7 +45,7 @@ BY_HAND = {
     "l2": (D * (1.0 - 0.75) / (1.0 - 0.5) / LR, LR),
     "proximal": (D / LR, LR / (1.0 - D)),  # lr' v' = d/(1 - d), and the step shrinks by 1 - d
     "proximal_independent": (D / (1.0 - D), LR / (1.0 - D)),
-    "decay_after": (D * (1.0 - D) / LR, LR / (1.0 - D)),
+    "decoupled_after": (D * (1.0 - D) / LR, LR / (1.0 - D)),
     "scion": (LR / D, D),
     "fraction": (D, LR),
     "half_life": (math.log(0.5) / math.log(0.99), LR),
@@ -149,7 +149,7 @@ def adamw(value, rule, peak):
 
 
 OURS = {
-    "torch": "decoupled",
+    "decoupled": "decoupled",
     "independent": "independent",
     "constant": "constant",
     "corrected": "corrected",
@@ -162,7 +162,7 @@ FLAT = (1.0,) * 7
 @pytest.mark.parametrize("curve", [FLAT, CURVE], ids=["constant lr", "changing lr"])
 @pytest.mark.parametrize(("one", "other"), list(itertools.permutations(OURS, 2)))
 def test_exact_means_the_same_weights(one, other, curve):
-    value, lr = 5.0 if one in ("torch", "corrected", "proximal") else 0.1, LR
+    value, lr = 5.0 if one in ("decoupled", "corrected", "proximal") else 0.1, LR
     result = convert(value, one, other, lr=lr, schedule=curve)
     first = trained(adamw(value, OURS[one], lr), lr, curve)
     second = trained(adamw(result.value, OURS[other], result.lr), result.lr, curve)
@@ -233,13 +233,13 @@ def test_l2_without_momentum_is_exact_and_with_momentum_holds_in_the_long_run():
     [
         ((0.1, "adam", "torch"), {}, "source='adam' has no conversion: an L2 term in an adaptive"),
         ((0.1, "torch", "torch.adam"), {}, "target='torch.adam' has no conversion"),
-        ((0.1, "l2", "torch"), {"optimizer": "adam"}, "optimizer='adam' with L2"),
+        ((0.1, "l2", "torch"), {"optimizer": "adam"}, "optimizer='adamw' with L2"),
         ((0.1, "l2", "torch"), {}, "momentum=None: 'l2' on SGD"),
         ((0.1, "torch", "cautious"), {}, "a fraction of its own"),
         (
             (0.1, "torch", "adams"),
             {},
-            "effective_rate=None: 'stable' on adam follows the gradients",
+            "effective_rate=None: 'stable' on adamw follows the gradients",
         ),
         ((0.1, "torch", "normalized"), {"epochs": 3}, "batch_size=None: the normalized"),
         ((0.1, "torch", "total"), {}, "schedule=None: 'total' sums over the whole run"),
@@ -300,7 +300,7 @@ def test_names_lead_to_conventions_and_are_none_themselves():
     assert "unverified" not in convert(0.1, "composer", "constant", lr=LR).note
 
 
-KINDS = {"decoupled": "torch", "independent": "independent", "constant": "constant", "l2": "l2"}
+KINDS = {"decoupled": "decoupled", "independent": "independent", "constant": "constant", "l2": "l2"}
 LIBRARIES = [
     ("torch.adamw", "torch.optim", "AdamW", {}),
     ("torch.muon", "torch.optim", "Muon", {}),
@@ -362,7 +362,7 @@ def test_command_shows_every_convention():
     code, output = invoke(0.1, "--from", "torch", "--lr", "3e-4", "--json")
     found = json.loads(output)
     assert found["scion"]["value"] == pytest.approx(10.0)
-    assert "batch_size=None" in found["normalized"]
+    assert found["normalized"].startswith("--batch-size: ")
 
 
 def test_command_explains():

@@ -113,4 +113,4 @@ def test_the_table_of_contributing_names_every_room() -> None:
         name for name in table if name.endswith("/") and name != "tests/"
     )
     files = {path.name for path in SRC.iterdir() if path.is_file()}
-    assert files == {"__init__.py", "checks.py", "py.typed", "versions.py"}
+    assert files == {"__init__.py", "__main__.py", "checks.py", "py.typed", "versions.py"}

@@ -144,7 +144,7 @@ def test_what_was_read_is_not_called_unverified(name: str) -> None:
 def test_timm_says_which_of_its_optimizers() -> None:
     assert all(name in NAMES["timm"].meaning for name in ("adamw", "nadamw", "lion"))
     assert "others" not in NAMES["timm"].meaning
-    assert NAMES["timm.laprop"].convention == "decay_after"
+    assert NAMES["timm.laprop"].convention == "decoupled_after"
     assert NAMES["timm.adan"].convention == "proximal"
 
 

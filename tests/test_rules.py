@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import cases
+import halflife
 from cases import CORE, IMPLEMENTATIONS, PEAK, RULES, STEPS, OptimizerCase, RuleCase
 from halflife import DecayRule, Proximal
 from halflife.rules.contract import as_rule, rule_names
@@ -181,3 +182,16 @@ def test_a_rule_of_ones_own_is_found_by_name() -> None:
         assert as_rule("tripled_for_this_test").fraction(Step(0.1, None, 1.0)) == pytest.approx(0.3)
     finally:
         del DecayRule._registry["tripled_for_this_test"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        (halflife.Decoupled(), "decoupled"),
+        (halflife.Proximal(), "proximal"),
+        (halflife.Proximal(halflife.Independent()), "Proximal(rule=Independent())"),
+        (halflife.Anchored(to=0.5), repr(halflife.Anchored(to=0.5))),
+    ],
+)
+def test_in_tables_a_rule_is_its_name(rule: DecayRule, text: str) -> None:
+    assert str(rule) == text

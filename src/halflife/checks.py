@@ -5,8 +5,9 @@ A check names the argument, its value, what is required, and what to do.
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, TypeAlias, TypeGuard
 
@@ -21,6 +22,7 @@ __all__ = [
     "in_short",
     "is_number",
     "known_number",
+    "near",
     "numbers_of",
     "require",
     "require_argument",
@@ -117,6 +119,17 @@ def in_short(error: Exception) -> str:
     text = str(error).strip().partition("\n")[0]
     text = text if len(text) <= _SHORT else f"{text[:_SHORT]}..."
     return f"{type(error).__name__}: {text}".removesuffix(": ")
+
+
+def near(name: object, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown name: the nearest known one, or a full stop.
+
+    Example:
+        >>> near("lyon", ["adamw", "lion"]), near("x", ["lion"])
+        ("; did you mean 'lion'?", '.')
+    """
+    found = difflib.get_close_matches(str(name).lower(), known, n=1)
+    return f"; did you mean {found[0]!r}?" if found else "."
 
 
 def require(ok: bool, name: str, requirement: str, value: object, remedy: str) -> None:

@@ -130,7 +130,7 @@ def test_json_is_all_of_stdout_and_options_win(invoke):
         (["planted_training:nothing"], "got NoneType"),
         (["planted_training:no_optimizer"], "must be a torch Optimizer"),
         (["planted_training:clean", "--ignore", "decayed-biases"], "nearest is 'decayed-bias'"),
-        (["planted_training:clean", "--steps", "0"], "steps=0 must be a positive number"),
+        (["planted_training:clean", "--steps", "0"], "--steps 0 must be a positive number"),
     ],
 )
 def test_what_cannot_be_run_is_explained_with_exit_code_two(invoke, arguments, words):

@@ -200,7 +200,7 @@ def test_what_cannot_be_known_is_said():
 
     w = weight()
     record = notes(halflife.AdamW([w], decay="cautious", weight_decay=0.1), w)
-    assert "Cautious" in record["note"]
+    assert "cautious" in record["note"]
     assert record["decay_share"] is None
     assert record["update_ratio"] > 0
     assert notes(torch.optim.Rprop([w]), w)["fraction"] == 0.0  # it has no weight decay

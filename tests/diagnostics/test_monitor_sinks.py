@@ -175,7 +175,7 @@ def test_figure_draws_what_was_recorded():
 
 
 @pytest.mark.parametrize(
-    ("package", "extra"), [("matplotlib.figure", "plot"), ("rich.live", "lab")]
+    ("package", "extra"), [("matplotlib.figure", "plot"), ("rich.live", "cli")]
 )
 def test_missing_packages_name_their_extra(package, extra, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)

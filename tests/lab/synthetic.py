@@ -35,7 +35,7 @@ def meta(rules=("decoupled", "independent"), *, lrs=None, strengths=None, seeds=
     return Meta(
         task="digits",
         task_description="a small network on 400 handwritten digits, a fifth mislabelled",
-        optimizer="adam",
+        optimizer="adamw",
         rules=list(rules),
         lrs=lrs,
         strengths={rule: list(strengths) for rule in rules},
@@ -52,7 +52,7 @@ def meta(rules=("decoupled", "independent"), *, lrs=None, strengths=None, seeds=
         extension_limit=4,
         calibration={},
         prediction="updates are pure noise and training lasts long enough to forget its start",
-        command="halflife landscape --task digits --optimizer adam --out runs/demo",
+        command="halflife landscape --task digits --optimizer adamw --out runs/demo",
         versions={"halflife": "0.1.0", "torch": "2.13.0"},
         metric="test error (%)",
         **extra,

@@ -303,6 +303,15 @@ def test_a_ledger_on_windows(tmp_path, windows):
     assert len(Ledger(tmp_path).records()) == 3
 
 
+def test_an_earlier_name_of_the_optimizer_is_the_same_configuration(tmp_path):
+    with Ledger(tmp_path, writing=True) as ledger:
+        ledger.configure({"optimizer": "adam", "epochs": 3}, resume=False)
+    with Ledger(tmp_path, writing=True) as ledger:
+        ledger.configure({"optimizer": "adamw", "epochs": 3}, resume=True)
+        with pytest.raises(LedgerError, match="made with optimizer='adamw'"):
+            ledger.configure({"optimizer": "sgd", "epochs": 3}, resume=True)
+
+
 def test_a_different_configuration_is_refused_by_name(tmp_path):
     filled(tmp_path)
     with (

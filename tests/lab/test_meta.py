@@ -28,6 +28,11 @@ STORED = {
 }
 
 
+def test_an_earlier_name_of_an_optimizer_is_read_as_todays():
+    assert Meta.read({"optimizer": "adam"}).optimizer == "adamw"
+    assert Meta.read({"optimizer": "sgd"}).optimizer == "sgd"
+
+
 def test_what_is_stored_comes_back():
     meta = Meta.read(STORED)
     stored = json.loads(json.dumps(meta.as_dict()))

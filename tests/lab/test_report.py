@@ -174,7 +174,7 @@ def test_the_lead_names_settings_half_life_and_gain(plan):
     lead = build(records, plan).numbers["lead"]
     best = analyse(records, plan).best
     life = math.log(2) / -math.log1p(-best.best.fraction) if best.best.fraction else None
-    assert lead.startswith("On digits with adam, use lr ")
+    assert lead.startswith("On digits with adamw, use lr ")
     assert f"weight_decay {best.best.weight_decay:.2g}".split("e")[0] in lead
     if life:
         assert f"{float(f'{life:.2g}'):.0f} steps" in lead
@@ -349,3 +349,40 @@ def test_a_write_that_fails_leaves_the_old_report(directory, monkeypatch):
         write(directory)
     assert {p.name for p in directory.iterdir()} == before
     assert (directory / "report.html").read_text() == "old"
+
+
+# --- what the axes and curves are of, and paper ---------------------------------------------------
+
+
+def test_curves_say_of_how_many_examples_they_are(plan, records):
+    for known, text in (
+        ({"curve_examples": 300, "test_examples": 1397}, "the first 300 of 1,397 test examples"),
+        ({"curve_examples": 90, "test_examples": 90}, "all 90 test examples"),
+        ({}, "at most the first 300 test examples"),  # an earlier ledger
+    ):
+        html = build(records, replace(plan, **known)).html
+        assert html.count(f"test error in percent (log scale), {text}") == 1
+        assert f"They are of {text};" in " ".join(html.split())
+
+
+def test_what_is_logarithmic_is_labelled(report, plan, records):
+    for label in ("measured RMS (log scale)", "predicted RMS (log scale)", "lr (log)"):
+        assert label in report.html
+    assert "weight_decay (log)" in report.html
+    uneven = replace(plan, lrs=[*plan.lrs[:-1], 3.0 * plan.lrs[-1]])
+    moved = [{**r, "lr": 3.0 * r["lr"]} if r["lr"] == plan.lrs[-1] else r for r in records]
+    assert ">lr (log)<" not in build(moved, uneven).html  # cells, but no scale
+
+
+@pytest.mark.parametrize("high", [7.3, 7.9, 9.0, 20.0, 90.0, 1e4])
+def test_a_log_axis_has_labels_however_short_it_is(high):
+    labels = LogAxis(7.2, high, 0.0, 1.0).labels()
+    assert 3 <= len(labels) <= 9
+    assert all(7.2 <= value <= high for value in labels)
+
+
+def test_there_is_a_page_for_paper(report):
+    style = report.html[report.html.index("<style>") : report.html.index("</style>")]
+    paper = style[style.index("@media print") :]
+    for rule in ("details::details-content", "break-inside: avoid", "overflow: visible", "--page"):
+        assert rule in paper

@@ -108,7 +108,10 @@ def test_own_task_by_module_and_attribute(monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"optimizer": "adamw"}, "optimizer='adamw': must be one of adam, sgd .AdamW is adam with"),
+        (
+            {"optimizer": "adamv"},
+            "optimizer='adamv': must be one of adamw, sgd; did you mean 'adamw'",
+        ),
         ({"schedule": "cos"}, "schedule='cos': must be one of constant, cosine"),
         ({"epochs": 0}, "epochs=0: must be at least 1"),
         ({"batch_size": 401}, "batch_size=401: must be between 1 and the 400 training rows"),

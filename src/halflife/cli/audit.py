@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import sys
-import traceback
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.text import Text
 
-from .terminal import console, errors, escaped, explained, print_json
+from .terminal import Mistake, console, print_json, say, show
+from .user_code import called, load
 
 if TYPE_CHECKING:
     from ..diagnostics.auditing import Audit
@@ -47,30 +43,37 @@ def audit(
         typer.Option(metavar="CODE", help="Leave out a kind of finding; may be repeated."),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Warnings fail as errors do.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check the weight decay of a training before it runs.
 
     Exit code 0: no errors. 1: errors, or with --strict warnings. 2: it could not be run.
 
-    [b]Examples[/b]
+    [b]Example[/b]: in train.py, where your training is,
+
+        import torch
+
+        def build():
+            model = torch.nn.Linear(8, 8)
+            return model, torch.optim.AdamW(model.parameters(), lr=1e-3)
+
+    and then
 
         halflife audit train:build --steps 50000 --steps-per-epoch 391
 
-        halflife audit project.train:build --strict --ignore decayed-bias
+        halflife audit train:build --strict --ignore decayed-bias
 
-        halflife audit train:build --json > audit.json
+        halflife audit train:build --json
     """  # noqa: DOC501 - this text is the command's help
     given = {"steps": steps, "steps_per_epoch": steps_per_epoch, "interval": interval}
-    with explained():
-        from ..diagnostics.auditing import audit as run
+    from ..diagnostics.auditing import audit as run
 
-        arguments = {**_built(target), **{k: v for k, v in given.items() if v is not None}}
-        arguments["ignore"] = [*arguments.get("ignore", ()), *(ignore or ())]
-        try:
-            result = run(arguments.pop("model"), arguments.pop("optimizer"), **arguments)
-        except TypeError as error:
-            raise ValueError(str(error)) from error
+    arguments = {**_built(target), **{k: v for k, v in given.items() if v is not None}}
+    arguments["ignore"] = [*arguments.get("ignore", ()), *(ignore or ())]
+    try:
+        result = run(arguments.pop("model"), arguments.pop("optimizer"), **arguments)
+    except TypeError as error:
+        raise Mistake(f"{target}: {str(error).removeprefix('audit: ')}") from error
     if as_json:
         print_json(result.as_dict())
     else:
@@ -80,20 +83,7 @@ def audit(
 
 def _built(target: str) -> dict[str, Any]:
     """What the user's function returns, as arguments."""
-    module, _, name = target.partition(":")
-    if not module or not name:
-        raise ValueError(
-            f"MODULE:FUNCTION={target!r}: must name a module and its function, as train:build does."
-        )
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        with contextlib.redirect_stdout(sys.stderr):  # stdout is for the result
-            returned = getattr(importlib.import_module(module), name)()
-    except Exception as error:  # the user's own code: they need its traceback
-        errors.print(traceback.format_exc(), markup=False, highlight=False)
-        raise ValueError(f"{target}: {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.remove(str(Path.cwd()))
+    returned = called(target, load(target))
     if isinstance(returned, Mapping):
         values = {"schedule" if k == "scheduler" else k: v for k, v in returned.items()}
     elif isinstance(returned, tuple) and len(returned) in (2, 3):
@@ -102,7 +92,7 @@ def _built(target: str) -> dict[str, Any]:
         values = {}
     unknown = sorted(set(values) - set(_KEYS))
     if unknown or not {"model", "optimizer"} <= set(values):
-        raise ValueError(
+        raise Mistake(
             f"{target}: must return (model, optimizer), (model, optimizer, schedule) or a dict "
             f"with keys among {', '.join(_KEYS)}, got "
             f"{f'the key {unknown[0]!r}' if unknown else type(returned).__name__}."
@@ -111,13 +101,13 @@ def _built(target: str) -> dict[str, Any]:
 
 
 def _show(result: Audit) -> None:
-    for rows, title in zip(result.tables(), (result.title(), None), strict=True):
-        table = Table(*rows[0], title=title)
-        for row in rows[1:]:
-            table.add_row(*map(escaped, row))
-        console.print(table)
+    about, parameters = result.tables()
+    show(about, title=result.title())
+    say()
+    show(parameters, prose=(5,))
     for finding in result.findings:
-        colour = _COLOURS[finding.severity]
-        text = escaped(f"{finding.code}: {finding.message}")
-        console.print(f"[{colour}]{finding.severity}[/{colour}] {text}", highlight=False)
-    console.print(result.summary(), highlight=False)
+        say()
+        text = Text.assemble((finding.severity, _COLOURS[finding.severity]), f" {finding.code}: ")
+        console.print(text.append(finding.message), highlight=False)
+    say()
+    say(result.summary())

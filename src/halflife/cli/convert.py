@@ -6,9 +6,9 @@ import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
-from .terminal import console, escaped, explained, print_json
+from .mistakes import flags_of, in_flags, spoken
+from .terminal import print_json, say, show
 
 if TYPE_CHECKING:
     from ..units.convert import Conversion
@@ -16,11 +16,14 @@ if TYPE_CHECKING:
 __all__ = ["convert"]
 
 
+@spoken(source="--from {}", target="--to {}")
 def convert(
-    value: Annotated[float, typer.Argument(help="The number, in the convention --from.")],
+    value: Annotated[
+        float, typer.Argument(metavar="VALUE", help="The number, in the convention --from.")
+    ],
     source: Annotated[
         str,
-        typer.Option("--from", help="Convention it is in: torch, composer, l2, half_life, ..."),
+        typer.Option("--from", help="Convention it is in: decoupled, composer, l2, half_life, ..."),
     ],
     lr: Annotated[float, typer.Option(help="Peak learning rate that belongs to it.")],
     target: Annotated[
@@ -34,7 +37,7 @@ def convert(
         str, typer.Option(help="Equal at the [b]peak[/b] lr, or in the [b]mean[/b] of the run.")
     ] = "peak",
     optimizer: Annotated[
-        str | None, typer.Option(help="adam, lion or sgd. Default: sgd for l2, else adam.")
+        str | None, typer.Option(help="adamw, lion or sgd. Default: sgd for l2, else adamw.")
     ] = None,
     momentum: Annotated[float | None, typer.Option(help="beta1, or SGD's momentum.")] = None,
     dampening: Annotated[float, typer.Option(help="SGD's.")] = 0.0,
@@ -50,11 +53,11 @@ def convert(
 
     [b]Examples[/b]
 
-        halflife convert 0.1 --from torch --to independent --lr 3e-4
+        halflife convert 0.1 --from decoupled --to independent --lr 3e-4
 
-        halflife convert 5e-4 --from l2 --to torch --lr 0.1 --momentum 0.9
+        halflife convert 5e-4 --from l2 --to decoupled --lr 0.1 --momentum 0.9
 
-        halflife convert 1e-5 --from composer --lr 1e-3 --schedule cosine --steps 10000
+        halflife convert 1e-5 --from composer --lr 1e-3 --json
     """
     options: dict[str, Any] = {
         "schedule": schedule,
@@ -68,35 +71,41 @@ def convert(
         "dataset_size": dataset_size,
         "epochs": epochs,
     }
-    with explained():
-        from ..units.convert import conversions
-        from ..units.convert import convert as convert_one
+    from ..units.convert import conversions
+    from ..units.convert import convert as convert_one
 
-        found: dict[str, Conversion | str] = (
-            conversions(value, source, lr=lr, **options)
-            if target == "all"
-            else {target: convert_one(value, source, target, lr=lr, **options)}
-        )
+    found: dict[str, Conversion | str] = (
+        conversions(value, source, lr=lr, **options)
+        if target == "all"
+        else {target: convert_one(value, source, target, lr=lr, **options)}
+    )
     if as_json:
-        plain = {k: c if isinstance(c, str) else c.as_dict() for k, c in found.items()}
+        flags = flags_of(convert)
+        plain = {
+            name: in_flags(it, flags) if isinstance(it, str) else it.as_dict()
+            for name, it in found.items()
+        }
         print_json(plain if target == "all" else plain[target])
     elif target == "all":
-        console.print(_table(value, source, lr, found))
+        _show(value, source, lr, found)
     else:
         (only,) = found.values()
-        console.print(escaped(str(only)), soft_wrap=True, highlight=False)
+        say(str(only))
 
 
-def _table(value: float, source: str, lr: float, found: dict[str, Conversion | str]) -> Table:
-    table = Table(title=f"{value:g} ({escaped(source)}) at lr {lr:g}, in every convention")
-    for column in ("convention", "value", "lr", "agreement", "unit"):
-        table.add_column(column, no_wrap=column != "unit")
+def _show(value: float, source: str, lr: float, found: dict[str, Conversion | str]) -> None:
+    rows = [("convention", "value", "lr", "agreement", "unit")]
     for name, it in found.items():
         if isinstance(it, str):
             missing = re.match(r"(\w+)=None", it)
-            table.add_row(name, "-", "", "", f"needs {missing[1]}" if missing else "none")
+            needs = f"needs --{missing[1].replace('_', '-')}" if missing else "none"
+            rows.append((name, "-", "", "", needs))
         else:
             new_lr = f"{it.lr:.9g}" if it.changes_lr else ""
-            table.add_row(name, f"{it.value:.6g}", new_lr, it.exactness, escaped(it.unit))
-    table.caption = "An lr is named where it changes with the number."
-    return table
+            rows.append((name, it.written, new_lr, it.exactness, it.unit))
+    show(
+        rows,
+        title=f"{value:g} ({source}) at lr {lr:g}, in every convention",
+        prose=(4,),
+    )
+    say("An lr is named where it changes with the number.")

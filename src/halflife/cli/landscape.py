@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import shlex
 from collections.abc import Iterator
@@ -10,22 +11,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
-from .terminal import console, errors, escaped, explained, progress
+from ..checks import in_short
+from .mistakes import extra, spoken
+from .terminal import Mistake, errors, print_json, progress, say, show
+from .user_code import UserCodeError, load
 
 if TYPE_CHECKING:
     from ..lab.analysis import RuleAnalysis
     from ..lab.landscape import Landscape
     from ..lab.ledger import Ledger
     from ..lab.meta import Meta
+    from ..lab.tasks import Task
 
 __all__ = ["landscape", "report"]
 
 _WHAT, _GRID, _RUN = "What is trained", "The grid", "The run"
 
 
+@spoken(decay="--rules {}")
 def landscape(
     context: typer.Context,
     task: Annotated[
@@ -39,11 +43,10 @@ def landscape(
     optimizer: Annotated[
         str,
         typer.Option(
-            help="The base optimizer, [b]adam[/b] or [b]sgd[/b]. (AdamW is adam with the rule "
-            "decoupled.)",
+            help="The base optimizer, [b]adamw[/b] or [b]sgd[/b]; the rules say how it decays.",
             rich_help_panel=_WHAT,
         ),
-    ] = "adam",
+    ] = "adamw",
     rules: Annotated[
         str,
         typer.Option(
@@ -133,6 +136,10 @@ def landscape(
             rich_help_panel=_RUN,
         ),
     ] = None,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print the numbers of the report.", rich_help_panel=_RUN),
+    ] = False,
 ) -> None:
     """Map test error over learning rate and decay strength, and write a report.
 
@@ -146,40 +153,68 @@ def landscape(
 
         halflife landscape --out out/demo
 
-    Two rules on SGD with batch norm, five seeds:
+    SGD, with batch norm in the network:
 
-        halflife landscape --task digits-bn --optimizer sgd --rules l2,decoupled
-            --lr 1e-3:1:9 --strength 1e-5:1e-2:9 --seeds 5 --out out/sgd
+        halflife landscape --task digits-bn --optimizer sgd --lr 1e-3:1:9
+
+    A look at one rule, some seconds:
+
+        halflife landscape --rules decoupled --seeds 1 --epochs 1 --out out/a
     """
-    from ..lab.landscape import run_landscape
-    from ..lab.ledger import Ledger
-    from ..lab.report import write
+    with extra("lab", "landscape"):
+        from ..lab.landscape import run_landscape
+        from ..lab.ledger import Ledger
+        from ..lab.report import write
 
     command = _command(context)
-    with explained():
-        plan = _plan(
-            task=task, optimizer=optimizer, rules=rules, lr=lr, strength=strength, seeds=seeds,
-            extend=extend, extension_limit=extension_limit, epochs=epochs, batch_size=batch_size,
-            schedule=schedule,
-        )  # fmt: skip
-        with Ledger(out, storage=storage, writing=True) as ledger:
-            for note in ledger.notes:
-                errors.print(note, style="yellow", soft_wrap=True, highlight=False)
-            ledger.configure(plan.configuration(), resume=resume)
-            with _resumable(ledger, command), progress() as show:
-                run_landscape(plan, ledger, workers=workers, progress=show, command=command)
+    plan = _plan(
+        task=task, optimizer=optimizer, rules=rules, lr=lr, strength=strength, seeds=seeds,
+        extend=extend, extension_limit=extension_limit, epochs=epochs, batch_size=batch_size,
+        schedule=schedule,
+    )  # fmt: skip
+    with Ledger(out, storage=storage, writing=True) as ledger:
+        for note in ledger.notes:
+            errors.print(note, style="yellow", soft_wrap=True, highlight=False)
+        ledger.configure(plan.configuration(), resume=resume)
+        with _resumable(ledger, command), _own_task(task), progress() as display:
+            run_landscape(plan, ledger, workers=workers, progress=display, command=command)
+        if not as_json:
             _summary(ledger.records(), ledger.meta())
-        console.print(f"Report: {write(out)}", soft_wrap=True, highlight=False)
+    _report(write(out), as_json)
 
 
+@spoken(out="DIRECTORY {}")
 def report(
-    directory: Annotated[Path, typer.Argument(help="The --out of a landscape, finished or not.")],
+    directory: Annotated[
+        Path,
+        typer.Argument(metavar="DIRECTORY", help="The --out of a landscape, finished or not."),
+    ],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the numbers of the report.")
+    ] = False,
 ) -> None:
-    """Write the report of a landscape again, from its ledger alone."""
-    from ..lab.report import write
+    """Write the report of a landscape again, from its ledger alone.
 
-    with explained():
-        console.print(f"Report: {write(directory)}", soft_wrap=True, highlight=False)
+    [b]Examples[/b]
+
+    After the demonstration, `halflife landscape --out out/demo`:
+
+        halflife report out/demo
+
+        halflife report out/demo --json
+    """
+    with extra("lab", "report"):
+        from ..lab.report import write
+
+    _report(write(directory), as_json)
+
+
+def _report(page: Path, as_json: bool) -> None:
+    if as_json:
+        numbers = json.loads((page.parent / "summary.json").read_text("utf-8"))
+        print_json({"report": str(page), **numbers})
+    else:
+        say(f"Report: {page}", wrap=False)
 
 
 def _plan(
@@ -190,7 +225,7 @@ def _plan(
     from ..lab.tasks import find_task
     from ..lab.training import Training
 
-    found = find_task(task)
+    found = _own(task) if ":" in task else find_task(task)
     training = Training(
         found,
         optimizer,
@@ -207,6 +242,27 @@ def _plan(
         extend=options["extend"],
         extension_limit=options["extension_limit"],
     )
+
+
+def _own(target: str) -> Task:
+    """The user's own task."""
+    from ..lab.tasks import as_task
+
+    try:
+        return as_task(load(target, "task", "my_tasks:spirals"), f"--task {target}")
+    except ValueError as error:
+        raise Mistake(f"--task {error}" if isinstance(error, Mistake) else str(error)) from None
+
+
+@contextlib.contextmanager
+def _own_task(task: str) -> Iterator[None]:
+    """Name the task that raised, wherever it is caught: in a worker, say."""
+    try:
+        yield
+    except Exception as error:
+        if ":" not in task or isinstance(error, Mistake):
+            raise
+        raise UserCodeError(f"--task {task}: {in_short(error)}") from error
 
 
 def _command(context: typer.Context) -> str:
@@ -242,39 +298,40 @@ def _resumable(ledger: Ledger, command: str) -> Iterator[None]:
 
 def _summary(records: list[dict[str, Any]], meta: Meta) -> None:
     from ..lab.analysis import analyse
+    from ..units.writing import counted
 
     analysis = analyse(records, meta)
-    title = f"{meta.task}, {meta.optimizer}, {meta.steps} steps"
-    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    table.caption = (
+    rows: list[tuple[str, ...]] = [
+        ("rule", "lr", "decay", "half-life", "error, %", "gain", "slope")
+    ]
+    rows += map(_summary_row, analysis.rules)
+    show(
+        rows,
+        title=f"{meta.task}, {meta.optimizer}, {counted(meta.steps or 0, 'step')}",
+    )
+    say(
         "Half-life in steps. Gain: points of error below the best run without decay. Slope: of log "
         "best weight decay on log lr. In brackets: 95 % intervals."
     )
-    table.add_column("rule", min_width=max(len(rule.rule) for rule in analysis.rules))
-    for name in ("lr", "decay", "half-life", "error, %", "gain", "slope"):
-        table.add_column(name)
-    for rule in analysis.rules:
-        table.add_row(*_summary_row(rule))
-    console.print(table)
     for extension in meta.extensions:
-        console.print(
+        say(
             "Grid extended for {rule}: {axis} {value:.3g}, as its best cell lay on the {side} "
-            "border.".format(**extension),
-            highlight=False,
+            "border.".format(**extension)
         )
     for open_end in meta.unresolved:
-        console.print(
+        say(
             "No optimum found for {rule}: its best cell lies on the {side} border of {axis} "
             "({reason}).".format(**open_end),
-            style="yellow",
-            highlight=False,
+            "yellow",
         )
 
 
-def _summary_row(rule: RuleAnalysis) -> list[str]:
+def _summary_row(rule: RuleAnalysis) -> tuple[str, ...]:
+    from ..units.writing import quantity
+
     best, against, ridge = rule.best, rule.against_none, rule.ridge
     if best is None:
-        return [rule.rule, *["-"] * 6]
+        return (rule.rule, *["-"] * 6)
     half_life = best.half_life
     gain = "-"
     if against is not None:
@@ -287,12 +344,12 @@ def _summary_row(rule: RuleAnalysis) -> list[str]:
         if ridge.low is not None and ridge.high is not None:
             slope += f" [{ridge.low:.2f}, {ridge.high:.2f}]"
     spread = "" if best.standard_error is None else f" ± {best.standard_error:.1f}"
-    return [
+    return (
         rule.rule,
         f"{best.lr:.2g}",
         f"{best.weight_decay:.2g}",
-        "-" if half_life is None or math.isinf(half_life) else f"{half_life:,.3g}",
+        "-" if half_life is None or math.isinf(half_life) else quantity(half_life),
         f"{best.error:.1f}{spread}",
-        escaped(gain),
-        escaped(slope),
-    ]
+        gain,
+        slope,
+    )

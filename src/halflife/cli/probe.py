@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from .terminal import console, escaped, explained, print_json
-
-if TYPE_CHECKING:
-    from ..diagnostics.probing import Probe
+from .mistakes import in_flags
+from .terminal import print_json, say, show
 
 __all__ = ["probe"]
 
@@ -18,13 +15,16 @@ __all__ = ["probe"]
 def probe(
     names: Annotated[
         list[str],
-        typer.Argument(help="Optimizer classes, as package.Class; without a package, torch's."),
+        typer.Argument(
+            metavar="NAMES...",
+            help="Optimizer classes, as package.Class; without a package, torch's.",
+        ),
     ],
     arg: Annotated[
         list[str] | None,
         typer.Option(help="An argument of the constructor, as name=value; may be repeated."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the measurements.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Find out by experiment what weight_decay does in any optimizer.
 
@@ -34,28 +34,23 @@ def probe(
 
         halflife probe SGD Adam AdamW Adafactor
 
-        halflife probe lion_pytorch.Lion --arg decoupled_weight_decay=True --json
-    """
-    from ..diagnostics.probing import parse
+        halflife probe SGD --arg momentum=0.9 --arg nesterov=True --json
+    """  # noqa: DOC501 - this text is the command's help
+    from ..diagnostics.probing import COLUMNS, parse
     from ..diagnostics.probing import probe as run
 
-    with explained():
-        others = parse(arg or [])
+    others = parse(arg or [])
+    try:
         found = [run(name, **others) for name in names]
+    except ValueError as error:
+        raise ValueError(in_flags(str(error), {n: f"--arg {n}={{}}" for n in others})) from error
     if as_json:
         print_json([p.as_dict() for p in found])
     elif len(found) == 1:
-        console.print(escaped(found[0].explain()), soft_wrap=True, highlight=False)
+        say(found[0].explain())
     else:
-        console.print(_table(found))
-
-
-def _table(found: list[Probe]) -> Table:
-    from ..diagnostics.probing import COLUMNS
-
-    table = Table(title="What weight_decay does")
-    for column in ("optimizer", *COLUMNS):
-        table.add_column(column, overflow="fold")  # a name cut short could be anything
-    for p in found:
-        table.add_row(escaped(p.name), *(escaped(cell) for cell in p.cells()))
-    return table
+        rows = [("optimizer", *COLUMNS), *((p.name, *p.cells()) for p in found)]
+        show(rows, title="What weight_decay does")
+        say()
+        for p in found:
+            say(p.sentence)

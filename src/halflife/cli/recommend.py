@@ -6,11 +6,13 @@ from typing import Annotated
 
 import typer
 
-from .terminal import console, escaped, explained, print_json
+from .mistakes import spoken
+from .terminal import print_json, say
 
 __all__ = ["recommend"]
 
 
+@spoken(model="--parameters {}")
 def recommend(
     parameters: Annotated[float, typer.Option(help="Parameters of the model, such as 124e6.")],
     lr: Annotated[float, typer.Option(help="Peak learning rate.")],
@@ -33,29 +35,29 @@ def recommend(
 
     [b]Examples[/b]
 
-        halflife recommend --parameters 11e6 --lr 1e-3 --batch 128 --data 50000 --epochs 100
+        halflife recommend --parameters 11e6 --lr 1e-3 --batch 128 --data 50000
 
-        halflife recommend --parameters 1e8 --lr 2e-5 --batch 32 --data 32000 --epochs 3 --finetune
+        halflife recommend --parameters 1e8 --lr 2e-5 --batch 32 --data 32000 --finetune
     """
-    with explained():
-        from ..units.recommend import recommend as recommended
+    from ..units.recommend import recommend as recommended
 
-        plan = recommended(
-            parameters,
-            lr=lr,
-            batch=batch,
-            data=data,
-            epochs=epochs,
-            steps=steps,
-            unit=unit,
-            optimizer=optimizer,
-            schedule=schedule,
-            decay=decay,  # type: ignore[arg-type]  # any other is refused by name
-            finetune=finetune,
-            weight_decay=weight_decay,
-            momentum=momentum,
-        )
+    plan = recommended(
+        parameters,
+        lr=lr,
+        batch=batch,
+        data=data,
+        epochs=epochs,
+        steps=steps,
+        unit=unit,
+        optimizer=optimizer,
+        schedule=schedule,
+        decay=decay,  # type: ignore[arg-type]  # any other is refused by name
+        finetune=finetune,
+        weight_decay=weight_decay,
+        momentum=momentum,
+    )
     if as_json:
         print_json(plan.as_dict())
     else:
-        console.print(escaped(str(plan)), soft_wrap=True, highlight=False)
+        say(str(plan).removesuffix(plan.code).rstrip())
+        say(f"\n{plan.code}", wrap=False)

@@ -27,6 +27,7 @@ from .ledger import CellKey, Ledger, cell_of
 from .meta import Extension, Meta, OpenEnd
 from .surface import BASELINE, surface
 from .training import Member, Training
+from .trial import CURVE_ROWS
 from .workers import Workers
 
 __all__ = ["CHUNK", "Landscape", "run_landscape"]
@@ -281,6 +282,8 @@ class _Grid:
                 "Adam's gradients were pure noise"
             ),
             metric="test error (%)",
+            test_examples=training.test_rows,
+            curve_examples=min(CURVE_ROWS, training.test_rows),
             command=self.command,
             versions=_versions(),
         )

@@ -33,7 +33,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState, create_trial
 
 from .lock import FileLock
-from .meta import Meta
+from .meta import Meta, spelled_as_now
 
 __all__ = ["CellKey", "Ledger", "LedgerError", "cell_of"]
 
@@ -48,7 +48,7 @@ _DISTRIBUTIONS = {
 }
 
 
-class LedgerError(Exception):
+class LedgerError(ValueError):
     """A ledger that cannot be used as asked; the message says why and what to do."""
 
 
@@ -140,6 +140,7 @@ class Ledger:
         wanted = json.loads(json.dumps(configuration))
         known = self._study.user_attrs.get("configuration")
         if known is not None:
+            known, wanted = spelled_as_now(known), spelled_as_now(wanted)
             for name in sorted({*wanted, *known}):
                 if wanted.get(name) != known.get(name):
                     raise LedgerError(

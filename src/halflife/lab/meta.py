@@ -12,7 +12,7 @@ from typing import Any, TypedDict, get_args, get_origin, get_type_hints, is_type
 
 from ..checks import is_number, require
 
-__all__ = ["Calibration", "Extension", "Meta", "OpenEnd"]
+__all__ = ["Calibration", "Extension", "Meta", "OpenEnd", "spelled_as_now"]
 
 _REMEDY = "restore the ledger from a copy, or map the landscape again in another directory"
 
@@ -93,6 +93,8 @@ class Meta:
         l2_on_adam: how strengths of L2 on Adam are placed, in words.
         prediction: what the predicted weight RMS assumes, in words.
         metric: what the error is, in words.
+        test_examples: rows of the test set, over which it is measured.
+        curve_examples: the first of them, over which learning curves are.
         command: what reproduces the run.
         versions: by package.
     """
@@ -126,6 +128,8 @@ class Meta:
     l2_on_adam: str | None = None
     prediction: str | None = None
     metric: str | None = None
+    test_examples: int | None = None
+    curve_examples: int | None = None
     command: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
 
@@ -141,6 +145,7 @@ class Meta:
         """
         hints = get_type_hints(cls)
         known = {k: v for k, v in stored.items() if k in hints and v is not None}
+        known = spelled_as_now(known)
         for name, value in known.items():
             _require_type(name, value, hints[name])
         return cls(**known)
@@ -148,6 +153,11 @@ class Meta:
     def as_dict(self) -> dict[str, Any]:
         """What is known, as plain data to be stored."""
         return {name: value for name, value in vars(self).items() if value is not None}
+
+
+def spelled_as_now(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings whose optimizer has the name that it has today: "adamw" was "adam"."""
+    return {**stored} | ({"optimizer": "adamw"} if stored.get("optimizer") == "adam" else {})
 
 
 def _require_type(name: str, value: Any, hint: Any) -> None:

@@ -21,7 +21,7 @@ import functools
 import importlib
 import zlib
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from .models import mlp
 
-__all__ = ["Data", "Digits", "Task", "find_task", "generator", "task_names"]
+__all__ = ["Data", "Digits", "Task", "as_task", "find_task", "generator", "task_names"]
 
 
 class Data(NamedTuple):
@@ -183,12 +183,31 @@ def find_task(name: str) -> Task:
             f"built-in ones are {', '.join(task_names())}, and 'module:attribute' names your own."
         )
     try:
-        return getattr(importlib.import_module(module), attribute)
+        found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
             f"task={name!r}: cannot be loaded ({error}); 'module:attribute' must name a Task that "
             "Python can import from here (see PYTHONPATH)."
         ) from error
+    return as_task(found, f"task={name!r}")
+
+
+def as_task(value: Any, where: str) -> Task:
+    """A value that has what a task must have.
+
+    Args:
+        value: what was found.
+        where: how it was named, for the message.
+
+    Raises:
+        ValueError: if it lacks some of it.
+    """
+    members = sorted(name for name in vars(Task) if not name.startswith("_"))
+    missing = [name for name in members if not hasattr(value, name)]
+    if missing or isinstance(value, type):
+        why = f"has no {', '.join(missing)}" if missing else "is a class; name an instance of it"
+        raise ValueError(f"{where}: must be a Task (see halflife.lab.tasks), and {why}.")
+    return value
 
 
 def generator(purpose: str, seed: int) -> torch.Generator:

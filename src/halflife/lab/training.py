@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..bases.noise import Base, base_of
+from ..checks import near
 from ..optim import SGD, Adam
 from ..rules.contract import DecayRule
 from ..schedules import Curve, constant, cosine, linear, warmup
+from ..units.convert import optimizer_named
 from .tasks import Data, Task, generator
 
 __all__ = ["OPTIMIZERS", "SCHEDULES", "Member", "Training"]
@@ -32,7 +34,7 @@ class Family(NamedTuple):
 
 
 OPTIMIZERS: Mapping[str, Family] = {
-    "adam": Family(torch.optim.Adam, Adam, {"betas": (0.9, 0.999), "eps": 1e-8}),
+    "adamw": Family(torch.optim.Adam, Adam, {"betas": (0.9, 0.999), "eps": 1e-8}),
     "sgd": Family(torch.optim.SGD, SGD, {"momentum": 0.9, "dampening": 0.0}),
 }
 
@@ -70,7 +72,8 @@ class Training:
 
     Args:
         task: model, data, loss and error.
-        optimizer: ``"adam"`` or ``"sgd"``; the rule comes with the member.
+        optimizer: ``"adamw"`` or ``"sgd"``; the rule comes with the member, so that ``"adamw"``
+            under L2 is torch's Adam.
         epochs: passes over the training set.
         batch_size: rows per step; a partial batch at the end of an epoch is left out.
         schedule: name of the learning-rate schedule, a key of `SCHEDULES`.
@@ -89,10 +92,12 @@ class Training:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained."""
-        for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
-            if (value := getattr(self, name)) not in known:
-                hint = " (AdamW is adam with the rule decoupled)" if value == "adamw" else ""
-                raise ValueError(f"{name}={value!r}: must be one of {', '.join(known)}{hint}.")
+        object.__setattr__(self, "optimizer", optimizer_named(self.optimizer, OPTIMIZERS))
+        if self.schedule not in SCHEDULES:
+            raise ValueError(
+                f"schedule={self.schedule!r}: must be one of {', '.join(SCHEDULES)}"
+                f"{near(self.schedule, SCHEDULES)}"
+            )
         if not (_is_count(self.epochs) and self.epochs >= 1):
             raise ValueError(f"epochs={self.epochs!r}: must be at least 1, an integer.")
         if not (_is_count(self.batch_size) and 1 <= self.batch_size <= self.rows):
@@ -105,6 +110,11 @@ class Training:
     def rows(self) -> int:
         """Rows of the training set."""
         return len(self.task.data(0).train_inputs)
+
+    @cached_property
+    def test_rows(self) -> int:
+        """Rows of the test set."""
+        return len(self.task.data(0).test_inputs)
 
     @property
     def steps_per_epoch(self) -> int:

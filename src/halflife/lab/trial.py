@@ -22,9 +22,9 @@ from ..theory.transient import mean_square
 from .tasks import Data
 from .training import Member, Training
 
-__all__ = ["Outcome", "Single", "Trainee", "train"]
+__all__ = ["CURVE_ROWS", "Outcome", "Single", "Trainee", "train"]
 
-_CURVE_ROWS = 300  # of the test set; all of it would take longer than the training
+CURVE_ROWS = 300  # of the test set; all of it would take longer than the training
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def train(training: Training, trainee: Trainee) -> list[Outcome]:
     members = trainee.members
     data = training.data(members[0].seed)
     some = data._replace(
-        test_inputs=data.test_inputs[:_CURVE_ROWS], test_targets=data.test_targets[:_CURVE_ROWS]
+        test_inputs=data.test_inputs[:CURVE_ROWS], test_targets=data.test_targets[:CURVE_ROWS]
     )
     initial = trainee.mean_square()
     rates, points = [], []
@@ -104,7 +104,7 @@ def train(training: Training, trainee: Trainee) -> list[Outcome]:
     if rates:
         removed = torch.stack([d for d, _ in rates])
         fractions = _at_peak(training, members, removed)
-        beta1 = training.base(members[0].lr).momentum if training.optimizer == "adam" else None
+        beta1 = training.base(members[0].lr).momentum if training.optimizer == "adamw" else None
         if beta1 is not None:
             sizes = torch.stack([s for _, s in rates])
             predictions = mean_square(removed, sizes, beta1, initial).sqrt().tolist()

@@ -87,6 +87,15 @@ class DecayRule(ABC):
         # A rule may be in what others save: groups kept by hand, wrappers, state-dict hooks.
         torch.serialization.add_safe_globals([cls])
 
+    def __str__(self) -> str:
+        """Its name, where the name alone makes it, as tables have it; else as code has it."""
+        known = self._registry.get(getattr(self, "name", ""))
+        try:
+            plain = known is type(self) and self == known()
+        except (TypeError, RuntimeError):  # it needs an argument, or holds a tensor
+            plain = False
+        return self.name if plain else repr(self)
+
     @property
     def needs(self) -> tuple[str, ...]:
         """What the base optimizer must declare; see `halflife.rules.facts`."""

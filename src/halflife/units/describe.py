@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -21,15 +20,9 @@ from ..checks import aligned, is_number
 from ..theory import equilibrium
 from .reading import Reading, read_group
 from .stated import STRAYED, highest_lr, strength_of
+from .writing import duration, number, per
 
-__all__ = [
-    "Description",
-    "GroupDescription",
-    "describe",
-    "duration",
-    "number",
-    "per",
-]
+__all__ = ["Description", "GroupDescription", "describe"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +33,7 @@ class GroupDescription:
         group: index in ``param_groups``.
         tensors: number of parameters.
         elements: number of weights.
-        rule: the rule, as it prints.
+        rule: the rule: its name ("decoupled"), or with arguments as code has it.
         lr: current learning rate.
         peak_lr: the lr at which the rest is stated, as the schedule's highest; see `peak`.
         weight_decay: the rule's coefficient, in the rule's unit.
@@ -158,7 +151,7 @@ def _describe_group(
         group=index,
         tensors=len(group["params"]),
         elements=sum(p.numel() for p in group["params"]),
-        rule=repr(reading.rule),
+        rule=str(reading.rule),
         lr=float(group["lr"]),
         peak_lr=peak,
         weight_decay=decay,
@@ -189,7 +182,7 @@ def _of_the_peak(reading: Reading, group: dict[str, Any]) -> str:
         if there is not None and here is not None and there <= STRAYED * here:
             return ""
         half_life = None if there is None or there >= 1.0 else equilibrium.half_life(there)
-        shown = "" if half_life is None else f", where the half-life is {duration(half_life, None)}"
+        shown = "" if half_life is None else f", where the half-life is {duration(half_life)}"
     remedy = f"; pass peak_lr={highest:g}" if reading.native is None else ""
     return (
         f"The peak lr is taken to be {peak:g}, and the group names lr {highest:g}{shown}{remedy}."
@@ -203,23 +196,3 @@ def _require_rule(optimizer: Optimizer, reading: Reading) -> None:
             f"({reading.native.kind}: {reading.native.reason}); attach one first, as in "
             "halflife.attach(optimizer, 'decoupled')."
         )
-
-
-def per(steps: float | None, steps_per_epoch: float | None) -> float | None:
-    """Steps in epochs; None where either is unknown."""
-    return None if steps is None or steps_per_epoch is None else steps / steps_per_epoch
-
-
-def number(value: float | None) -> str:
-    """A number in a table, "-" where it is unknown."""
-    return "-" if value is None else f"{value:.3g}"
-
-
-def duration(steps: float | None, epochs: float | None) -> str:
-    """Steps in a table, and the same in epochs where that is known."""
-    if steps is None:
-        return "-"
-    if math.isinf(steps):
-        return "never"
-    text = f"{steps:,.0f} steps" if steps >= 100 else f"{steps:.3g} steps"
-    return text if epochs is None else f"{text} = {epochs:.3g} epochs"

@@ -176,7 +176,7 @@ def read_group(
 
 
 def _named(rule: DecayRule) -> str:
-    return "L2" if not rule.removes_fraction else repr(rule)
+    return "L2" if not rule.removes_fraction else str(rule)
 
 
 def _known(optimizer: Optimizer, group: dict[str, Any], lr: float) -> Base:

@@ -12,6 +12,7 @@ from ...bases.wrappers import unwrapped
 from ...rules.scalar import Corrected
 from ...rules.step import Step
 from ...units.stated import STRAYED, divides_by_peak, highest_lr, strength_of
+from ...units.writing import counted, duration, in_percent
 from .findings import Finding
 from .groups import GroupDecay, moves_without_lr
 from .precision import rounding_of
@@ -110,20 +111,20 @@ def _size(
     if steps_per_epoch is not None and several_epochs and timescale < steps_per_epoch:
         yield Finding(
             "short-timescale",
-            f"{setting} has a timescale of {timescale:,.0f} steps, "
-            f"{timescale / steps_per_epoch:.2g} epochs: the weights forget part of the data; one "
+            f"{setting} has a timescale of {duration(timescale, timescale / steps_per_epoch)}: "
+            "the weights forget part of the data; one "
             "epoch to the whole training is usual, so lower it.",
         )
     if steps is not None and total < _INERT and not is_lower:
         yield Finding(
             "inert-decay",
-            f"{setting} removes {total:.2g} of each weight in all {steps:,} steps, which is next "
-            "to nothing; set it by halflife.Timescale(steps=...), or to 0.",
+            f"{setting} removes {total:.2g} of each weight in all {counted(steps, 'step')}, which "
+            "is next to nothing; set it by halflife.Timescale(steps=...), or to 0.",
         )
     elif steps is not None and timescale > steps:
         yield Finding(
             "weak-decay",
-            f"{setting} has a timescale of {timescale:,.0f} steps, longer than the training's "
+            f"{setting} has a timescale of {duration(timescale)}, longer than the training's "
             f"{steps:,}: {total:.2g} of each weight is removed in all.",
         )
 
@@ -140,14 +141,14 @@ def _peak(group: GroupDecay, scheduled: bool) -> Iterator[Finding]:
             yield Finding(
                 "lr-above-peak",
                 f"peak_lr={peak:g} of {group.label}: the schedule reaches lr={highest:g}, and "
-                f"{group.rule!r} divides by the peak; pass peak_lr={highest:g}.",
+                f"{group.rule} divides by the peak; pass peak_lr={highest:g}.",
             )
             return
         if group.lr < 0.99 * peak:
             yield Finding(
                 "peak-not-reached",
                 f"peak_lr={peak:g} of {group.label}: the schedule reaches only lr={group.lr:g}, so "
-                f"{group.rule!r} removes at most {group.lr / peak:.2g} of what the peak would; "
+                f"{group.rule} removes at most {group.lr / peak:.2g} of what the peak would; "
                 f"pass peak_lr={group.lr:g}.",
             )
             return
@@ -213,8 +214,8 @@ def _precision(group: GroupDecay, subjects: Sequence[Subject]) -> Iterator[Findi
             "lost-in-precision",
             f"{kind} weights {names_of(names)} of {group.label}: a step removes the fraction "
             f"{group.fraction:.2g} at lr={group.strongest.lr:g}, rounding to nearest alone loses "
-            f"all below {found.threshold:.2g}, and about {max(0.0, found.kept):.0%} of the decay "
-            "is left; use an optimizer of halflife (stochastic rounding) or float32 weights.",
+            f"all below {found.threshold:.2g}, and about {in_percent(max(0.0, found.kept))} of the "
+            "decay is left; use an optimizer of halflife (stochastic rounding) or float32 weights.",
             names,
         )
 
@@ -229,8 +230,8 @@ def _uneven(groups: Sequence[GroupDecay]) -> Iterator[Finding]:
     if high > _UNEVEN * low:
         yield Finding(
             "uneven-timescales",
-            f"timescales differ: {1 / high:,.0f} steps in {quick.label} "
-            f"(lr={quick.strongest.lr:g}) and {1 / low:,.0f} in {slow.label} "
+            f"timescales differ: {duration(1 / high)} in {quick.label} "
+            f"(lr={quick.strongest.lr:g}) and {duration(1 / low)} in {slow.label} "
             f"(lr={slow.strongest.lr:g}); give each group a halflife.Timescale if they are meant "
             "to average over the same time.",
         )

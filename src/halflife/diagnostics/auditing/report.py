@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ...checks import aligned
-from ...units.describe import duration, number
+from ...units.writing import counted, duration, number
 from .findings import SEVERITIES, Finding, Severity
 
 __all__ = ["Audit", "ParameterAudit", "names_of"]
@@ -34,7 +34,8 @@ class ParameterAudit:
         optimizer: index of its optimizer; None if it is in none.
         group: index of its group.
         decays: whether it decays.
-        rule: the rule it follows, as it prints; empty if it is no rule of ours.
+        rule: the rule it follows, by name ("decoupled") or as code has it; empty if it is no rule
+            of ours.
         lr: that of the step in which the schedule makes the decay strongest; None if the optimizer
             chooses its own.
         weight_decay: the coefficient of that step, in the rule's unit.
@@ -124,10 +125,7 @@ class Audit:
         }
 
     def tables(self) -> list[list[tuple[str, ...]]]:
-        """Groups and parameters as text; equal layers share a row (``*.bias x12``).
-
-        A few groups are columns side by side, which fits into any terminal; more are rows.
-        """
+        """Groups and parameters as text, a row each; equal layers share one (``*.bias x12``)."""
         groups: dict[Any, list[ParameterAudit]] = {}
         layers: dict[Any, list[ParameterAudit]] = {}
         for row in self.parameters:
@@ -137,19 +135,19 @@ class Audit:
             if row.group is not None:
                 groups.setdefault((row.optimizer, row.group), []).append(row)
         about = [_GROUPS_HEAD, *(_group_cells(groups[key]) for key in sorted(groups))]
-        if len(groups) <= _SIDE_BY_SIDE:
-            about = list(zip(*about, strict=True))
         return [about, [_PARAMETERS_HEAD, *map(_parameter_cells, layers.values())]]
 
     def title(self) -> str:
         """What was audited, in a line."""
-        training = "" if self.steps is None else f", {self.steps:,} steps"
+        training = "" if self.steps is None else f", {counted(self.steps, 'step')}"
         return f"{self.optimizer}, per step where it decays most{training}"
 
     def __str__(self) -> str:
         lines = [self.title()]
-        for rows in self.tables():
-            lines += [*aligned(rows), ""]
+        about, parameters = self.tables()
+        if len(about) <= 1 + _SIDE_BY_SIDE:  # columns side by side fit into any terminal
+            about = list(zip(*about, strict=True))
+        lines += [*aligned(about), "", *aligned(parameters), ""]
         for f in self.findings:
             text = f"{f.severity} {f.code}: {f.message}"
             lines += textwrap.wrap(text, _WIDTH, subsequent_indent="    ", break_on_hyphens=False)

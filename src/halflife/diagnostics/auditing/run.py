@@ -13,7 +13,7 @@ from ...bases.bench import outside
 from ...bases.wrappers import unwrapped
 from ...checks import is_number
 from ...theory import equilibrium
-from ...units.describe import per
+from ...units.writing import per
 from .check_groups import check_settings
 from .check_parameters import check_parameters
 from .check_strength import check_strength
@@ -111,7 +111,7 @@ def _row(subject: Subject, plan: TrainingPlan, steps_per_epoch: float | None) ->
         optimizer=None if group is None else group.number,
         group=None if group is None else group.index,
         decays=subject.decays,
-        rule="" if group is None or group.rule is None else repr(group.rule),
+        rule="" if group is None or group.rule is None else str(group.rule),
         lr=None if group is None or not group.has_lr else group.strongest.lr,
         weight_decay=None if group is None else group.strongest.weight_decay,
         fraction=fraction,

@@ -7,7 +7,7 @@ from typing import Any
 
 from .quantities import PRESETS
 from .sinks import Record
-from .table import cells
+from .table import cells, notes_of
 
 __all__ = ["LiveTable"]
 
@@ -33,15 +33,18 @@ class LiveTable:
         try:
             from rich.live import Live
         except ImportError as error:
-            raise ImportError("LiveTable needs rich: pip install torch-halflife[lab]") from error
+            raise ImportError('LiveTable needs rich: pip install "torch-halflife[cli]"') from error
         self._quantities, self._rows = tuple(quantities), rows
         self._live = Live(console=console, refresh_per_second=4)
 
     def write(self, records: list[Record]) -> None:
         """Show the records in place of those before."""
         from rich.table import Table
+        from rich.text import Text
 
         table = Table(title=f"step {records[0]['step']}: measured (predicted at equilibrium)")
+        if notes := notes_of(records[: self._rows]):
+            table.caption = Text("\n".join(notes))  # brackets in names are no markup
         head, *rows = cells(records[: self._rows], self._quantities)
         for column in head:
             table.add_column(column)

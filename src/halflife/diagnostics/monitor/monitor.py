@@ -143,13 +143,19 @@ class Monitor:
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs to go on counting: plain data."""
-        return {"step": self.step, "decay": {k: list(v) for k, v in self._recorder.decay.items()}}
+        recorder = self._recorder
+        return {
+            "step": self.step,
+            "decay": {k: list(v) for k, v in recorder.decay.items()},
+            "following": recorder.following.state(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on counting where another monitor stopped."""
         self.step = int(state["step"])
         decay = {name: (int(at), float(k)) for name, (at, k) in state["decay"].items()}
         self._recorder.decay = decay
+        self._recorder.following.load(state.get("following", {}))
 
     def close(self) -> None:
         """Remove the hooks and close the sinks; `history` stays."""

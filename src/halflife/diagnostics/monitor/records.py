@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from ...units.reading import read_group
 from .expected import Expected, expected, joined
+from .following import Following
 from .quantities import PREDICTED, Sums, measured
 from .sample import Sample
 from .sinks import Record
@@ -44,7 +45,7 @@ def read(optimizer: Optimizer, group: dict[str, Any]) -> GroupSample:
     except (TypeError, ValueError) as error:
         return GroupSample(lr, None, note=str(error))
     if fraction is not None and fraction > 0.0 and not reading.predictable:
-        fraction, note = None, f"{reading.rule!r}: {note} Not told apart."
+        fraction, note = None, f"{reading.rule}: {note} Not told apart."
     if fraction is None:
         return GroupSample(lr, None, note=note)
     return GroupSample(lr, fraction, reading.base.momentum, reading.base.update_rms, note)
@@ -61,6 +62,7 @@ class Recorder:
     def __init__(self, quantities: tuple[str, ...], steps_per_epoch: float | None) -> None:
         self.quantities, self.per_epoch = quantities, steps_per_epoch
         self.decay: dict[str, tuple[int, float]] = {}  # by name: last step, sum of fractions
+        self.following = Following()
         self.last: int | None = None  # step of the last sample, or at which watching began
         self._warned = False
 
@@ -86,6 +88,9 @@ class Recorder:
             )
             forecasts.append(forecast)
             settled.append(self._settle(step, w.name, reading.fraction))
+            fallen = self.following.at(w.name, step, reading.fraction, _target(reading, forecast))
+            if fallen and _left_behind(s, forecast):
+                note = f"{note.rstrip('.')}; {fallen}" if note else fallen
             tensors.append(self._record(step, w.name, reading, s, forecast, settled[-1], note))
         if broken and not self._warned:
             self._warned = True
@@ -104,9 +109,16 @@ class Recorder:
             sums = reduce(add, (sample.sums[i] for i in members))
             known = [v for i in members if (v := settled[i]) is not None]
             least = min(known) if name == "decayed" and len(known) == len(members) else None
+            notes = {tensors[i]["note"] for i in members} if name == "decayed" else {""}
             records.append(
                 self._record(
-                    step, name, same, sums, joined(forecasts[i] for i in members), least, ""
+                    step,
+                    name,
+                    same,
+                    sums,
+                    joined(forecasts[i] for i in members),
+                    least,
+                    notes.pop() if len(notes) == 1 else "",
                 )
             )
         self.last = step
@@ -142,3 +154,22 @@ class Recorder:
                 record[f"{quantity}_predicted"] = predicted[quantity]
         record["note"] = note
         return record
+
+
+def _target(reading: GroupSample, forecast: Expected) -> float | None:
+    """What the weights would settle at, in units of the RMS of the update direction."""
+    if reading.lr == 0.0:  # where nothing decays either
+        return 0.0
+    if not reading.fraction or forecast.share is None:
+        return None
+    return reading.lr * forecast.share / reading.fraction
+
+
+def _left_behind(sums: Sums, forecast: Expected) -> bool:
+    """Whether the weights are above what is expected of them, or turn less, by a tenth or more."""
+    found = measured(sums, None)
+    if forecast.rms is not None:
+        return bool(found["weight_rms"] is not None and found["weight_rms"] > 1.1 * forecast.rms)
+    if forecast.rotation is None:  # lr 0
+        return True
+    return bool(found["rotation"] is not None and 1.1 * found["rotation"] < forecast.rotation)

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...checks import aligned
+from ...units.writing import number
 from .quantities import PREDICTED
 from .sinks import Record
 
-__all__ = ["cells", "table"]
+__all__ = ["cells", "notes_of", "table"]
 
 
 def cells(records: list[Record], quantities: Sequence[str]) -> list[list[str]]:
@@ -40,18 +41,21 @@ def table(records: list[Record], quantities: Sequence[str]) -> str:
         return "no step has been sampled yet"
     rows = cells(records, quantities)
     lines = [f"step {records[0]['step']}: measured (predicted at equilibrium)"]
-    lines += aligned(rows)
+    return "\n".join([*lines, *aligned(rows), *notes_of(records)])
+
+
+def notes_of(records: list[Record]) -> list[str]:
+    """What to know about them: each note once, after the names it belongs to."""
     notes: dict[str, list[str]] = {}
     for record in records:
         if record.get("note"):
             notes.setdefault(record["note"], []).append(record["name"])
+    lines = []
     for note, names in notes.items():
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         lines.append(f"{', '.join(names[:3])}{more}: {note}")
-    return "\n".join(lines)
+    return lines
 
 
 def _number(value: Any) -> str:
-    if value is None:
-        return "-"
-    return str(value) if not math.isfinite(value) else f"{value:.3g}"
+    return str(value) if value is not None and not math.isfinite(value) else number(value)

@@ -95,9 +95,8 @@ class Probe:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def explain(self) -> str:
-        """The findings in sentences, one a line."""
-        lines = [f"{self.name}: {self.behaviour}, {BEHAVIOURS[self.behaviour]}."]
-        lines.append(f"Evidence: {self.reason}.")
+        """The findings in sentences, one a line; what it all comes to is the last."""
+        lines = [f"Evidence: {self.reason}."]
         if self.errors:
             apart = ", ".join(f"{way} {error:.1g}" for way, error in self.errors.items())
             lines.append(f"The same by hand is off, relative to the decay, by: {apart}.")
@@ -119,7 +118,17 @@ class Probe:
             )
         for name, kept in self.bfloat16.items():
             lines.append(f"bfloat16, {name}: a decay of 2^-10 per step: {in_words(kept)}.")
-        return "\n".join(lines)
+        return "\n".join([*lines, self.sentence])
+
+    @property
+    def sentence(self) -> str:
+        """What its weight_decay does, in one sentence.
+
+        Example:
+            >>> print(probe("AdamW").sentence)
+            AdamW: decoupled, (1 - lr wd) w, then the step.
+        """
+        return f"{self.name}: {self.behaviour}, {BEHAVIOURS[self.behaviour]}."
 
     def cells(self) -> list[str]:
         """One short text for each of `COLUMNS`."""

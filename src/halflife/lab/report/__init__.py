@@ -19,6 +19,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from ...units.writing import counted
 from ..analysis import Analysis, RuleAnalysis, analyse
 from ..ledger import Ledger
 from ..meta import Meta
@@ -113,6 +114,7 @@ def build(records: Sequence[Record], meta: Meta) -> Page:
         ],
         grids=[_grid(rule) for rule in analysis.rules],
         curves=_markup(charts.learning_curves(analysis, records, meta)),
+        examples=charts.examples(meta),
         rms=_markup(charts.rms_scatter(points, names)),
         rms_text=summary.rms_text(points, meta),
         columns=_COLUMNS,
@@ -194,7 +196,7 @@ def _facts(meta: Meta) -> list[tuple[str, str]]:
         "optimizer": meta.optimizer,
         "metric": meta.metric,
         "seeds": ", ".join(str(s) for s in meta.seeds),
-        "training": f"{meta.epochs} epochs, {meta.steps} steps, "
+        "training": f"{counted(meta.epochs or 0, 'epoch')}, {counted(meta.steps or 0, 'step')}, "
         f"batch size {meta.batch_size}, {meta.schedule} schedule",
         "grid extension": "on" if meta.extend else "off",
     } | dict(meta.versions)

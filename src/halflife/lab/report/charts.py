@@ -11,11 +11,12 @@ import numpy as np
 from ..analysis import Analysis
 from ..meta import Meta
 from ..surface import BASELINE, Cell, Record
+from ..trial import CURVE_ROWS
 from .colour import rule_colour
 from .numbers import scientific
 from .svg import LogAxis, marker, path, svg_figure, tag, text
 
-__all__ = ["RmsPoint", "learning_curves", "rms_points", "rms_scatter"]
+__all__ = ["RmsPoint", "examples", "learning_curves", "rms_points", "rms_scatter"]
 
 WIDTH, HEIGHT = 420.0, 340.0
 _DASHES = ("", "7 3", "2 3", "9 3 2 3", "5 5", "1 2", "12 4", "4 2 1 2")
@@ -62,8 +63,9 @@ def learning_curves(analysis: Analysis, records: Sequence[Record], meta: Meta) -
     high = max(float(runs.max()) for *_, runs in curves)
     error = LogAxis(0.95 * max(low, 0.1), 1.05 * max(high, 0.2), bottom, top)
 
-    body = [text(left - 34, 12, "test error, percent", class_="soft")]
-    for value in error.ticks((1, 2, 5)):
+    title = f"test error in percent (log scale), {examples(meta)}"
+    body = [text(left - 34, 12, title, class_="soft")]
+    for value in error.labels():
         y = error(value)
         body.append(path([(left, y), (right, y)], class_="grid"))
         body.append(text(left - 6, y + 4, f"{value:g}", text_anchor="end"))
@@ -81,10 +83,23 @@ def learning_curves(analysis: Analysis, records: Sequence[Record], meta: Meta) -
         body.append(path([(float(x[-1]), final), (right + 10, end)], **place))
         body.append(text(right + 13, end + 4, name))
     label = (
-        "Learning curves of the best cells: test error in percent over the epochs. "
+        f"Learning curves of the best cells: test error in percent, {examples(meta)}, "
+        "logarithmic, over the epochs. "
         + "; ".join(f"{name} ends at {runs[:, -1].mean():.1f}" for _, name, _, runs in curves)
     )
     return svg_figure(WIDTH, HEIGHT, label, *body, name="curves", most=520)
+
+
+def examples(meta: Meta) -> str:
+    """Of how many examples of the test set the curves are."""
+    some, all_ = meta.curve_examples, meta.test_examples
+    if some is None or all_ is None:  # a ledger from before it was written down
+        return f"at most the first {CURVE_ROWS} test examples"
+    return (
+        f"all {all_:,} test examples"
+        if some == all_
+        else f"the first {some:,} of {all_:,} test examples"
+    )
 
 
 def rms_points(records: Iterable[Record], meta: Meta) -> list[RmsPoint]:
@@ -120,9 +135,8 @@ def rms_scatter(points: Sequence[RmsPoint], rules: Sequence[str]) -> str | None:
     left, top, side = 52.0, 50.0, WIDTH - 70.0
     low, high = 0.8 * min(values), 1.25 * max(values)
     x, y = LogAxis(low, high, left, left + side), LogAxis(low, high, top + side, top)
-    body = [text(left - 46, top - 8, "measured RMS", class_="soft")]
-    ticks = x.ticks() if high / low > 30.0 else x.ticks((1, 2, 5))
-    for value in ticks:
+    body = [text(left - 46, top - 8, "measured RMS (log scale)", class_="soft")]
+    for value in x.labels():
         body.append(path([(x(value), top), (x(value), top + side)], class_="grid"))
         body.append(path([(left, y(value)), (left + side, y(value))], class_="grid"))
         label = scientific(value)
@@ -132,7 +146,15 @@ def rms_scatter(points: Sequence[RmsPoint], rules: Sequence[str]) -> str | None:
     rotate = f"rotate(-45 {left + side - 40:g} {top + 34:g})"
     body.append(text(left + side - 40, top + 34, "equal", text_anchor="middle", transform=rotate))
     middle = left + 0.5 * side
-    body.append(text(middle, top + side + 34, "predicted RMS", text_anchor="middle", class_="soft"))
+    body.append(
+        text(
+            middle,
+            top + side + 34,
+            "predicted RMS (log scale)",
+            text_anchor="middle",
+            class_="soft",
+        )
+    )
     shown = [rule for rule in rules if any(p.rule == rule for p in points)]
     for p in sorted(points, key=lambda p: p.settled):
         index = rules.index(p.rule)

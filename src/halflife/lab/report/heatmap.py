@@ -78,7 +78,7 @@ class _Map:
 
     def axes(self) -> list[str]:
         """Tick labels on three sides, and their titles."""
-        out = [text(LEFT - 24, TOP - 8, "lr", text_anchor="end", class_="soft")]
+        out = [text(2, TOP - 8, f"lr{_scale_of(self.grid.lrs)}", class_="soft")]
         for y, lr in zip(self.y, self.grid.lrs, strict=True):
             out.append(text(LEFT - 6, y + 4, scientific(lr), text_anchor="end"))
         every = max(math.ceil(_LABEL_WIDTH / self.cell_width), 1)
@@ -91,7 +91,8 @@ class _Map:
                 shown = steps(half_life(float(strength)))
                 out.append(text(x, TOP - 8, shown, text_anchor="middle", class_="soft"))
         middle = 0.5 * (LEFT + WIDTH - RIGHT)
-        out.append(text(middle, self.bottom + 32, "weight_decay", text_anchor="middle"))
+        below = f"weight_decay{_scale_of(self.grid.coefficients)}"
+        out.append(text(middle, self.bottom + 32, below, text_anchor="middle"))
         note = f"half-life in steps at lr {scientific(self.central)}"
         if not self.has_half_life:
             note = "no half-life: this rule removes no set fraction"
@@ -226,6 +227,12 @@ def landscape_picture(analysis: Analysis, meta: Meta) -> str:
 
 def _heading(meta: Meta) -> str:
     return f"Weight decay and learning rate on {meta.task} with {meta.optimizer}"
+
+
+def _scale_of(values: FloatArray) -> str:
+    """Whether cells of equal size are equal factors; a list of values need not be."""
+    steps = np.diff(np.log(values[values > 0.0]))
+    return " (log)" if len(steps) > 1 and np.allclose(steps, steps[0], rtol=0.01) else ""
 
 
 def _slope(rule: RuleAnalysis) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ...units.writing import counted
 from ..analysis import Analysis, RuleAnalysis
 from ..comparison import Comparison
 from ..meta import Meta
@@ -54,9 +55,9 @@ def half_life_of(cell: Cell, meta: Meta) -> str:
     """A cell's half-life at its peak lr, in steps and epochs; empty where it has none."""
     if cell.half_life is None:
         return ""
-    text = f"{steps(cell.half_life)} steps"
+    text = counted(cell.half_life, "step", steps)
     per_epoch = meta.steps_per_epoch
-    return f"{text} = {steps(cell.half_life / per_epoch)} epochs" if per_epoch else text
+    return f"{text} = {counted(cell.half_life / per_epoch, 'epoch', steps)}" if per_epoch else text
 
 
 def separability(rule: RuleAnalysis) -> str:
@@ -151,9 +152,12 @@ def what_ran(analysis: Analysis, meta: Meta) -> str:
     """The size of the landscape and of each run, in one line."""
     lrs = max((len(r.surface.lrs) for r in analysis.rules), default=0)
     strengths = max((len(r.surface.coefficients) for r in analysis.rules), default=0)
-    grid = f"{len(analysis.rules)} rules, {lrs} learning rates, {strengths} strengths"
-    run = f"{len(meta.seeds)} seeds; {meta.epochs} epochs of "
-    run += f"{meta.steps_per_epoch} steps at batch size {meta.batch_size}"
+    grid = (
+        f"{counted(len(analysis.rules), 'rule')}, {counted(lrs, 'learning rate')}, "
+        f"{counted(strengths, 'strength')}"
+    )
+    run = f"{counted(len(meta.seeds), 'seed')}; {counted(meta.epochs or 0, 'epoch')} of "
+    run += f"{counted(meta.steps_per_epoch or 0, 'step')} at batch size {meta.batch_size}"
     return f"{grid}, {run}, {meta.schedule} schedule."
 
 

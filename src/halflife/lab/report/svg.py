@@ -139,6 +139,22 @@ class LogAxis:
         share = math.log(max(value, 1e-300) / self.low) / math.log(self.high / self.low)
         return self.start + min(max(share, 0.0), 1.0) * (self.end - self.start)
 
+    def labels(self) -> list[float]:
+        """Round values to be written on the axis: at least three, however short it is.
+
+        Example:
+            >>> LogAxis(5.0, 90.0, 0.0, 1.0).labels(), LogAxis(7.2, 9.4, 0.0, 1.0).labels()
+            ([5.0, 10.0, 20.0, 50.0], [7.5, 8.0, 8.5, 9.0])
+        """
+        for digits in ((1,), (1, 2, 5), range(1, 10)):
+            if len(found := self.ticks(digits)) >= 3:
+                return found
+        raw = (self.high - self.low) / 5.0
+        unit = 10.0 ** math.floor(math.log10(raw))
+        step = next(d * unit for d in (1, 2, 5, 10) if d * unit >= raw)
+        first, last = math.ceil(self.low / step), math.floor(self.high / step)
+        return [float(f"{step * k:.6g}") for k in range(first, last + 1)]
+
     def ticks(self, digits: Sequence[float] = (1,)) -> list[float]:
         """The values digit * 10^k on the axis."""
         return [v for v in decades(self.low, self.high, digits) if self.low <= v <= self.high]

@@ -77,7 +77,7 @@ _MODEL = "a prediction for weights in a random walk"
 CONVENTIONS: dict[str, Convention] = {
     convention.name: convention
     for convention in (
-        RuleConvention("torch", _PER_LR, "w <- (1 - lr v) w - lr u", rule=Decoupled()),
+        RuleConvention("decoupled", _PER_LR, "w <- (1 - lr v) w - lr u", rule=Decoupled()),
         RuleConvention(
             "independent",
             "fraction per step at the peak",
@@ -121,7 +121,7 @@ CONVENTIONS: dict[str, Convention] = {
             "w <- (w - lr u) / (1 + (lr/peak) v)",
             rule=Proximal(Independent()),
         ),
-        RuleConvention("decay_after", _PER_LR, "w <- (1 - lr v)(w - lr u)", rule=DecayAfter()),
+        RuleConvention("decoupled_after", _PER_LR, "w <- (1 - lr v)(w - lr u)", rule=DecayAfter()),
         ScionRadius(
             "scion",
             "radius",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from ...checks import is_number
+from ..writing import quantity
 from .conventions import CONVENTIONS, FIXED
 from .kinds import Convention, Total, check
 from .names import convention_named, name_of
@@ -55,6 +56,11 @@ class Conversion:
     formula: str
     note: str
 
+    @property
+    def written(self) -> str:
+        """The value as a person reads it."""
+        return quantity(self.value) if self.unit == "steps" else f"{self.value:.6g}"
+
     def __float__(self) -> float:
         """The value."""
         return self.value
@@ -65,7 +71,7 @@ class Conversion:
 
     def __str__(self) -> str:
         """A few lines."""
-        lines = [f"{self.target}: {self.value:.6g}  ({self.unit})"]
+        lines = [f"{self.target}: {self.written}  ({self.unit})"]
         lines += [f"lr: {self.lr:.9g}{'  (changed)' if self.changes_lr else ''}"]
         lines += [f"agreement: {self.exactness}", f"step: {self.formula}"]
         return "\n".join(lines + ([f"note: {self.note}"] if self.note else []))
@@ -96,7 +102,7 @@ def convert(
 
     Args:
         value: the number.
-        source: convention it is in, such as "torch" or "composer".
+        source: convention it is in, such as "decoupled" or "composer".
         target: convention it is wanted in, such as "independent" or "half_life".
         lr: peak learning rate that belongs to ``value``.
         schedule: multipliers of the peak lr, one a step; a function of the step; or "constant",
@@ -104,8 +110,8 @@ def convert(
         steps: length of the run, where the schedule is a function or a name.
         reference: "peak" makes the fraction at the peak lr equal, "mean" the sum over the schedule;
             strengths such as a half-life are then those of the mean fraction. Default "peak".
-        optimizer: "adam", "lion" or "sgd", for predictions of RMS and rotation. Default: what the
-            names say ("optax.lion", "sgds"); "sgd" where an L2 term is converted, else "adam".
+        optimizer: "adamw", "lion" or "sgd", for predictions of RMS and rotation. Default: what the
+            names say ("optax.lion", "sgds"); "sgd" where an L2 term is converted, else "adamw".
         momentum: beta1 or SGD's momentum. Default 0.9, but none where an L2 term is converted.
         dampening: SGD's. Default 0.
         effective_rate: ``1 / sqrt(mean of v_hat)`` as measured, for stable decay on Adam.
@@ -118,7 +124,7 @@ def convert(
             pair between which no conversion exists, with the reason.
 
     Example:
-        >>> result = convert(0.1, "torch", "independent", lr=3e-4)
+        >>> result = convert(0.1, "decoupled", "independent", lr=3e-4)
         >>> round(float(result), 12), result.exactness
         (3e-05, 'exact')
         >>> round(float(convert(3e-5, "composer", "half_life", lr=3e-4)))
@@ -180,7 +186,7 @@ def conversions(
         **options: as for `convert`.
 
     Example:
-        >>> everything = conversions(0.1, "torch", lr=3e-4)
+        >>> everything = conversions(0.1, "decoupled", lr=3e-4)
         >>> round(float(everything["timescale"]))
         33333
     """
@@ -275,4 +281,4 @@ def _optimizer_of(source: str, target: str, one: Convention, other: Convention) 
     for name in (name_of(source), name_of(target)):
         if name is not None and name.optimizer is not None:
             return name.optimizer
-    return "sgd" if "l2" in (one.name, other.name) else "adam"
+    return "sgd" if "l2" in (one.name, other.name) else "adamw"

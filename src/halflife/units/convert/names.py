@@ -66,7 +66,7 @@ def _published() -> dict[str, Name]:
     for name, rule in PUBLISHED.items():
         convention = "l2" if name in L2_ON_SGD else by_rule.get(rule)
         if name in _ON_ADAI:
-            convention = "torch"
+            convention = "decoupled"
         if convention is None or name in NORMALIZED:
             continue
         remark = _REMARKS.get(name, f"published; the rule `{rule!r}`")
@@ -83,53 +83,54 @@ _BNB = "bitsandbytes' AdamW, AdEMAMix (32 and 8 bits, paged)"
 NAMES: dict[str, Name] = {
     # --- papers and common words ---
     **_published(),
-    "decoupled": Name("torch", "the rule `Decoupled`"),
-    "coupled": Name("torch", "what those call it who compare it with independent decay"),
+    "torch": Name("decoupled", "torch's AdamW, Adam with decoupled_weight_decay=True, Muon"),
+    "decay_after": Name("decoupled_after", "a word for it"),
+    "coupled": Name("decoupled", "what those call it who compare it with independent decay"),
     "fully_decoupled": Name("independent", "optimi's word"),
     "loshchilov_hutter_normalized": Name("normalized", "Loshchilov & Hutter 2019, appendix B.1"),
     "total_decay": Name("total", "the strength `TotalDecay`"),
     "target_rms": Name("rms", "the strength `TargetRMS`"),
     "halflife": Name("half_life", "the strength `HalfLife`"),
     # --- libraries ---
-    "torch.adamw": Name("torch", "torch.optim.AdamW; Adam with decoupled_weight_decay=True"),
-    "torch.muon": Name("torch", "torch.optim.Muon"),
+    "torch.adamw": Name("decoupled", "torch.optim.AdamW; Adam with decoupled_weight_decay=True"),
+    "torch.muon": Name("decoupled", "torch.optim.Muon"),
     "torch.sgd": Name("l2", "torch.optim.SGD", optimizer="sgd"),
     "sgd": Name("l2", "SGD with an L2 term, as torch.optim.SGD", optimizer="sgd"),
-    "optax.adamw": Name("torch", "optax.adamw, its default 1e-4"),
-    "optax.lion": Name("torch", "optax.lion, its default 1e-3", optimizer="lion"),
+    "optax.adamw": Name("decoupled", "optax.adamw, its default 1e-4"),
+    "optax.lion": Name("decoupled", "optax.lion, its default 1e-3", optimizer="lion"),
     "optax.adafactor": Name(
         "constant", f"optax.adafactor: weight_decay_rate is added after the lr; {_FIXED}",
         at_zero=True,
     ),
-    "keras": Name("torch", "weight_decay of Keras 3 optimizers; AdamW's default is 4e-3"),
+    "keras": Name("decoupled", "weight_decay of Keras 3 optimizers; AdamW's default is 4e-3"),
     "timm": Name(
-        "torch",
+        "decoupled",
         "timm's adamw, adamwlegacy, nadamw, radamw, adoptw, adanw and lion; rmsproptf with "
         "decoupled_decay=True",
         note="timm's adam, sgd, nadam, radam, adopt and rmsproptf have an L2 term",
     ),
-    "timm.sgdw": Name("torch", "timm's sgdw", optimizer="sgd"),
-    "timm.laprop": Name("decay_after", "timm's laprop"),
+    "timm.sgdw": Name("decoupled", "timm's sgdw", optimizer="sgd"),
+    "timm.laprop": Name("decoupled_after", "timm's laprop"),
     "timm.adan": Name("proximal", "timm's adan; adanw, with no_prox=True, is 'timm'"),
     "timm.corrected": Name(
         "corrected",
         "timm with corrected_weight_decay=True: adamc, nadamc, sgdc, adoptc, lionc, rmsproptfc; at "
         "the lr of construction as its peak",
     ),
-    "optimi": Name("torch", "optimi, decouple_lr=False"),
+    "optimi": Name("decoupled", "optimi, decouple_lr=False"),
     "optimi.decouple_lr": Name("independent", "optimi with decouple_lr=True, at its max_lr"),
     "composer": Name("independent", _COMPOSER),
     "mosaicml": Name("independent", _COMPOSER),
-    "deepspeed": Name("torch", "DeepSpeed's FusedAdam, CPUAdam, adam_w_mode=True"),
-    "apex": Name("torch", "apex FusedAdam, adam_w_mode=True", verified=False),
+    "deepspeed": Name("decoupled", "DeepSpeed's FusedAdam, CPUAdam, adam_w_mode=True"),
+    "apex": Name("decoupled", "apex FusedAdam, adam_w_mode=True", verified=False),
     "bitsandbytes": Name(
-        "decay_after", f"{_BNB} on CUDA: the decay multiplies the result",
+        "decoupled_after", f"{_BNB} on CUDA: the decay multiplies the result",
         note="on CUDA only; on other devices it decays before the step: 'bitsandbytes.cpu'",
     ),
     "bitsandbytes.cpu": Name(
-        "torch", f"{_BNB} elsewhere: its default (CPU, MPS) and triton (XPU) code decays before"
+        "decoupled", f"{_BNB} elsewhere: its default (CPU, MPS) and triton (XPU) code decays before"
     ),
-    "fairseq": Name("torch", "fairseq's adam", verified=False),
+    "fairseq": Name("decoupled", "fairseq's adam", verified=False),
     "tensorflow_addons": Name(
         "constant",
         f"tfa.optimizers.AdamW, SGDW: unscheduled unless you schedule weight_decay too; {_FIXED}",
@@ -139,18 +140,18 @@ NAMES: dict[str, Name] = {
         "constant", f"tensorflow_addons, unless weight_decay is scheduled by hand; {_FIXED}",
         at_zero=True,
     ),
-    "flashoptim": Name("torch", "FlashOptim, decouple_lr=False"),
+    "flashoptim": Name("decoupled", "FlashOptim, decouple_lr=False"),
     "flashoptim.decouple_lr": Name("independent", "FlashOptim with decouple_lr=True"),
-    "pytorch_optimizer": Name("torch", "pytorch_optimizer, weight_decouple=True"),
+    "pytorch_optimizer": Name("decoupled", "pytorch_optimizer, weight_decouple=True"),
     "pytorch_optimizer.fixed_decay": Name(
         "constant", f"pytorch_optimizer, fixed_decay=True; {_FIXED}", at_zero=True
     ),
-    "lion_pytorch": Name("torch", "lion-pytorch", optimizer="lion"),
+    "lion_pytorch": Name("decoupled", "lion-pytorch", optimizer="lion"),
     "lion_pytorch.decoupled": Name(
         "independent", "lion-pytorch, decoupled_weight_decay=True: the number as you pass it",
         optimizer="lion",
     ),
-    "heavyball": Name("torch", "HeavyBall's optimizers"),
+    "heavyball": Name("decoupled", "HeavyBall's optimizers"),
 }  # fmt: skip
 
 _ELEMENTWISE = (
@@ -237,6 +238,6 @@ def convention_named(name: str, role: str) -> Convention:
         hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
         raise ValueError(
             f"{role}={name!r}: unknown convention; {hint}The conventions are "
-            f"{', '.join(CONVENTIONS)}; halflife.units.convert.NAMES lists the names of libraries."
+            f"{', '.join(CONVENTIONS)}; the page on units lists the names of libraries."
         )
     return CONVENTIONS[key]

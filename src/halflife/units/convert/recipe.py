@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from torch.optim import SGD, AdamW
 
 from ...bases.noise import Base, base_of
-from ...checks import is_number
+from ...checks import is_number, near
 from ...schedules import constant, cosine, linear
 from ...theory import equilibrium
 
-__all__ = ["SCHEDULES", "Schedule", "Setting", "base_named", "multipliers_of"]
+__all__ = ["SCHEDULES", "Schedule", "Setting", "base_named", "multipliers_of", "optimizer_named"]
 
 Schedule: TypeAlias = "str | Iterable[float] | Callable[[int], float]"
 
-_BETAS = {"adam": (0.9, 0.999), "lion": (0.9, 0.99)}
-OPTIMIZERS = ("adam", "lion", "sgd")
+_BETAS = {"adamw": (0.9, 0.999), "lion": (0.9, 0.99)}
+OPTIMIZERS = ("adamw", "lion", "sgd")
+_ALSO = {"adam": "adamw"}  # a spelling that means the same here
 
 
 def _wsd(steps: int) -> Callable[[int], float]:
@@ -56,7 +57,7 @@ def multipliers_of(schedule: Schedule, steps: int | None) -> tuple[float, ...]:
     if not callable(schedule) and schedule not in SCHEDULES:
         raise ValueError(
             f"schedule={schedule!r}: must be one of {', '.join(sorted(SCHEDULES))}, a list of "
-            "multipliers of the peak lr, or a function of the step."
+            f"multipliers of the peak lr, or a function of the step{near(schedule, SCHEDULES)}"
         )
     if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
         raise ValueError(
@@ -67,6 +68,29 @@ def multipliers_of(schedule: Schedule, steps: int | None) -> tuple[float, ...]:
     return tuple(curve(step) for step in range(steps))
 
 
+def optimizer_named(name: object, known: Collection[str] = OPTIMIZERS) -> str:
+    """The one spelling of an optimizer's name; "adam" is "adamw" here, as is "AdamW".
+
+    Args:
+        name: as people write it.
+        known: the names to choose from.
+
+    Raises:
+        ValueError: for a name that is not known, naming the nearest.
+
+    Example:
+        >>> optimizer_named("adam"), optimizer_named("SGD")
+        ('adamw', 'sgd')
+    """
+    key = name.strip().lower() if isinstance(name, str) else ""
+    key = _ALSO.get(key, key)
+    if key not in known:
+        raise ValueError(
+            f"optimizer={name!r}: must be one of {', '.join(known)}{near(name, known)}"
+        )
+    return key
+
+
 def base_named(
     optimizer: str,
     lr: float,
@@ -74,7 +98,7 @@ def base_named(
     dampening: float = 0.0,
     effective_rate: float | None = None,
 ) -> Base:
-    """What is known of "adam" (AdamW), "lion" or "sgd" before a step.
+    """What is known of "adamw", "lion" or "sgd" before a step.
 
     Args:
         optimizer: the name.
@@ -90,9 +114,7 @@ def base_named(
         >>> base_named("sgd", 0.1, momentum=0.5).effective_rate
         2.0
     """
-    if optimizer not in OPTIMIZERS:
-        raise ValueError(f"optimizer={optimizer!r}: must be one of {', '.join(OPTIMIZERS)}.")
-    return _base(optimizer, lr, momentum, dampening, effective_rate)
+    return _base(optimizer_named(optimizer), lr, momentum, dampening, effective_rate)
 
 
 @functools.lru_cache(maxsize=64)  # asked for every step of a schedule
@@ -119,7 +141,7 @@ class Setting:
 
     Args:
         lr: peak learning rate.
-        optimizer: "adam", "lion" or "sgd".
+        optimizer: "adamw", "lion" or "sgd".
         momentum: beta1, or SGD's momentum.
         dampening: SGD's.
         effective_rate: see `base_named`.
@@ -130,7 +152,7 @@ class Setting:
     """
 
     lr: float
-    optimizer: str = "adam"
+    optimizer: str = "adamw"
     momentum: float | None = None
     dampening: float = 0.0
     effective_rate: float | None = None
@@ -141,6 +163,7 @@ class Setting:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        object.__setattr__(self, "optimizer", optimizer_named(self.optimizer))
         _require("lr", self.lr, math.inf, above_zero=True)
         if self.momentum is not None:
             _require("momentum", self.momentum, 1.0)
@@ -170,8 +193,8 @@ class Setting:
         """
         if self.multipliers is None:
             raise ValueError(
-                f"schedule=None: {who} sums over the whole run; pass schedule= (a list of "
-                "multipliers, a function, or a name such as 'cosine' with steps=)."
+                f"schedule=None: {who} sums over the whole run; pass schedule=, a name "
+                "such as 'cosine' with steps=, or its multipliers."
             )
         return self.multipliers
 

@@ -11,10 +11,11 @@ from ..convert import Convention, Setting, convention_named
 from ..convert.conventions import RuleConvention
 from ..strength import Fraction, Normalized, Strength, Timescale
 from ..transfer import POWER_LINES
+from ..writing import counted, duration, in_percent, quantity
 
-__all__ = ["CLASSES", "DECAYS", "USUAL", "DecayName", "Option", "Plan", "in_percent", "options_for"]
+__all__ = ["CLASSES", "DECAYS", "USUAL", "DecayName", "Option", "Plan", "options_for"]
 
-CLASSES = {"adam": "AdamW", "lion": "Lion", "sgd": "SGD"}
+CLASSES = {"adamw": "AdamW", "lion": "Lion", "sgd": "SGD"}
 DecayName: TypeAlias = Literal["constant", "corrected", "decoupled", "independent", "proximal"]
 DECAYS: tuple[DecayName, ...] = get_args(DecayName)
 
@@ -24,7 +25,7 @@ _POWER_LINES = "Bergsma et al. 2025, Power Lines (arXiv 2505.13738)"
 _NORMALIZED = "Loshchilov & Hutter 2019, appendix B.1"
 _NORMALIZED_TESTED = "AdamW and SGDW on CIFAR-10 and ImageNet32x32"
 # Optimizers that the rules of a source were tested with.
-_OPTIMIZERS = {_WANG: ("adam",), _POWER_LINES: ("adam",), _NORMALIZED: ("adam", "sgd")}
+_OPTIMIZERS = {_WANG: ("adamw",), _POWER_LINES: ("adamw",), _NORMALIZED: ("adamw", "sgd")}
 
 _SHORTEST = 100  # steps; shorter averages, and runs, are outside what any rule was tested on
 _INERT = 0.05  # a total decay below this takes less than 5 % off any weight
@@ -42,11 +43,13 @@ class _Usual(NamedTuple):
 
 
 USUAL = {
-    "adam": _Usual("torch's default", 0.01, "torch", "torch.optim.AdamW", "nowhere in particular"),
+    "adamw": _Usual(
+        "torch's default", 0.01, "decoupled", "torch.optim.AdamW", "nowhere in particular"
+    ),
     "lion": _Usual(
         "ten times AdamW's default",
         0.1,
-        "torch",
+        "decoupled",
         "Chen et al. 2023 (arXiv 2302.06675): 3 to 10 times AdamW's, at as much less lr",
         "diffusion models at lr 3e-5; a ViT-B/16 on ImageNet took 10 at lr 1e-4",
     ),
@@ -184,8 +187,8 @@ class Plan:
         """An option from a timescale in whole steps; one shorter than any tested is clipped."""
         if steps < _SHORTEST:
             clipped = (
-                f"clipped to {_SHORTEST} steps from {steps:.3g}, an average shorter than any that "
-                "was tested"
+                f"clipped to {_SHORTEST} steps from {quantity(steps)}, an average shorter than any "
+                "that was tested"
             )
             note = f"{note}; {clipped}" if note else clipped
         steps = max(_SHORTEST, round(steps))
@@ -202,7 +205,7 @@ class Plan:
         if finetune:
             most, limit = _FELT / self.steps, f"{_FELT:.0%} of the pretrained weights"
             name = "a usual number"
-            source = f"habit: {value:g} as in {source}" if self.optimizer == "adam" else source
+            source = f"habit: {value:g} as in {source}" if self.optimizer == "adamw" else source
         note = f"clipped from {value:g}, which might remove more than {limit}"
         option = self.option(
             name, Fraction(min(fraction, most)), source, validity, note if fraction > most else ""
@@ -212,7 +215,10 @@ class Plan:
                 f"takes {in_percent(option.removed)} of the pretrained weights in the whole run"
             )
         elif self.steps < _SHORTEST:
-            remark = f"{self.steps} steps are fewer than any rule for a whole run was tested on"
+            remark = (
+                f"{counted(self.steps, 'step')} are fewer than any rule for a whole run was "
+                "tested on"
+            )
         else:
             return option
         return _remarked(option, remark)
@@ -233,13 +239,8 @@ class Plan:
             )
         short = option.timescale < 0.1 * min(self.steps_per_epoch, self.steps)
         if short and option.source != _POWER_LINES:  # of data seen once, where it is usual
-            return f"averages over {option.timescale:,.0f} steps, less than a tenth of an epoch"
+            return f"averages over {duration(option.timescale)}, less than a tenth of an epoch"
         return ""
-
-
-def in_percent(share: float) -> str:
-    """A share in percent."""
-    return f"{100.0 * share:.3g} %"
 
 
 def _remarked(option: Option, remark: str) -> Option:

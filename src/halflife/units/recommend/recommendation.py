@@ -9,8 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from ...checks import is_number
-from ..convert import SCHEDULES, Setting
+from ...checks import is_number, near
+from ..convert import SCHEDULES, Setting, optimizer_named
+from ..writing import duration, in_percent, number
 from .options import CLASSES, DECAYS, DecayName, Option, Plan, options_for
 
 __all__ = ["Recommendation", "recommend"]
@@ -51,25 +52,24 @@ class Recommendation:
     def __str__(self) -> str:
         """Text for a person."""
         best = self.best
-        left, epochs = 1.0 - best.removed, best.timescale_epochs
-        digits = 0 if epochs >= 100.0 else 2
         lines = [
             f"Start with weight_decay {best.value:.4g}: {best.name}.",
-            f"  half-life   {best.half_life:,.0f} steps",
-            f"  timescale   {best.timescale:,.0f} steps = {epochs:,.{digits}f} epochs",
-            f"  whole run   {self.steps:,} steps, total decay {best.total:.3g}, "
-            f"which leaves {100.0 * left:.4g} % of the {self.start} weights",
+            f"  half-life   {duration(best.half_life, best.half_life / self.steps_per_epoch)}",
+            f"  timescale   {duration(best.timescale, best.timescale_epochs)}",
+            f"  whole run   {duration(self.steps, self.steps / self.steps_per_epoch)}",
+            f"  decay       {number(best.total)} in total, which leaves "
+            f"{in_percent(1.0 - best.removed, 4)} of the {self.start} weights",
         ]
         if best.rms is not None:
             when = "" if best.total > 1.0 else ", which this run is too short to reach"
-            lines.append(f"  weight RMS  {best.rms:.3g} predicted at equilibrium{when}")
+            lines.append(f"  weight RMS  {number(best.rms)} predicted at equilibrium{when}")
         lines += [f"  source      {best.source}", f"  tested      {best.validity}"]
         lines += [f"  note        {best.note}"] if best.note else []
         lines += ["", "Alternatives:"]
         for it in self.options[1:]:
             lines.append(
-                f"  {it.value:<9.4g} {it.name}: {it.timescale:,.0f} steps, total decay "
-                f"{it.total:.3g} ({'; '.join(filter(None, (it.source, it.note)))})"
+                f"  {it.value:<9.4g} {it.name}: {duration(it.timescale)}, total decay "
+                f"{number(it.total)} ({'; '.join(filter(None, (it.source, it.note)))})"
             )
         lines += ["", *(f"Note: {note}." for note in self.notes), "", self.code]
         return "\n".join(lines)
@@ -122,9 +122,11 @@ def recommend(
         (10.0, 0.256)
     """
     parameters = _parameters(model)
-    name = "adam" if optimizer == "adamw" else optimizer
+    name = optimizer_named(optimizer)
     if decay not in DECAYS:
-        raise ValueError(f"decay={decay!r}: must be one of {', '.join(DECAYS)}.")
+        raise ValueError(
+            f"decay={decay!r}: must be one of {', '.join(DECAYS)}{near(decay, DECAYS)}"
+        )
     if unit not in ("samples", "tokens"):
         raise ValueError(f"unit={unit!r}: must be 'samples' or 'tokens'.")
     for key, value in (("batch", batch), ("data", data), ("epochs", epochs)):
@@ -182,7 +184,7 @@ def _code(plan: Plan, option: Option, schedule: str | Callable[[int], float]) ->
     setting = plan.setting
     momentum = 0.9 if setting.momentum is None else float(setting.momentum)  # torch: no int
     extra = {
-        "adam": "" if setting.momentum is None else f"    betas=({momentum!r}, 0.999),\n",
+        "adamw": "" if setting.momentum is None else f"    betas=({momentum!r}, 0.999),\n",
         "lion": "" if setting.momentum is None else f"    betas=({momentum!r}, 0.99),\n",
         "sgd": f"    momentum={momentum!r},\n",
     }[setting.optimizer]
@@ -220,7 +222,7 @@ def _sampled(schedule: str | Callable[[int], float], steps: int) -> tuple[float,
     if not callable(schedule) and schedule not in SCHEDULES:
         raise ValueError(
             f"schedule={schedule!r}: must be one of {', '.join(sorted(SCHEDULES))}, or a function "
-            "of the step."
+            f"of the step{near(schedule, SCHEDULES)}"
         )
     curve = schedule if callable(schedule) else SCHEDULES[schedule](steps)
     return tuple(curve(step) for step in range(0, steps, max(1, steps // _SAMPLED)))

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from ...checks import is_number
 from ...theory import equilibrium
-from ..convert import Convention, Setting, base_named, convention_named, convert
+from ..convert import Convention, Setting, base_named, convention_named, convert, optimizer_named
 from ..strength import Fraction
 from .rules import LR_SCALINGS, RULES, Change, TransferRule
 
@@ -52,7 +52,7 @@ def transfer(
     weight_decay: float,
     *,
     lr: float | tuple[float, float],
-    rule: str = "torch",
+    rule: str = "decoupled",
     batch: Pair = None,
     data: Pair = None,
     epochs: Pair = None,
@@ -73,7 +73,7 @@ def transfer(
     Args:
         weight_decay: the old number.
         lr: old peak lr; or old and new, if you have decided on it.
-        rule: convention of the number, a name of `halflife.convert`. Default "torch" (decoupled).
+        rule: convention of the number, a name of `halflife.convert`. Default "decoupled", torch's.
             An L2 term is SGD's unless ``optimizer`` says otherwise.
         batch: samples (or tokens) per step.
         data: samples (or tokens) of the data set.
@@ -81,7 +81,7 @@ def transfer(
         steps: length of the run.
         parameters: size of the model.
         width: width of its layers.
-        optimizer: "adam", "lion" or "sgd"; needs both learning rates.
+        optimizer: "adamw", "lion" or "sgd"; needs both learning rates.
         lr_scaling: how the lr changes: "none", "sqrt" or "linear" (in the batch), or "mup" (in the
             width). Default: as each rule prescribes. Rules that prescribe another lr than yours are
             left out.
@@ -110,7 +110,7 @@ def transfer(
     old_lr, wanted = _learning_rates(lr, lr_scaling, optimizer)
     if not is_number(weight_decay) or not weight_decay >= 0.0:
         raise ValueError(f"weight_decay={weight_decay!r}: must be a number >= 0.")
-    names = ("adam", "adam") if optimizer is None else _optimizers(optimizer)
+    names = ("adamw", "adamw") if optimizer is None else _optimizers(optimizer)
     convention = convention_named(rule, "rule")
     reading = ""
     if convention.name == "l2":
@@ -154,18 +154,23 @@ def _way_from_l2(
     )
     if names[0] == "sgd":
         value = convert(
-            weight_decay, rule, "torch", lr=old.lr, momentum=old.momentum, dampening=old.dampening
+            weight_decay,
+            rule,
+            "decoupled",
+            lr=old.lr,
+            momentum=old.momentum,
+            dampening=old.dampening,
         ).value
         momentum = "" if old.momentum == 0.9 else f", momentum={old.momentum:g}"
         return (
             f"{why}; SGD's {weight_decay:g} is the decoupled {value:.6g}: call "
-            f"transfer({value:.6g}, rule='torch', lr={lr!r}, optimizer={pair!r}{momentum}), and "
-            "use a decoupled rule there."
+            f"transfer({value:.6g}, rule='decoupled', lr={lr!r}, optimizer={pair!r}{momentum}), "
+            "and use a decoupled rule there."
         )
     return (
         f"{why}; choose the timescale you want, say 10000 steps: call transfer(10000, "
         f"rule='timescale', lr={lr!r}, optimizer={pair!r}), or give the old number under a "
-        "decoupled rule, rule='torch'."
+        "decoupled rule, rule='decoupled'."
     )
 
 
@@ -257,10 +262,9 @@ def _learning_rates(
 def _optimizers(pair: object) -> tuple[str, str]:
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         raise ValueError(
-            f"optimizer={pair!r}: must be a pair (old, new), such as ('adam', 'lion')."
+            f"optimizer={pair!r}: must be a pair (old, new), such as ('adamw', 'lion')."
         )
-    old, new = ({"adamw": "adam"}.get(str(name), str(name)) for name in pair)
-    return old, new
+    return optimizer_named(pair[0]), optimizer_named(pair[1])
 
 
 def _ratio(name: str, pair: Any) -> float:

@@ -195,7 +195,7 @@ RULES: tuple[TransferRule, ...] = (
         lambda c: 1.0,
         "Chen et al. 2023 (arXiv 2302.06675): keep lr times weight_decay",
         "Lion in place of AdamW or Adafactor; vision, diffusion and language models",
-        applies=lambda c: c.optimizers == {"adam", "lion"},
+        applies=lambda c: c.optimizers == {"adamw", "lion"},
         note="Lion's lr is usually 3 to 10 times smaller",
     ),
     TransferRule(
@@ -204,7 +204,7 @@ RULES: tuple[TransferRule, ...] = (
         lambda c: 1.0,
         "Loshchilov & Hutter 2019, appendix B.1: one normalized weight decay for SGDW and AdamW",
         "SGDW and AdamW on CIFAR-10 and ImageNet32x32",
-        applies=lambda c: c.optimizers == {"adam", "sgd"},
+        applies=lambda c: c.optimizers == {"adamw", "sgd"},
     ),
     TransferRule(
         "fixed rotation per step",
