@@ -15,7 +15,7 @@ import torch
 from halflife import versions
 from halflife.versions import TORCH
 
-__all__ = ["ADAM", "ADAMW", "TORCH", "before", "refused", "since"]
+__all__ = ["ADAM", "ADAMW", "LAST_LR_IS_A_COPY", "QUIET", "TORCH", "before", "refused", "since"]
 
 if not hasattr(torch.optim, "Muon"):  # tests are collected all the same, and skipped below
     torch.optim.Muon = versions.Muon  # type: ignore[misc]
@@ -31,6 +31,12 @@ def since(major: int, minor: int, what: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif((major, minor) <= TORCH, reason=f"torch {major}.{minor}: {what}")
 
 
+# Whether a scheduler's state keeps its own copy of an lr that is a tensor.
+LAST_LR_IS_A_COPY = TORCH >= (2, 9)
+
+# Warnings of torch's own code about itself, and the version without them.
+QUIET = [((2, 9), "ignore:The epoch parameter in `scheduler.step:UserWarning")]  # SequentialLR
+
 # How a native step takes a decay: both since Adam has a switch, which AdamW inherits.
 ADAM, ADAMW = ("switch", "switch") if TORCH >= (2, 7) else ("l2", "decoupled")
 
@@ -39,6 +45,8 @@ LACKS = [
     ((2, 9), RuntimeError, r"torch\.optim\.Muon came with torch 2\.9"),
     # Adam's differentiable step wrote over what its derivative needs.
     ((2, 9), RuntimeError, r"gradient computation has been modified .*LerpBackward0"),
+    # torchao is built for a newer one.
+    ((2, 11), AttributeError, r"module 'torch.utils._pytree' has no attribute 'register_constant'"),
     ((2, 7), TypeError, r"unexpected keyword argument 'decoupled_weight_decay'"),
     ((2, 7), ValueError, r"decoupled_weight_decay=True: Adam has no such argument"),
 ]
