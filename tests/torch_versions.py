@@ -35,7 +35,10 @@ def since(major: int, minor: int, what: str) -> pytest.MarkDecorator:
 LAST_LR_IS_A_COPY = TORCH >= (2, 9)
 
 # Warnings of torch's own code about itself, and the version without them.
-QUIET = [((2, 9), "ignore:The epoch parameter in `scheduler.step:UserWarning")]  # SequentialLR
+QUIET = [
+    ((2, 9), "ignore:The epoch parameter in `scheduler.step:UserWarning"),  # SequentialLR
+    ((2, 9), "ignore:Graph break due to unsupported builtin:UserWarning"),  # said of a rule's check
+]
 
 # How a native step takes a decay: both since Adam has a switch, which AdamW inherits.
 ADAM, ADAMW = ("switch", "switch") if TORCH >= (2, 7) else ("l2", "decoupled")
@@ -45,8 +48,6 @@ LACKS = [
     ((2, 9), RuntimeError, r"torch\.optim\.Muon came with torch 2\.9"),
     # Adam's differentiable step wrote over what its derivative needs.
     ((2, 9), RuntimeError, r"gradient computation has been modified .*LerpBackward0"),
-    # torchao is built for a newer one.
-    ((2, 11), AttributeError, r"module 'torch.utils._pytree' has no attribute 'register_constant'"),
     ((2, 7), TypeError, r"unexpected keyword argument 'decoupled_weight_decay'"),
     ((2, 7), ValueError, r"decoupled_weight_decay=True: Adam has no such argument"),
 ]
@@ -54,6 +55,7 @@ LACKS = [
 
 def refused(error: BaseException) -> str | None:
     """Why this version of torch cannot take a test that ended so; None of any other error."""
+    error = getattr(error, "failures", [error])[0]  # pytest's, of a doctest
     if isinstance(error, doctest.UnexpectedException):
         error = error.exc_info[1]
     for version, kind, says in LACKS:
