@@ -45,6 +45,7 @@ SMOKE = [
     "tests/lab/test_ledger.py",
     "tests/lab/test_cli.py",
 ]
+OF_TORCHAO = (2, 11)  # the lowest torch that the pinned torchao is built for
 SHOWN = ("torch", "numpy", "optuna", "lightning", "transformers", "scipy", "scikit-learn")
 # Only errors are to be seen; in the newest of everything, what others are about to remove is none.
 NEWEST = "filterwarnings=error\ndefault::DeprecationWarning\ndefault::FutureWarning"
@@ -97,6 +98,8 @@ def requirements(kind: str, torch: str | None) -> list[str]:
     if kind == "oldest":
         wanted = [line.replace(">=", "==", 1) for line in wanted]
     tools = [line for extra in TOOLS for line in extras[extra]]
+    if torch is not None and tuple(map(int, torch.split(".")[:2])) < OF_TORCHAO:
+        tools.remove("torchao")  # which transformers imports where it is
     if torch is not None:
         wanted = [line for line in wanted if name_of(line) != "torch"] + [f"torch=={torch}"]
     return wanted + tools

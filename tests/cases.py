@@ -17,6 +17,7 @@ from torch import Tensor
 import halflife
 import reference
 import reference_optimizers
+import torch_versions
 from halflife import (
     Adaptive,
     Constant,
@@ -206,7 +207,11 @@ OPTIMIZERS = [
     _torchs("Adadelta"),
     # torch's own lambd multiplies the weights too, after ours: not additive.
     _torchs("ASGD", {"lambd": 0.0, "t0": 3}, "effective_rate", SCALED),
-    _torchs("Muon", {"adjust_lr_fn": "match_rms_adamw"}, "effective_rate", "direction"),
+    *(
+        [_torchs("Muon", {"adjust_lr_fn": "match_rms_adamw"}, "effective_rate", "direction")]
+        if torch_versions.TORCH >= (2, 9)
+        else []
+    ),
     OptimizerCase("Yogi", halflife.Yogi, YogiBase, {"betas": (0.9, 0.99), "eps": 1e-3}, "yogi"),
     _adabound("AdaBound", betas=(0.9, 0.99), final_lr=0.03, gamma=0.2),
     _adabound("AMSBound", betas=(0.9, 0.9), final_lr=0.02, gamma=0.05, amsbound=True),

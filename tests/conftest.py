@@ -38,6 +38,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", help="torch device of the 'device' fixture")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    for version, line in torch_versions.QUIET:
+        if version > torch_versions.TORCH:
+            config.addinivalue_line("filterwarnings", line)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if torch.cuda.is_available():
         return

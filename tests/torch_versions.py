@@ -15,7 +15,7 @@ import torch
 from halflife import versions
 from halflife.versions import TORCH
 
-__all__ = ["ADAM", "ADAMW", "TORCH", "before", "refused", "since"]
+__all__ = ["ADAM", "ADAMW", "LAST_LR_IS_A_COPY", "QUIET", "TORCH", "before", "refused", "since"]
 
 if not hasattr(torch.optim, "Muon"):  # tests are collected all the same, and skipped below
     torch.optim.Muon = versions.Muon  # type: ignore[misc]
@@ -30,6 +30,15 @@ def since(major: int, minor: int, what: str) -> pytest.MarkDecorator:
     """Skip a test from a version of torch on, saying what that one changed."""
     return pytest.mark.skipif((major, minor) <= TORCH, reason=f"torch {major}.{minor}: {what}")
 
+
+# Whether a scheduler's state keeps its own copy of an lr that is a tensor.
+LAST_LR_IS_A_COPY = TORCH >= (2, 9)
+
+# Warnings of torch's own code about itself, and the version without them.
+QUIET = [
+    ((2, 9), "ignore:The epoch parameter in `scheduler.step:UserWarning"),  # SequentialLR
+    ((2, 9), "ignore:Graph break due to unsupported builtin:UserWarning"),  # said of a rule's check
+]
 
 # How a native step takes a decay: both since Adam has a switch, which AdamW inherits.
 ADAM, ADAMW = ("switch", "switch") if TORCH >= (2, 7) else ("l2", "decoupled")
@@ -46,6 +55,7 @@ LACKS = [
 
 def refused(error: BaseException) -> str | None:
     """Why this version of torch cannot take a test that ended so; None of any other error."""
+    error = getattr(error, "failures", [error])[0]  # pytest's, of a doctest
     if isinstance(error, doctest.UnexpectedException):
         error = error.exc_info[1]
     for version, kind, says in LACKS:

@@ -19,7 +19,7 @@ import functools
 import inspect
 import sys
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -238,11 +238,26 @@ def without_modes() -> AbstractContextManager[Any]:
     return _disable_current_modes()
 
 
-def not_compiled() -> AbstractContextManager[Any]:
-    """Compiled functions run as they are written; the compiler is not imported for it."""
+@contextlib.contextmanager
+def not_compiled() -> Iterator[None]:
+    """Compiled functions run as they are written; the compiler is not imported for it.
+
+    Also where a graph was broken for it: before 2.9 the compiler is on there, and takes no stance.
+    """
     if "torch._dynamo" not in sys.modules:
-        return contextlib.nullcontext()
-    return torch.compiler.set_stance("force_eager")
+        yield
+        return
+    frames = torch._C._dynamo.eval_frame
+    compiler = frames.get_eval_frame_callback()
+    on = compiler is not None and compiler is not False
+    if on:
+        frames.set_eval_frame(None)
+    try:
+        with torch.compiler.set_stance("force_eager"):
+            yield
+    finally:
+        if on:
+            frames.set_eval_frame(compiler)
 
 
 def before_compiling(model: nn.Module) -> nn.Module | None:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ..versions import begin_state, no_step_hooks, without_modes
+from ..versions import begin_state, no_step_hooks, not_compiled, without_modes
 
 __all__ = [
     "Bench",
@@ -118,7 +118,7 @@ def unnoticed() -> Iterator[None]:
         torch.enable_grad(),
         warnings.catch_warnings(),
         contextlib.redirect_stdout(io.StringIO()),
-        torch.compiler.set_stance("force_eager"),  # compiling a step takes seconds
+        not_compiled(),  # which takes seconds
     ):
         warnings.simplefilter("ignore")
         torch.default_generator.manual_seed(0)  # this one alone: the probe runs on the CPU

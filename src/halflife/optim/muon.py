@@ -39,6 +39,7 @@ class Muon(Decayed, versions.Muon):
             those that divide by it. Default: the group's lr at construction.
 
     Example:
+        >>> import torch
         >>> model = torch.nn.Linear(4, 2)
         >>> optimizer = Muon([model.weight], lr=0.02, decay="independent", weight_decay=1e-4)
     """
