@@ -47,11 +47,16 @@ class SGD(Compilable, torch.optim.SGD):
         decay: the decay rule, or its name. Default ``L2Regularization()``, as in torch.
         peak_lr: the schedule's highest lr. A strength needs it under every rule, a number under
             those that divide by it. Default: the group's lr at construction.
-        implementation: None for torch's own, or "compiled": update and elementwise rule in one pass
-            over the memory, by torch.compile (some seconds for each rule at the first step). For
-            `Cautious` and the other elementwise maps, which take passes of their own otherwise; the
-            rules that are numbers gain nothing. Refused with ``foreach``, ``fused``,
-            ``differentiable``, rules with a norm, and complex parameters.
+        implementation: "native" for torch's own, or "compiled": update and elementwise rule in one
+            pass over the memory, by torch.compile (some seconds for each rule at the first step).
+            For `Cautious` and the other elementwise maps, which take passes of their own otherwise;
+            the rules that are numbers gain nothing in float32. None: compiled on an accelerator
+            that torch.compile has a backend for (Triton), for such a map and for half-precision
+            weights, whose whole update is then rounded stochastically; not where ``foreach``,
+            ``fused`` or ``capturable`` is given, nor under a gradient scaler; native otherwise, and
+            where compiling fails, which is said once. A compiled step is refused
+            with ``foreach``, ``fused``, ``differentiable``, rules with a norm, and
+            complex parameters.
 
     Example:
         >>> model = torch.nn.Linear(4, 2)

@@ -72,7 +72,8 @@ class Compilable(Decayed):
         return Call({"params": [], "fused": True}, own=own)
 
     def _compiles_by_itself(self, known: Known, group: dict[str, Any]) -> bool:
-        if any(group.get(other) is not None and group[other] is not False for other in OTHERS):
+        chosen = group.get("foreach") is not None or group.get("fused") is not None
+        if chosen or group.get("capturable") or group.get("differentiable"):
             return False
         return compiles_by_itself(self, known, group, *_kernel(self, group))
 
