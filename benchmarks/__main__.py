@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
-from . import curvature, imports, monitor, rules, step
+from . import curvature, imports, monitor, operations, rules, step
 from .shapes import MODELS
 
-BENCHMARKS = ("step", "rules", "ensemble", "curvature", "monitor", "import")
+BENCHMARKS = ("step", "rules", "operations", "ensemble", "curvature", "monitor", "import")
 
 EPILOG = """\
 how to read it
@@ -53,6 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
         results["step"] = step.main(options.models or step.DEFAULT, options.rounds, options.caches)
     if "rules" in chosen:
         results["rules"] = rules.main(options.models or rules.DEFAULT, options.rounds)
+    if "operations" in chosen:
+        results["operations"] = operations.main(options.models or ["resnet20", "gpt2"])
     if "ensemble" in chosen and importlib.util.find_spec("benchmarks.ensemble"):
         missed = importlib.import_module("benchmarks.ensemble").main()
         results["ensemble"] = {"verdict": "missed" if missed else "met"}
@@ -81,8 +83,8 @@ def _parser() -> argparse.ArgumentParser:
         type=_benchmark,  # with choices, Python 3.11 refuses none
         metavar=f"{{{','.join(BENCHMARKS)}}}",
         help="step: one optimizer step; rules: every rule, against torch, other packages and the "
-        "memory's speed; ensemble: a landscape as one stacked ensemble against one model at a "
-        "time; curvature: eigenvalues of a Hessian against other packages; monitor: a "
+        "memory's speed; operations: what a step dispatches on an accelerator, counted; ensemble: a "
+        "landscape as one stacked ensemble against one model at a time; curvature: eigenvalues of a Hessian against other packages; monitor: a "
         "training step that is watched; import: the import. "
         "Default: all.",
     )

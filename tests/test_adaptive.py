@@ -80,7 +80,7 @@ def test_it_runs_inside_the_native_kernel() -> None:
     w = torch.nn.Parameter(torch.randn(64))
     optimizer = halflife.AdamW([w], lr=0.1, weight_decay=0.5, decay="adaptive")
     w.grad = torch.randn(64)
-    (call,) = [optimizer._native_call(0, optimizer.param_groups[0], optimizer._measures())]
+    (call,) = [optimizer._call(optimizer._known_at(0), 0, optimizer._measures())]
     assert call.factor is None
     assert call.swap["fused"]
     assert call.swap["weight_decay"] == pytest.approx(0.5 * norm([w.grad]) / norm([w]), rel=1e-6)

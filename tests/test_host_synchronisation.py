@@ -15,11 +15,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-import accelerator
 import cases
 import halflife
-from accelerator import DEVICE
+from accelerator import DEVICE, has_all_kernels  # noqa: F401
 from cases import PEAK, OptimizerCase
+
+pytestmark = pytest.mark.usefixtures("has_all_kernels")
 
 READS = {"aten::_local_scalar_dense", "aten::is_nonzero", "aten::nonzero", "aten::equal"}
 RULES = [(c.id, c.rule, c.weight_decay) for c in (*cases.RULES, *cases.MAPS)]
@@ -74,11 +75,6 @@ class NoNumbersThere(TorchFunctionMode):
             copied = not isinstance(args[0 if func is not Tensor.new_tensor else 1], Tensor)
             assert not (copied and result.device.type == DEVICE), f"{func} copies numbers"
         return result
-
-
-@pytest.fixture(autouse=True)
-def device(monkeypatch: pytest.MonkeyPatch) -> None:
-    accelerator.has_all_kernels(monkeypatch)
 
 
 def make(base: str, rule: Any, weight_decay: float) -> tuple[Any, list[Tensor]]:

@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 import torch
+from benchmarks.operations import operations
 from benchmarks.shapes import gpt2
 from torch import Tensor
 
 import accelerator
 import cases
 import halflife
-from accelerator import DEVICE, Counting
+from accelerator import DEVICE, Counting, has_all_kernels  # noqa: F401
 from cases import PEAK, OptimizerCase
 from halflife.rules import DecayMap
 
@@ -31,11 +32,6 @@ FIXED = 60  # operations that a rule may add to a step, whatever the model
 EACH, EACH_HALF = 8, 24  # and for each large tensor: of float32 under a map, or rounded
 # The second moment of other optimizers than Adam is a formula over each tensor; AMSGrad's too.
 MEAN = 24
-
-
-@pytest.fixture
-def device(monkeypatch: pytest.MonkeyPatch) -> None:
-    accelerator.has_all_kernels(monkeypatch)
 
 
 def shapes(large: int, small: int) -> list[tuple[int, ...]]:
@@ -53,20 +49,6 @@ def implementations(case: OptimizerCase) -> list[dict[str, Any]]:
     return found
 
 
-def operations(make: Any, sizes: list[tuple[int, ...]], dtype: torch.dtype) -> int:
-    """Of a step with decay due, after two that make state, views and buffers."""
-    params = [torch.nn.Parameter(torch.empty(s, device=DEVICE, dtype=dtype)) for s in sizes]
-    optimizer = make(params)
-    for p in params:
-        p.grad = torch.empty_like(p)
-    for _ in range(2):
-        with Counting():
-            optimizer.step()
-    with Counting() as counting:
-        optimizer.step()
-    return counting.operations.total()
-
-
 QUICK = {"SGD-momentum-foreach", "AdamW-fused", "Lion-foreach"}
 BASES = [
     pytest.param(
@@ -81,7 +63,7 @@ BASES = [
 ]
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("has_all_kernels")
 @pytest.mark.parametrize("dtype", [torch.float32, *HALVES], ids=str)
 @pytest.mark.parametrize(("case", "how"), BASES)
 def test_a_rule_adds_few_operations(
@@ -110,7 +92,7 @@ def takes_a_pass(case: OptimizerCase) -> bool:
     return not known or bool(case.arguments.get("amsgrad"))
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("has_all_kernels")
 def test_gpt2() -> None:
     """148 tensors, 50 of them large: the whole step, torch's with it."""
     found = {}
@@ -187,7 +169,7 @@ def test_together_they_keep_their_decay_in_half_precision(
 # --- what looks at a step -------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("has_all_kernels")
 def test_clipping_and_the_cheap_monitor_look_at_lists() -> None:
     params = [torch.nn.Parameter(torch.empty(s, device=DEVICE)) for s in shapes(4, 80)]
     optimizer = halflife.AdamW(params, weight_decay=0.1, decay="stable")

@@ -184,7 +184,7 @@ class Decayed(Optimizer):
         gradients: list[tuple[Tensor, Tensor | None]] = []
         taken, undo = False, None
         try:
-            calls = [self._native_call(i, group, measures) for i, group in enumerate(groups)]
+            calls = [self._call(self._known_at(i), i, measures) for i in range(len(groups))]
             undo = undo_of(self, calls)
             scale, skipped = getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
             for group, call in zip(groups, calls, strict=True):
@@ -222,9 +222,9 @@ class Decayed(Optimizer):
             group["decay"] is None for group in self.param_groups
         )
 
-    def _native_call(self, index: int, group: dict[str, Any], measures: Measures) -> Call:
+    def _call(self, known: Known, index: int, measures: Measures) -> Call:
         """The native call that does what the group's rule says."""
-        known = self._known_at(index)
+        group = known.group
         swap = chosen(self, known, group)
         if group["decay"] is None:
             return Call(swap)

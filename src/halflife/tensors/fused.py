@@ -80,7 +80,9 @@ def lay_state(known: Layout, params: list[Tensor], state: Any, keys: Sequence[st
     Raises:
         RuntimeError: if that is to be mended in a step that is being captured in a graph.
     """
-    states = [s for s in map(state.get, params) if s]
+    # To look a tensor up costs more than the rest: where all states can be theirs, all are taken.
+    states = state.values() if len(state) <= len(params) else map(state.get, params)
+    states = [s for s in states if s]
     for key in keys:
         column = [t for s in states if (t := s.get(key)) is not None]
         if known == "contiguous" and all(map(Tensor.is_contiguous, column)):

@@ -105,10 +105,14 @@ def bring_back(params: list[Tensor], state: Any) -> None:
     """Put counts of steps beside their weights, where torch's fused kernels read them.
 
     A compiled step keeps them on the host, and so may a checkpoint.
+
+    Args:
+        params: of one group, all on an accelerator or none.
+        state: the optimizer's.
     """
+    if not params or params[0].is_cpu:
+        return
     for p in params:
-        if p.is_cpu:
-            continue
         known = state.get(p) or {}
         step = known.get("step")
         if isinstance(step, Tensor) and step.is_cpu:

@@ -48,16 +48,17 @@ class Compilable(Decayed):
         _check(given, label)
         return super()._checked(given, label)
 
-    def _native_call(self, index: int, group: dict[str, Any], measures: Measures) -> Call:
+    def _call(self, known: Known, index: int, measures: Measures) -> Call:
         if torch.compiler.is_compiling():
-            return super()._native_call(index, group, measures)
-        name, label = group.get("implementation"), f"parameter group {index}"
-        known = self._known_at(index)  # takes a rule that has been written into the group
+            return super()._call(known, index, measures)
+        group = known.group
+        name = group.get("implementation")
         if name == "native" or (name is None and not self._compiles_by_itself(known, group)):
-            call = super()._native_call(index, group, measures)
+            call = super()._call(known, index, measures)
             if call.swap.get("fused", group.get("fused")):
                 bring_back(group["params"], self.state)
             return call
+        label = f"parameter group {index}"
         _check(group, label)
         params = [p for p in group["params"] if p.grad is not None]
         if any(p.grad.layout is not torch.strided for p in params):
