@@ -101,3 +101,17 @@ def test_no_reference_cycle_keeps_the_model_alive() -> None:
     del ours
     gc.collect()
     assert watch() is None
+
+
+def test_a_checkpoint_without_weight_decay_leaves_the_constructed_one() -> None:
+    """torch's Rprop has none, so its file brings none: ``1 - (lr / peak) wd`` all the same."""
+    w = torch.nn.Parameter(torch.ones(2, dtype=torch.float64))
+    native = torch.optim.Rprop([w], lr=0.2)
+    cases.stepped(native, [w], 1)
+    ours = halflife.decayed(torch.optim.Rprop)(
+        [w], lr=0.2, weight_decay=0.5, decay="independent", peak_lr=0.4
+    )
+    ours.load_state_dict(native.state_dict())
+    cases.stepped(ours, [w], 2)
+    torch.testing.assert_close(w.detach(), torch.full_like(w, (1 - 0.5 * 0.5) ** 2))
+    assert ours.state[w]["step"] == 3

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import pickle
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import pytest
 import torch
 
 import cases
 from cases import PEAK, RULES, RuleCase, weights
-from halflife import AdamW, Decayed, Independent, attach, decayed
+from halflife import AdamW, Decayed, DecayRule, Independent, attach, decayed
 from halflife.rules.step import Step
 
 by_id: Any = {"ids": lambda case: getattr(case, "id", None)}
@@ -139,3 +140,57 @@ def test_attach_refuses_a_replaced_step_and_bad_values() -> None:
     theirs.step = lambda: None  # type: ignore[method-assign, assignment]
     with pytest.raises(RuntimeError, match="has replaced step of this AdamW"):
         attach(theirs, "decoupled")
+
+
+@dataclass(frozen=True)
+class ScheduledL2(DecayRule):
+    """``g + weight_decay (lr / peak)^2 w``: the multiple is another one than the coefficient."""
+
+    name = "test_scheduled_l2"
+    removes_fraction: ClassVar[bool] = False
+
+    def rate(self, step: Any) -> float:
+        return 0.0
+
+    def gradient_coefficient(self, step: Any) -> Any:
+        return step.weight_decay * (step.lr / step.peak_lr) ** 2
+
+
+@pytest.mark.parametrize("base", [torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW])
+def test_the_multiple_that_joins_the_gradient_is_the_rules(base: Any) -> None:
+    """On a base whose native decay is L2, on one with a switch, and on one that is given it."""
+    params, twins = cases.make_params(), cases.make_params()
+    ours = decayed(base)(params, lr=PEAK, weight_decay=0.5, decay=ScheduledL2())
+    native = base(twins, lr=PEAK, weight_decay=0.0)
+    for lr, row in zip(LRS, cases.make_gradients(8), strict=False):
+        ours.param_groups[0]["lr"] = native.param_groups[0]["lr"] = lr
+        cases.set_gradients(params, row)
+        cases.set_gradients(twins, row)
+        for q in twins:
+            if q.grad is not None:
+                q.grad += 0.5 * (lr / PEAK) ** 2 * q.detach()
+        ours.step()
+        native.step()
+    torch.testing.assert_close(weights(params), weights(twins), rtol=1e-12, atol=1e-15)
+    assert ours.param_groups[0]["weight_decay"] == 0.5
+
+
+@pytest.mark.parametrize("base", [torch.optim.AdamW, torch.optim.SGD, torch.optim.Rprop])
+@pytest.mark.parametrize("peak", [None, 0.4])
+def test_a_group_added_after_attach_follows_the_attached_rule(peak: float | None, base: Any) -> None:
+    """``1 - (lr / peak) wd``, with what the group leaves open as the optimizer has it."""
+    first, own, bare = (torch.nn.Parameter(torch.ones(2, dtype=torch.float64)) for _ in range(3))
+    optimizer = attach(base([first], lr=0.2), "independent", peak_lr=peak)
+    optimizer.param_groups[0]["weight_decay"] = 0.0
+    optimizer.add_param_group({"params": [own], "lr": 0.1, "weight_decay": 0.5})
+    optimizer.add_param_group({"params": [bare]})
+    native_default = 0.01 if base is torch.optim.AdamW else 0.0
+    for group in optimizer.param_groups:
+        group["lr"] /= 2
+    cases.stepped(optimizer, [first, own, bare], 1)
+    share = 0.5 if peak is None else 0.05 / peak
+    assert torch.equal(first, torch.ones_like(first))
+    torch.testing.assert_close(own.detach(), 1 - share * 0.5 * torch.ones_like(own))
+    bare_share = 0.5 if peak is None else 0.1 / peak
+    expected = (1 - bare_share * native_default) * torch.ones_like(bare)
+    torch.testing.assert_close(bare.detach(), expected, rtol=1e-14, atol=0)

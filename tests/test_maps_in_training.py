@@ -177,6 +177,10 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: halflife.decayed(torch.optim.Rprop)(cases.make_params(), decay=Cautious()),
         "needs the optimizer's direction, and Rprop declares none",
     ),
+    "inner rule": (
+        lambda: halflife.Lion(cases.make_params(), decay=Cautious("stable")),
+        "needs the optimizer's effective rate, and Lion declares none",
+    ),
 }
 
 

@@ -1,0 +1,392 @@
+"""Run the tests against mutants of the core: which small changes of the code would nobody notice?
+
+    python scripts/mutants.py src/halflife/rules/wish.py --workers 2
+    python scripts/mutants.py                     # every module of the core
+    python scripts/mutants.py --every 4 --seed 1  # a quarter of each module's mutants
+    python scripts/mutants.py --again survived --budget 120
+    python scripts/mutants.py --page              # docs/mutants.md from the results
+
+Each mutant runs in a fork of a process that has torch loaded, with the mutated module in place of
+the one on disk, which stays as it is. Tests are those that were on its lines (a map of them is made
+first, once for each state of a test file and of the core), one case of each test function before
+the second of any, up to ``--budget`` seconds, until one fails. What has a result, for the same
+module and the same tests, is not run again: an interrupted run goes on where it was.
+
+Needs a system that forks, and what `make install` installs. Results are in
+tests/mutants/results.json; mutants that change nothing one could see, with reasons, in
+tests/mutants/equivalent.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import hashlib
+import importlib.machinery
+import json
+import os
+import random
+import resource
+import signal
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+SRC, TESTS = ROOT / "src", ROOT / "tests"
+sys.path[:0] = [str(ROOT / "scripts"), str(SRC)]
+
+from mutants_page import RESULTS, read_equivalents, score, write_page  # noqa: E402
+from mutations import Mutant, mutants_of  # noqa: E402
+
+WORK = ROOT / "out" / "mutants"
+CORE = (
+    *("mechanism/*.py", "rules/*.py", "tensors/*.py", "bases/effective_rate.py"),
+    *("units/strength.py", "units/stated.py", "schedules/schedulers.py"),
+)
+# Of pages, packages and other rooms: they would find a mutant of the core by luck.
+APART = set("""
+    algorithms algorithms_catalogue architectures averaging base benchmarks compile compiled
+    compiled_checkpoints compiled_errors compiled_graphs convert coverage examples
+    layer_decay marks mean_rate mutants names native_optimizers_conventions objectives packaging
+    paper_optimizers param_groups param_groups_overrides probe probe_table public_api published_names reading recipe_pages recommend
+    surroundings third_party torch_optimizers transfer
+""".split())  # fmt: skip
+SLOWEST = 5.0  # seconds; slower tests are for other days
+MOST_TESTS = 400
+PYTEST = ("-q", "-x", "-p", "no:cacheprovider", "-m", "not slow", "--no-header", "--tb=no",
+          "-W", "ignore::pytest.PytestAssertRewriteWarning", "--rootdir", str(ROOT))  # fmt: skip
+
+
+# --- processes ----------------------------------------------------------------------------------
+
+
+def preload() -> None:
+    """Import what every fork needs; nothing of ours."""
+    import expecttest  # noqa: F401
+    import hypothesis  # noqa: F401
+    import pytest  # noqa: F401
+    import torch._dynamo
+
+    torch.set_num_threads(1)
+
+
+class Fork:
+    """A piece of work in a process of its own, which writes what it found into a file."""
+
+    def __init__(self, work: Callable[[], Any], limit: float) -> None:
+        self.began, self.limit = time.monotonic(), limit
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.setsid()
+            quiet = os.open(os.devnull, os.O_WRONLY)
+            if not os.environ.get("MUTANTS_LOUD"):
+                os.dup2(quiet, 1)
+                os.dup2(quiet, 2)
+            resource.setrlimit(resource.RLIMIT_DATA, (8 << 30, 8 << 30))
+            with contextlib.suppress(BaseException):
+                found = work()
+                self._file(os.getpid()).write_text(json.dumps(found))
+            os._exit(0)
+
+    @staticmethod
+    def _file(pid: int) -> Path:
+        return WORK / f"fork-{pid}.json"
+
+    def result(self) -> tuple[bool, Any]:
+        """Whether it has ended, and what it found: None if it died, "timeout" at its limit."""
+        done, _ = os.waitpid(self.pid, os.WNOHANG)
+        late = not done and time.monotonic() - self.began > self.limit
+        if late:
+            os.killpg(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+        if not (done or late):
+            return False, None
+        file = self._file(self.pid)
+        found = json.loads(file.read_text()) if file.exists() else None
+        file.unlink(missing_ok=True)
+        return True, "timeout" if late and found is None else found
+
+
+def run_all(
+    jobs: list[tuple[Any, Callable[[], Any], float]], workers: int, what: str
+) -> Iterator[tuple[Any, Any]]:
+    """What each job finds, as it ends; a line of progress with the time that is left."""
+    waiting, running, began, total = jobs[::-1], {}, time.monotonic(), len(jobs)
+    ended = 0
+    while waiting or running:
+        while waiting and len(running) < workers:
+            label, work, limit = waiting.pop()
+            fork = Fork(work, limit)
+            running[fork.pid] = (label, fork)
+        for pid, (label, fork) in list(running.items()):
+            over, found = fork.result()
+            if over:
+                del running[pid]
+                ended += 1
+                spent = time.monotonic() - began
+                left = spent / ended * (total - ended)
+                print(f"{what}: {ended}/{total}, {left / 60:.0f} min left", end="\r", flush=True)
+                yield label, found
+        time.sleep(0.02)
+    if total:
+        print(f"{what}: {total}/{total}, {(time.monotonic() - began) / 60:.1f} min" + " " * 20)
+
+
+# --- which tests are on which lines -----------------------------------------------------------------
+
+
+class Tracer:
+    """A pytest plugin: the lines of the core that each test runs, and how long it takes."""
+
+    def __init__(self, files: dict[str, str]) -> None:
+        self.files, self.on = files, set()
+        self.lines: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.bad: set[str] = set()
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self.on = set()
+        sys.settrace(self._call)
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        self.seconds[report.nodeid] += report.duration
+        if report.outcome != "passed":
+            self.bad.add(report.nodeid)
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        sys.settrace(None)
+        if nodeid not in self.bad and self.seconds[nodeid] <= SLOWEST:
+            for file, line in self.on:
+                self.lines[self.files[file]][str(line)].append(nodeid)
+
+    def _call(self, frame: Any, event: str, arg: Any) -> Any:
+        return self._line if frame.f_code.co_filename in self.files else None
+
+    def _line(self, frame: Any, event: str, arg: Any) -> Any:
+        if event == "line":
+            self.on.add((frame.f_code.co_filename, frame.f_lineno))
+        return self._line
+
+
+def traced(test_file: Path, modules: list[Path]) -> dict[str, Any]:
+    """The lines that the tests of one file run."""
+    import pytest
+
+    os.chdir(ROOT)
+    tracer = Tracer({str(m): str(m.relative_to(ROOT)) for m in modules})
+    arguments = [a for a in PYTEST if a != "-x"]
+    pytest.main([*arguments, str(test_file.relative_to(ROOT))], plugins=[tracer])
+    return {"seconds": tracer.seconds, "lines": tracer.lines}
+
+
+def test_map(modules: list[Path], workers: int) -> dict[str, dict[int, dict[str, float]]]:
+    """For each module and line, the tests on it and their seconds; kept in `WORK`."""
+    core = digest(*modules_of_core())
+    tests = [t for t in sorted(TESTS.glob("test_*.py")) if t.stem[len("test_") :] not in APART]
+    files = [*tests, *modules_of_core()]
+    kept = {f: WORK / "map" / f"{f.stem}-{digest(f)}-{core}.json" for f in files}
+    jobs = [
+        (file, lambda f=file: traced(f, modules_of_core()), 1800.0)
+        for file in files
+        if not kept[file].exists()
+    ]
+    (WORK / "map").mkdir(parents=True, exist_ok=True)
+    for file, found in run_all(jobs, workers, "map of tests"):
+        if not isinstance(found, dict):
+            print(f"{file.name}: {found or 'died'}, not in the map")
+            continue
+        kept[file].write_text(json.dumps(found))
+    result: dict[str, dict[int, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
+    for path in kept.values():
+        found = json.loads(path.read_text()) if path.exists() else {"lines": {}}
+        for module, lines in found["lines"].items():
+            for line, nodeids in lines.items():
+                for nodeid in nodeids:
+                    result[module][int(line)][nodeid] = found["seconds"][nodeid]
+    return result
+
+
+def chosen(on_lines: dict[int, dict[str, float]], mutant: Mutant, budget: float) -> list[str]:
+    """The tests to run: of those on the mutant's lines, one of each function, then another."""
+    tests: dict[str, float] = {}
+    for line in mutant.lines:
+        tests |= on_lines.get(line, {})
+    if not tests:  # run at import only, as far as anybody knows
+        for found in on_lines.values():
+            tests |= found
+    turns: dict[str, int] = defaultdict(int)
+    ordered = []
+    for nodeid, seconds in sorted(tests.items(), key=lambda entry: (entry[1], entry[0])):
+        function = nodeid.split("[")[0]
+        ordered.append((turns[function], seconds, nodeid))
+        turns[function] += 1
+    result, spent = [], 0.0
+    for _, seconds, nodeid in sorted(ordered):
+        if spent + seconds > budget or len(result) == MOST_TESTS:
+            break
+        result.append(nodeid)
+        spent += seconds
+    return result
+
+
+# --- the run --------------------------------------------------------------------------------------
+
+
+class Failures:
+    """A pytest plugin: the tests that fail."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.failed:
+            self.names.append(report.nodeid)
+
+
+def plant(name: str, code: CodeType) -> None:
+    """Have a module made of this code, whoever imports it."""
+
+    class Loader(importlib.machinery.SourceFileLoader):
+        def get_code(self, _: str) -> CodeType:
+            return code
+
+    class Finder:
+        @staticmethod
+        def find_spec(fullname: str, path: Any = None, target: Any = None) -> Any:
+            if fullname != name:
+                return None
+            spec = importlib.machinery.PathFinder.find_spec(fullname, path)
+            assert spec is not None
+            spec.loader = Loader(fullname, str(spec.origin))
+            return spec
+
+    sys.meta_path.insert(0, Finder)  # type: ignore[arg-type]
+
+
+def tried(module: Path, code: CodeType, tests: list[str]) -> dict[str, Any]:
+    """Whether some test fails with the module made of this code."""
+    import pytest
+
+    if not tests:
+        return {"outcome": "survived"}
+    os.chdir(ROOT)
+    parts = module.relative_to(SRC).with_suffix("").parts
+    plant(".".join(parts[:-1] if parts[-1] == "__init__" else parts), code)
+    failures = Failures()
+    if pytest.main([*PYTEST, *tests], plugins=[failures]) == 0:
+        return {"outcome": "survived"}
+    return {"outcome": "killed", "by": next(iter(failures.names), "importing it")}
+
+
+def unreliable(tests: list[str]) -> list[str]:
+    """Those that fail in the order in which mutants meet them, without a mutation."""
+    import pytest
+
+    os.chdir(ROOT)
+    failures = Failures()
+    pytest.main([*(a for a in PYTEST if a != "-x"), *tests], plugins=[failures])
+    return failures.names
+
+
+def judge(module: Path, on_lines: Any, arguments: argparse.Namespace, results: Any) -> None:
+    """Run a module's mutants that have no result; results are written as they come."""
+    name = str(module.relative_to(ROOT))
+    tree = ast.parse(module.read_text(encoding="utf-8"))
+    mutants = mutants_of(tree)
+    keys = {m.key for m in mutants}
+    old = {k: v for k, v in results.get(name, {}).get("mutants", {}).items() if k in keys}
+    sample = mutants
+    if arguments.every > 1:
+        offset = random.Random(f"{arguments.seed} {name}").randrange(arguments.every)
+        sample = mutants[offset :: arguments.every]
+    equivalents = read_equivalents()
+    wanted = {
+        mutant.key: (mutant, chosen(on_lines, mutant, arguments.budget))
+        for mutant in sample
+        if arguments.only in mutant.key and (name, mutant.key) not in equivalents
+        if mutant.key not in old or old[mutant.key]["outcome"] in arguments.again
+    }
+    every_test = list(dict.fromkeys(t for _, tests in wanted.values() for t in tests))
+    bad: set[str] = set()
+    limit = 600.0 + 2.0 * len(every_test)
+    plain = [("", lambda: unreliable(every_test), limit)] if every_test else []
+    for _, found in run_all(plain, 1, f"{name}, unmutated"):
+        if not isinstance(found, list):
+            raise SystemExit(f"{name}: its {len(every_test)} tests do not run: {found or 'died'}")
+        bad.update(found)
+    if bad:
+        print(f"{name}: left out, as they fail without a mutation: {sorted(bad)}")
+    jobs: list[tuple[Any, Callable[[], Any], float]] = []
+    for mutant, tests in wanted.values():
+        mutant.apply()
+        try:
+            code = compile(tree, str(module), "exec")
+        finally:
+            mutant.revert()
+        own = [t for t in tests if t not in bad]
+        work = lambda c=code, t=own: tried(module, c, t)  # noqa: E731
+        jobs.append((mutant, work, 60.0 + 5.0 * arguments.budget))
+    results[name] = {"mutants": old, "of": len(mutants), "source": digest(module)}
+    for mutant, found in run_all(jobs, arguments.workers, name):
+        found = found if isinstance(found, dict) else {"outcome": "killed", "by": found or "a crash"}
+        old[mutant.key] = {**found, "on": time.strftime("%Y-%m-%d")}
+        if found["outcome"] == "survived":
+            print(f"{'':60}\r", end="")
+            print(f"{name}:{mutant.lines.start} survived: {mutant.key}")
+        save(results)
+    save(results)
+    print(f"{name}: {score(name, results[name], equivalents)}")
+
+
+def save(results: dict[str, Any]) -> None:
+    """Write the results, so that whatever happens no half of them is read."""
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    ordered = {n: {**r, "mutants": dict(sorted(r["mutants"].items()))} for n, r in results.items()}
+    new = RESULTS.with_suffix(".new")
+    new.write_text(json.dumps(dict(sorted(ordered.items())), indent=1) + "\n", encoding="utf-8")
+    new.replace(RESULTS)
+
+
+def digest(*files: Path) -> str:
+    """A short name of what files hold."""
+    return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:12]
+
+
+def modules_of_core() -> list[Path]:
+    """The modules that a run without arguments mutates."""
+    found = [p for pattern in CORE for p in sorted((SRC / "halflife").glob(pattern))]
+    return [p for p in found if p.name != "__init__.py"]
+
+
+def main() -> None:
+    """Run what the arguments say."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("modules", nargs="*", type=Path, help="default: all of the core")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--every", type=int, default=1, help="take every n-th mutant only")
+    parser.add_argument("--seed", type=int, default=0, help="which of the n samples")
+    parser.add_argument("--budget", type=float, default=10.0, help="seconds of tests for a mutant")
+    parser.add_argument("--again", nargs="*", default=[], help="outcomes to run again: survived")
+    parser.add_argument("--only", default="", help="mutants whose name has this in it")
+    parser.add_argument("--page", action="store_true", help="only write docs/mutants.md")
+    arguments = parser.parse_args()
+    if not arguments.page:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        WORK.mkdir(parents=True, exist_ok=True)
+        preload()
+        modules = [m.resolve() for m in arguments.modules] or modules_of_core()
+        lines = test_map(modules, arguments.workers)
+        for module in modules:
+            results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+            judge(module, lines[str(module.relative_to(ROOT))], arguments, results)
+    write_page()
+
+
+if __name__ == "__main__":
+    main()
