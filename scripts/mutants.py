@@ -50,13 +50,15 @@ CORE = (
     *("units/strength.py", "units/stated.py", "schedules/schedulers.py"),
 )
 # Of pages, packages and other rooms: they would find a mutant of the core by luck.
-APART = set("""
+_APART = """
     algorithms algorithms_catalogue architectures averaging base benchmarks compile compiled
-    compiled_checkpoints compiled_errors compiled_graphs convert coverage examples
-    layer_decay marks mean_rate mutants names native_optimizers_conventions objectives packaging
-    paper_optimizers param_groups param_groups_overrides probe probe_table public_api published_names reading recipe_pages recommend
-    surroundings third_party torch_optimizers transfer
-""".split())  # fmt: skip
+    compiled_checkpoints compiled_errors compiled_graphs convert coverage examples layer_decay
+    marks mean_rate mutants mutations names native_optimizers_conventions objectives packaging
+    paper_optimizers param_groups param_groups_overrides probe probe_table public_api
+    published_names reading recipe_pages recommend state_hooks surroundings testing third_party
+    torch_optimizers transfer
+"""
+APART = frozenset(_APART.split())
 SLOWEST = 5.0  # seconds; slower tests are for other days
 MOST_TESTS = 400
 PYTEST = ("-q", "-x", "-p", "no:cacheprovider", "-m", "not slow", "--no-header", "--tb=no",
@@ -138,7 +140,7 @@ def run_all(
         print(f"{what}: {total}/{total}, {(time.monotonic() - began) / 60:.1f} min" + " " * 20)
 
 
-# --- which tests are on which lines -----------------------------------------------------------------
+# --- which tests are on which lines ---------------------------------------------------------------
 
 
 class Tracer:
@@ -174,34 +176,35 @@ class Tracer:
         return self._line
 
 
-def traced(test_file: Path, modules: list[Path]) -> dict[str, Any]:
-    """The lines that the tests of one file run."""
+def traced(files: list[Path], modules: list[Path]) -> dict[str, Any]:
+    """The lines of modules that the tests of files run."""
     import pytest
 
     os.chdir(ROOT)
     tracer = Tracer({str(m): str(m.relative_to(ROOT)) for m in modules})
     arguments = [a for a in PYTEST if a != "-x"]
-    pytest.main([*arguments, str(test_file.relative_to(ROOT))], plugins=[tracer])
+    pytest.main([*arguments, *(str(f.relative_to(ROOT)) for f in files)], plugins=[tracer])
     return {"seconds": tracer.seconds, "lines": tracer.lines}
 
 
-def test_map(modules: list[Path], workers: int) -> dict[str, dict[int, dict[str, float]]]:
+def test_map(workers: int) -> dict[str, dict[int, dict[str, float]]]:
     """For each module and line, the tests on it and their seconds; kept in `WORK`."""
-    core = digest(*modules_of_core())
+    core = modules_of_core()
     tests = [t for t in sorted(TESTS.glob("test_*.py")) if t.stem[len("test_") :] not in APART]
-    files = [*tests, *modules_of_core()]
-    kept = {f: WORK / "map" / f"{f.stem}-{digest(f)}-{core}.json" for f in files}
+    together = {t.stem: [t] for t in tests} | {"examples": core}
+    of_core = digest(*core)
+    kept = {n: WORK / "map" / f"{n}-{digest(*f)}-{of_core}.json" for n, f in together.items()}
     jobs = [
-        (file, lambda f=file: traced(f, modules_of_core()), 1800.0)
-        for file in files
-        if not kept[file].exists()
+        (name, lambda f=files: traced(f, core), 1800.0)
+        for name, files in together.items()
+        if not kept[name].exists()
     ]
     (WORK / "map").mkdir(parents=True, exist_ok=True)
-    for file, found in run_all(jobs, workers, "map of tests"):
-        if not isinstance(found, dict):
-            print(f"{file.name}: {found or 'died'}, not in the map")
-            continue
-        kept[file].write_text(json.dumps(found))
+    for name, found in run_all(jobs, workers, "map of tests"):
+        if isinstance(found, dict):
+            kept[name].write_text(json.dumps(found))
+        else:
+            print(f"{name}: {found or 'died'}, not in the map")
     result: dict[str, dict[int, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
     for path in kept.values():
         found = json.loads(path.read_text()) if path.exists() else {"lines": {}}
@@ -334,7 +337,8 @@ def judge(module: Path, on_lines: Any, arguments: argparse.Namespace, results: A
         jobs.append((mutant, work, 60.0 + 5.0 * arguments.budget))
     results[name] = {"mutants": old, "of": len(mutants), "source": digest(module)}
     for mutant, found in run_all(jobs, arguments.workers, name):
-        found = found if isinstance(found, dict) else {"outcome": "killed", "by": found or "a crash"}
+        if not isinstance(found, dict):
+            found = {"outcome": "killed", "by": found or "a crash"}
         old[mutant.key] = {**found, "on": time.strftime("%Y-%m-%d")}
         if found["outcome"] == "survived":
             print(f"{'':60}\r", end="")
@@ -381,7 +385,7 @@ def main() -> None:
         WORK.mkdir(parents=True, exist_ok=True)
         preload()
         modules = [m.resolve() for m in arguments.modules] or modules_of_core()
-        lines = test_map(modules, arguments.workers)
+        lines = test_map(arguments.workers)
         for module in modules:
             results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
             judge(module, lines[str(module.relative_to(ROOT))], arguments, results)

@@ -1,6 +1,6 @@
 """Write docs/mutants.md from the results of scripts/mutants.py.
 
-    python scripts/mutants.py --page
+python scripts/mutants.py --page
 """
 
 from __future__ import annotations
@@ -91,10 +91,10 @@ def page(results: dict[str, Any], equivalents: Equivalents) -> str:
         total.last = max(total.last, c.last)
     lines = [
         HEAD,
-        f"Of {total.all} mutants of {len(counts)} modules {total.run} have been run: {total.killed} "
-        f"were killed, {len(total.survived)} survived and {total.equivalent} are equivalent. "
-        f"**{total.score}** of those that are not equivalent were killed. Where fewer were run than "
-        "there are, it was every n-th of the module, from a start drawn by a seed.\n",
+        f"Of {total.all} mutants of {len(counts)} modules {total.run} have been run: "
+        f"{total.killed} were killed, {len(total.survived)} survived and {total.equivalent} are "
+        f"equivalent. **{total.score}** of those that are not equivalent were killed. Where fewer "
+        "were run than there are, it was every n-th of the module, from a start drawn by a seed.\n",
         "| module | mutants | run | killed | survived | equivalent | score | last run |",
         "|---|---|---|---|---|---|---|---|",
         *(c.row(_short(name)) for name, c in counts.items()),

@@ -25,6 +25,7 @@ SWAPPED: dict[type[ast.AST], type[ast.AST]] = {
     ast.LShift: ast.RShift, ast.RShift: ast.LShift, ast.BitXor: ast.BitOr, ast.USub: ast.UAdd,
 }  # fmt: skip
 OTHER_NAME = {"min": "max", "max": "min", "any": "all", "all": "any"}
+NOT_EXPRESSIONS = {"annotation", "body", "finalbody", "handlers", "orelse", "type_params"}
 # Decorators without which the code is another thing altogether.
 KEPT = {"abstractmethod", "classmethod", "contextmanager", "dataclass", "overload", "property",
         "staticmethod"}  # fmt: skip
@@ -115,8 +116,12 @@ class _Walk:
                 yield self.replaced(owner, index, plain, "context", name, f"no {_head(node)}")
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             return
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            return
+        if isinstance(node, ast.AugAssign):
+            yield from self.swapped(node, vars(node), "op", node.op, name)
         for child_name, child in ast.iter_fields(node):
-            if child_name in ("body", "orelse", "handlers", "finalbody", "annotation", "type_params"):
+            if child_name in NOT_EXPRESSIONS:
                 continue
             for part in child if isinstance(child, list) else [child]:
                 if isinstance(part, ast.AST):
@@ -138,8 +143,6 @@ class _Walk:
             for index, operator in enumerate(node.ops):
                 yield from self.swapped(node, node.ops, index, operator, name)
         elif isinstance(node, ast.BoolOp | ast.BinOp):
-            yield from self.swapped(node, vars(node), "op", node.op, name)
-        elif isinstance(node, ast.AugAssign):
             yield from self.swapped(node, vars(node), "op", node.op, name)
         elif isinstance(node, ast.UnaryOp):
             if isinstance(node.op, ast.Not):
@@ -181,9 +184,7 @@ class _Walk:
         owner[key] = operator  # type: ignore[index]
         yield self.made(owner, key, operator, other, "operator", name, change, node)
 
-    def put(
-        self, parent: ast.AST, node: ast.AST, other: ast.expr, kind: str, name: str
-    ) -> Mutant:
+    def put(self, parent: ast.AST, node: ast.AST, other: ast.expr, kind: str, name: str) -> Mutant:
         """Another expression in the place of one of its parent's."""
         for key, value in ast.iter_fields(parent):
             owner: list | dict = value if isinstance(value, list) else vars(parent)
@@ -244,7 +245,7 @@ def _is_for_effect(node: ast.stmt) -> bool:
 
 
 def _asserts(keyword: ast.keyword) -> bool:
-    """Whether it is ``zip(strict=)``: an assertion, as all zips of this code are of equal length."""
+    """Whether it is ``zip(strict=)``, an assertion."""
     return keyword.arg == "strict"
 
 

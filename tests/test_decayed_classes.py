@@ -101,12 +101,17 @@ def test_decayed_is_cached_and_picklable() -> None:
     assert issubclass(cls, (Decayed, torch.optim.NAdam))
 
 
-@pytest.mark.parametrize("base", [torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD])
+@pytest.mark.parametrize(
+    "base", [torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD, torch.optim.Rprop]
+)
 def test_attach_equals_having_been_built_so(base: Any) -> None:
     a, b = cases.make_params(), cases.make_params()
     built = decayed(base)(a, lr=PEAK, weight_decay=0.03, decay="independent")
-    attached = base(b, lr=PEAK, weight_decay=0.03)
+    own = {} if base is torch.optim.Rprop else {"weight_decay": 0.03}
+    attached = base(b, lr=PEAK, **own)
+    attached.param_groups[0]["weight_decay"] = 0.03
     assert attach(attached, "independent") is attached
+    assert attached.defaults.keys() == built.defaults.keys()  # what a later group inherits
     for optimizer, params in ((built, a), (attached, b)):
         cases.train(optimizer, params, cases.make_gradients(), [LRS])
     assert torch.equal(weights(a), weights(b))
@@ -129,6 +134,21 @@ def test_attach_keeps_state_and_hooks_and_a_scheduler_built_before() -> None:
     torch.testing.assert_close(w.detach(), before * (1 - 0.5 * 0.2), rtol=1e-14, atol=0)
     assert calls == [1, 1]
     assert theirs.state[w]["step"] == 2
+
+
+@pytest.mark.parametrize("stepped", [True, False])
+def test_a_scheduler_built_before_attach_knows_of_the_first_step(stepped: bool) -> None:
+    """It warns if it is asked before the optimizer, and not if it is asked after it."""
+    w = torch.nn.Parameter(torch.ones(2))
+    theirs = torch.optim.AdamW([w], lr=0.1)
+    scheduler = torch.optim.lr_scheduler.StepLR(theirs, 1, gamma=0.5)
+    attach(theirs, "independent")
+    if stepped:
+        cases.stepped(theirs, [w], 1)
+        scheduler.step()  # a warning would be an error
+    else:
+        with pytest.warns(UserWarning, match="before `optimizer.step"):
+            scheduler.step()
 
 
 def test_attach_refuses_a_replaced_step_and_bad_values() -> None:
@@ -177,7 +197,9 @@ def test_the_multiple_that_joins_the_gradient_is_the_rules(base: Any) -> None:
 
 @pytest.mark.parametrize("base", [torch.optim.AdamW, torch.optim.SGD, torch.optim.Rprop])
 @pytest.mark.parametrize("peak", [None, 0.4])
-def test_a_group_added_after_attach_follows_the_attached_rule(peak: float | None, base: Any) -> None:
+def test_a_group_added_after_attach_follows_the_attached_rule(
+    peak: float | None, base: Any
+) -> None:
     """``1 - (lr / peak) wd``, with what the group leaves open as the optimizer has it."""
     first, own, bare = (torch.nn.Parameter(torch.ones(2, dtype=torch.float64)) for _ in range(3))
     optimizer = attach(base([first], lr=0.2), "independent", peak_lr=peak)

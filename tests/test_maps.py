@@ -204,7 +204,7 @@ def test_a_norm_of_zero_stays(implementation: str) -> None:
 
 
 def test_cautious_masks_by_a_buffer_of_centered_gradients() -> None:
-    """RMSprop's momentum averages gradients over their deviation: signs follow what it subtracts."""
+    """RMSprop's momentum averages gradients over their deviation, which decides the signs."""
     generator = torch.Generator().manual_seed(3)
     arguments = {"lr": 1e-3, "alpha": 0.6, "momentum": 0.7, "centered": True}
     p = torch.nn.Parameter(torch.randn(4000, dtype=torch.float64, generator=generator))
@@ -220,4 +220,5 @@ def test_cautious_masks_by_a_buffer_of_centered_gradients() -> None:
         native.step()
         moved = q.detach() - start
         masked = (start * -moved >= 0).double() * 0.3
-        torch.testing.assert_close(p.detach(), start - masked * start + moved, rtol=1e-9, atol=1e-12)
+        expected = start - masked * start + moved
+        torch.testing.assert_close(p.detach(), expected, rtol=1e-9, atol=1e-12)

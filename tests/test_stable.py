@@ -188,4 +188,5 @@ def test_a_tensor_is_clamped_at_one_too(implementation: str) -> None:
         w.grad = torch.tensor([1.0, -0.5], dtype=torch.float64)
         optimizer.step()
         removed = min(lr * value, 1.0)
-        torch.testing.assert_close(w.detach(), (1 - removed) * before - lr * w.grad, rtol=1e-14, atol=0)
+        expected = (1 - removed) * before - lr * w.grad
+        torch.testing.assert_close(w.detach(), expected, rtol=1e-14, atol=0)

@@ -264,3 +264,19 @@ def test_written_anchors_stay_where_the_weights_were() -> None:
         optimizer.step()
         expected = expected - lr * 0.5 * (expected - anchor) - lr * w.grad
     torch.testing.assert_close(w.detach(), expected, rtol=1e-13, atol=0)
+
+
+def test_a_parameter_added_to_the_list_is_anchored_where_it_began() -> None:
+    first, late = (torch.nn.Parameter(torch.full((2,), v, dtype=torch.float64)) for v in (1.0, 4.0))
+    optimizer = halflife.SGD([first], lr=0.1, weight_decay=5.0, decay="anchored")
+    expected = torch.full((2,), 4.0, dtype=torch.float64)
+    for t, lr in enumerate((0.1, 0.05, 0.1, 0.02)):
+        optimizer.param_groups[0]["lr"] = lr
+        if t == 1:
+            optimizer.param_groups[0]["params"].append(late)
+        for p in optimizer.param_groups[0]["params"]:
+            p.grad = torch.ones_like(p)
+        optimizer.step()
+        if t >= 1:
+            expected = expected - lr * 5.0 * (expected - 4.0) - lr
+    torch.testing.assert_close(late.detach(), expected, rtol=1e-14, atol=0)
