@@ -31,7 +31,7 @@ import resource
 import signal
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import CodeType
@@ -61,6 +61,7 @@ _APART = """
 APART = frozenset(_APART.split())
 SLOWEST = 5.0  # seconds; slower tests are for other days
 MOST_TESTS = 400
+FIRST_FILES, FIRST_TESTS = 3, 40
 PYTEST = ("-q", "-x", "-p", "no:cacheprovider", "-m", "not slow", "--no-header", "--tb=no",
           "-W", "ignore::pytest.PytestAssertRewriteWarning", "--rootdir", str(ROOT))  # fmt: skip
 
@@ -215,27 +216,34 @@ def test_map(workers: int) -> dict[str, dict[int, dict[str, float]]]:
     return result
 
 
-def chosen(on_lines: dict[int, dict[str, float]], mutant: Mutant, budget: float) -> list[str]:
-    """The tests to run: of those on the mutant's lines, one of each function, then another."""
+def chosen(on_lines: dict[int, dict[str, float]], mutant: Mutant, budget: float) -> list[list[str]]:
+    """The tests to run, in two rounds: a few from few files, and the rest of the budget.
+
+    In each they take turns: one of each test function, then another.
+    """
     tests: dict[str, float] = {}
     for line in mutant.lines:
         tests |= on_lines.get(line, {})
     if not tests:  # run at import only, as far as anybody knows
         for found in on_lines.values():
             tests |= found
-    turns: dict[str, int] = defaultdict(int)
+    turns: Counter[str] = Counter()
     ordered = []
     for nodeid, seconds in sorted(tests.items(), key=lambda entry: (entry[1], entry[0])):
         function = nodeid.split("[")[0]
         ordered.append((turns[function], seconds, nodeid))
         turns[function] += 1
-    result, spent = [], 0.0
+    functions = Counter(function.split("::")[0] for function in turns)
+    files = [file for file, _ in functions.most_common(FIRST_FILES)]
+    rounds: list[list[str]] = [[], []]
+    spent = 0.0
     for _, seconds, nodeid in sorted(ordered):
-        if spent + seconds > budget or len(result) == MOST_TESTS:
+        if spent + seconds > budget or len(rounds[1]) == MOST_TESTS:
             break
-        result.append(nodeid)
+        first = nodeid.split("::")[0] in files and len(rounds[0]) < FIRST_TESTS
+        rounds[0 if first else 1].append(nodeid)
         spent += seconds
-    return result
+    return [tests for tests in rounds if tests]
 
 
 # --- the run --------------------------------------------------------------------------------------
@@ -272,23 +280,22 @@ def plant(name: str, code: CodeType) -> None:
     sys.meta_path.insert(0, Finder)  # type: ignore[arg-type]
 
 
-def tried(module: Path, code: CodeType, tests: list[str]) -> dict[str, Any]:
+def tried(module: Path, code: CodeType, rounds: list[list[str]]) -> dict[str, Any]:
     """Whether some test fails with the module made of this code."""
     import pytest
 
-    if not tests:
-        return {"outcome": "survived"}
     os.chdir(ROOT)
     parts = module.relative_to(SRC).with_suffix("").parts
-    plant(".".join(parts[:-1] if parts[-1] == "__init__" else parts), code)
-    failures = Failures()
-    if pytest.main([*PYTEST, *tests], plugins=[failures]) == 0:
-        return {"outcome": "survived"}
-    return {"outcome": "killed", "by": next(iter(failures.names), "importing it")}
+    plant(".".join(parts), code)
+    for tests in rounds:
+        failures = Failures()
+        if pytest.main([*PYTEST, *tests], plugins=[failures]) != 0:
+            return {"outcome": "killed", "by": next(iter(failures.names), "importing it")}
+    return {"outcome": "survived"}
 
 
-def unreliable(tests: list[str]) -> list[str]:
-    """Those that fail in the order in which mutants meet them, without a mutation."""
+def failing(tests: list[str]) -> list[str]:
+    """Those that fail without a mutation: alone, or in another order."""
     import pytest
 
     os.chdir(ROOT)
@@ -315,25 +322,14 @@ def judge(module: Path, on_lines: Any, arguments: argparse.Namespace, results: A
         if arguments.only in mutant.key and (name, mutant.key) not in equivalents
         if mutant.key not in old or old[mutant.key]["outcome"] in arguments.again
     }
-    every_test = list(dict.fromkeys(t for _, tests in wanted.values() for t in tests))
-    bad: set[str] = set()
-    limit = 600.0 + 2.0 * len(every_test)
-    plain = [("", lambda: unreliable(every_test), limit)] if every_test else []
-    for _, found in run_all(plain, 1, f"{name}, unmutated"):
-        if not isinstance(found, list):
-            raise SystemExit(f"{name}: its {len(every_test)} tests do not run: {found or 'died'}")
-        bad.update(found)
-    if bad:
-        print(f"{name}: left out, as they fail without a mutation: {sorted(bad)}")
     jobs: list[tuple[Any, Callable[[], Any], float]] = []
-    for mutant, tests in wanted.values():
+    for mutant, rounds in wanted.values():
         mutant.apply()
         try:
             code = compile(tree, str(module), "exec")
         finally:
             mutant.revert()
-        own = [t for t in tests if t not in bad]
-        work = lambda c=code, t=own: tried(module, c, t)  # noqa: E731
+        work = lambda c=code, r=rounds: tried(module, c, r)  # noqa: E731
         jobs.append((mutant, work, 60.0 + 5.0 * arguments.budget))
     results[name] = {"mutants": old, "of": len(mutants), "source": digest(module)}
     for mutant, found in run_all(jobs, arguments.workers, name):
@@ -344,6 +340,13 @@ def judge(module: Path, on_lines: Any, arguments: argparse.Namespace, results: A
             print(f"{'':60}\r", end="")
             print(f"{name}:{mutant.lines.start} survived: {mutant.key}")
         save(results)
+    killers = sorted({v["by"] for k, v in old.items() if "::" in v.get("by", "") and k in wanted})
+    again = [("", lambda: failing(killers), 600.0 + 5.0 * len(killers))] if killers else []
+    for _, found in run_all(again, 1, f"{name}: without a mutation"):
+        bad = killers if found is None else found
+        for key in [k for k, v in old.items() if v.get("by") in bad]:
+            print(f"{name}: {old[key]['by']} fails without a mutation: no result of {key}")
+            del old[key]
     save(results)
     print(f"{name}: {score(name, results[name], equivalents)}")
 
