@@ -9,8 +9,8 @@
 Each mutant runs in a fork of a process that has torch loaded, with the mutated module in place of
 the one on disk, which stays as it is. Tests are those that were on its lines (a map of them is made
 first, once for each state of a test file and of the core), one case of each test function before
-the second of any, up to ``--budget`` seconds, until one fails. What has a result, for the same
-module and the same tests, is not run again: an interrupted run goes on where it was.
+the second of any, up to ``--budget`` seconds, until one fails. What has a result for the module as
+it is, is not run again (see ``--again``): an interrupted run goes on where it was.
 
 Needs a system that forks, and what `make install` installs. Results are in
 tests/mutants/results.json; mutants that change nothing one could see, with reasons, in
@@ -21,18 +21,15 @@ from __future__ import annotations
 
 import argparse
 import ast
-import contextlib
 import hashlib
 import importlib.machinery
 import json
 import os
 import random
-import resource
-import signal
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -41,6 +38,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SRC, TESTS = ROOT / "src", ROOT / "tests"
 sys.path[:0] = [str(ROOT / "scripts"), str(SRC)]
 
+from forks import preload, run_all  # noqa: E402
 from mutants_page import RESULTS, read_equivalents, score, write_page  # noqa: E402
 from mutations import Mutant, mutants_of  # noqa: E402
 
@@ -64,81 +62,6 @@ MOST_TESTS = 400
 FIRST_FILES, FIRST_TESTS = 3, 40
 PYTEST = ("-q", "-x", "-p", "no:cacheprovider", "-m", "not slow", "--no-header", "--tb=no",
           "-W", "ignore::pytest.PytestAssertRewriteWarning", "--rootdir", str(ROOT))  # fmt: skip
-
-
-# --- processes ----------------------------------------------------------------------------------
-
-
-def preload() -> None:
-    """Import what every fork needs; nothing of ours."""
-    import expecttest  # noqa: F401
-    import hypothesis  # noqa: F401
-    import pytest  # noqa: F401
-    import torch._dynamo
-
-    torch.set_num_threads(1)
-
-
-class Fork:
-    """A piece of work in a process of its own, which writes what it found into a file."""
-
-    def __init__(self, work: Callable[[], Any], limit: float) -> None:
-        self.began, self.limit = time.monotonic(), limit
-        self.pid = os.fork()
-        if self.pid == 0:
-            os.setsid()
-            quiet = os.open(os.devnull, os.O_WRONLY)
-            if not os.environ.get("MUTANTS_LOUD"):
-                os.dup2(quiet, 1)
-                os.dup2(quiet, 2)
-            resource.setrlimit(resource.RLIMIT_DATA, (8 << 30, 8 << 30))
-            with contextlib.suppress(BaseException):
-                found = work()
-                self._file(os.getpid()).write_text(json.dumps(found))
-            os._exit(0)
-
-    @staticmethod
-    def _file(pid: int) -> Path:
-        return WORK / f"fork-{pid}.json"
-
-    def result(self) -> tuple[bool, Any]:
-        """Whether it has ended, and what it found: None if it died, "timeout" at its limit."""
-        done, _ = os.waitpid(self.pid, os.WNOHANG)
-        late = not done and time.monotonic() - self.began > self.limit
-        if late:
-            os.killpg(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
-        if not (done or late):
-            return False, None
-        file = self._file(self.pid)
-        found = json.loads(file.read_text()) if file.exists() else None
-        file.unlink(missing_ok=True)
-        return True, "timeout" if late and found is None else found
-
-
-def run_all(
-    jobs: list[tuple[Any, Callable[[], Any], float]], workers: int, what: str
-) -> Iterator[tuple[Any, Any]]:
-    """What each job finds, as it ends; a line of progress with the time that is left."""
-    waiting, running, began, total = jobs[::-1], {}, time.monotonic(), len(jobs)
-    ended = 0
-    while waiting or running:
-        while waiting and len(running) < workers:
-            label, work, limit = waiting.pop()
-            fork = Fork(work, limit)
-            running[fork.pid] = (label, fork)
-        for pid, (label, fork) in list(running.items()):
-            over, found = fork.result()
-            if over:
-                del running[pid]
-                ended += 1
-                spent = time.monotonic() - began
-                left = spent / ended * (total - ended)
-                print(f"{what}: {ended}/{total}, {left / 60:.0f} min left", end="\r", flush=True)
-                yield label, found
-        time.sleep(0.02)
-    if total:
-        print(f"{what}: {total}/{total}, {(time.monotonic() - began) / 60:.1f} min" + " " * 20)
 
 
 # --- which tests are on which lines ---------------------------------------------------------------
@@ -250,7 +173,7 @@ def chosen(on_lines: dict[int, dict[str, float]], mutant: Mutant, budget: float)
 
 
 class Failures:
-    """A pytest plugin: the tests that fail."""
+    """A pytest plugin: the tests that fail, and the files that cannot be imported."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -258,6 +181,8 @@ class Failures:
     def pytest_runtest_logreport(self, report: Any) -> None:
         if report.failed:
             self.names.append(report.nodeid)
+
+    pytest_collectreport = pytest_runtest_logreport
 
 
 def plant(name: str, code: CodeType) -> None:
@@ -290,7 +215,9 @@ def tried(module: Path, code: CodeType, rounds: list[list[str]]) -> dict[str, An
     for tests in rounds:
         failures = Failures()
         if pytest.main([*PYTEST, *tests], plugins=[failures]) != 0:
-            return {"outcome": "killed", "by": next(iter(failures.names), "importing it")}
+            if not failures.names:
+                return {"outcome": "not run"}  # such as a test that is there no more
+            return {"outcome": "killed", "by": failures.names[0]}
     return {"outcome": "survived"}
 
 
@@ -309,8 +236,8 @@ def judge(module: Path, on_lines: Any, arguments: argparse.Namespace, results: A
     name = str(module.relative_to(ROOT))
     tree = ast.parse(module.read_text(encoding="utf-8"))
     mutants = mutants_of(tree)
-    keys = {m.key for m in mutants}
-    old = {k: v for k, v in results.get(name, {}).get("mutants", {}).items() if k in keys}
+    before, source = results.get(name, {}), digest(module)
+    old = before["mutants"] if before.get("source") == source else {}
     sample = mutants
     if arguments.every > 1:
         offset = random.Random(f"{arguments.seed} {name}").randrange(arguments.every)
@@ -331,10 +258,13 @@ def judge(module: Path, on_lines: Any, arguments: argparse.Namespace, results: A
             mutant.revert()
         work = lambda c=code, r=rounds: tried(module, c, r)  # noqa: E731
         jobs.append((mutant, work, 60.0 + 5.0 * arguments.budget))
-    results[name] = {"mutants": old, "of": len(mutants), "source": digest(module)}
+    results[name] = {"mutants": old, "of": len(mutants), "source": source}
     for mutant, found in run_all(jobs, arguments.workers, name):
         if not isinstance(found, dict):
             found = {"outcome": "killed", "by": found or "a crash"}
+        if found["outcome"] == "not run":
+            print(f"{name}: pytest refuses the tests of {mutant.key}")
+            continue
         old[mutant.key] = {**found, "on": time.strftime("%Y-%m-%d")}
         if found["outcome"] == "survived":
             print(f"{'':60}\r", end="")
