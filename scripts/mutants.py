@@ -22,10 +22,12 @@ from __future__ import annotations
 import argparse
 import ast
 import hashlib
+import importlib
 import importlib.machinery
 import json
 import os
 import random
+import signal
 import sys
 import time
 from collections import Counter, defaultdict
@@ -57,7 +59,7 @@ _APART = """
     torch_optimizers transfer
 """
 APART = frozenset(_APART.split())
-SLOWEST = 5.0  # seconds; slower tests are for other days
+SLOWEST, LONGEST = 5.0, 60.0  # seconds of a test, and of a file of tests; what takes more is left
 MOST_TESTS = 400
 FIRST_FILES, FIRST_TESTS = 3, 40
 PYTEST = ("-q", "-x", "-p", "no:cacheprovider", "-m", "not slow", "--no-header", "--tb=no",
@@ -76,8 +78,13 @@ class Tracer:
         self.seconds: dict[str, float] = defaultdict(float)
         self.bad: set[str] = set()
 
+    def pytest_sessionstart(self, session: Any) -> None:
+        self.session, self.end = session, time.monotonic() + LONGEST
+
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self.on = set()
+        signal.signal(signal.SIGALRM, lambda *_: sys.settrace(None))  # too slow to be of use
+        signal.setitimer(signal.ITIMER_REAL, SLOWEST)
         sys.settrace(self._call)
 
     def pytest_runtest_logreport(self, report: Any) -> None:
@@ -86,10 +93,13 @@ class Tracer:
             self.bad.add(report.nodeid)
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
         sys.settrace(None)
         if nodeid not in self.bad and self.seconds[nodeid] <= SLOWEST:
             for file, line in self.on:
                 self.lines[self.files[file]][str(line)].append(nodeid)
+        if time.monotonic() > self.end:
+            self.session.shouldstop = "long enough"
 
     def _call(self, frame: Any, event: str, arg: Any) -> Any:
         return self._line if frame.f_code.co_filename in self.files else None
@@ -108,11 +118,16 @@ def traced(files: list[Path], modules: list[Path]) -> dict[str, Any]:
     tracer = Tracer({str(m): str(m.relative_to(ROOT)) for m in modules})
     arguments = [a for a in PYTEST if a != "-x"]
     pytest.main([*arguments, *(str(f.relative_to(ROOT)) for f in files)], plugins=[tracer])
-    return {"seconds": tracer.seconds, "lines": tracer.lines}
+    numbers = {nodeid: number for number, nodeid in enumerate(tracer.seconds)}
+    lines = {
+        module: {line: [numbers[nodeid] for nodeid in nodeids] for line, nodeids in own.items()}
+        for module, own in tracer.lines.items()
+    }
+    return {"tests": list(tracer.seconds.items()), "lines": lines}
 
 
-def test_map(workers: int) -> dict[str, dict[int, dict[str, float]]]:
-    """For each module and line, the tests on it and their seconds; kept in `WORK`."""
+def maps_of_tests(workers: int) -> list[Any]:
+    """What `traced` finds of each file of tests; kept in `WORK`."""
     core = modules_of_core()
     tests = [t for t in sorted(TESTS.glob("test_*.py")) if t.stem[len("test_") :] not in APART]
     together = {t.stem: [t] for t in tests} | {"examples": core}
@@ -129,20 +144,23 @@ def test_map(workers: int) -> dict[str, dict[int, dict[str, float]]]:
             kept[name].write_text(json.dumps(found))
         else:
             print(f"{name}: {found or 'died'}, not in the map")
-    result: dict[str, dict[int, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
-    for path in kept.values():
-        found = json.loads(path.read_text()) if path.exists() else {"lines": {}}
-        for module, lines in found["lines"].items():
-            for line, nodeids in lines.items():
-                for nodeid in nodeids:
-                    result[module][int(line)][nodeid] = found["seconds"][nodeid]
+    return [json.loads(path.read_text()) for path in kept.values() if path.exists()]
+
+
+def on_lines_of(module: str, maps: list[Any]) -> dict[int, dict[str, float]]:
+    """For each line of a module, the tests on it and their seconds."""
+    result: dict[int, dict[str, float]] = defaultdict(dict)
+    for own in maps:
+        for line, numbers in own["lines"].get(module, {}).items():
+            result[int(line)].update(own["tests"][number] for number in numbers)
     return result
 
 
 def chosen(on_lines: dict[int, dict[str, float]], mutant: Mutant, budget: float) -> list[list[str]]:
-    """The tests to run, in two rounds: a few from few files, and the rest of the budget.
+    """The tests to run, in two rounds.
 
-    In each they take turns: one of each test function, then another.
+    First a few from few files, one of each test function before another of any; then those that
+    are on few other lines of the module, as tests of errors and edges are, up to the budget.
     """
     tests: dict[str, float] = {}
     for line in mutant.lines:
@@ -158,15 +176,16 @@ def chosen(on_lines: dict[int, dict[str, float]], mutant: Mutant, budget: float)
         turns[function] += 1
     functions = Counter(function.split("::")[0] for function in turns)
     files = [file for file, _ in functions.most_common(FIRST_FILES)]
-    rounds: list[list[str]] = [[], []]
-    spent = 0.0
-    for _, seconds, nodeid in sorted(ordered):
-        if spent + seconds > budget or len(rounds[1]) == MOST_TESTS:
+    first = [nodeid for _, _, nodeid in sorted(ordered) if nodeid.split("::")[0] in files]
+    first = first[:FIRST_TESTS]
+    breadth = Counter(nodeid for found in on_lines.values() for nodeid in found)
+    second, spent = [], 0.0
+    for nodeid in sorted(tests.keys() - {*first}, key=lambda n: (breadth[n], tests[n], n)):
+        spent += tests[nodeid]
+        if spent > budget or len(second) == MOST_TESTS:
             break
-        first = nodeid.split("::")[0] in files and len(rounds[0]) < FIRST_TESTS
-        rounds[0 if first else 1].append(nodeid)
-        spent += seconds
-    return [tests for tests in rounds if tests]
+        second.append(nodeid)
+    return [tests for tests in (first, second) if tests]
 
 
 # --- the run --------------------------------------------------------------------------------------
@@ -212,6 +231,10 @@ def tried(module: Path, code: CodeType, rounds: list[list[str]]) -> dict[str, An
     os.chdir(ROOT)
     parts = module.relative_to(SRC).with_suffix("").parts
     plant(".".join(parts), code)
+    try:  # before pytest, which loads by itself what it is given as a file with examples
+        importlib.import_module(".".join(parts))
+    except Exception:
+        return {"outcome": "killed", "by": "importing it"}
     for tests in rounds:
         failures = Failures()
         if pytest.main([*PYTEST, *tests], plugins=[failures]) != 0:
@@ -256,6 +279,7 @@ def judge(module: Path, on_lines: Any, arguments: argparse.Namespace, results: A
             code = compile(tree, str(module), "exec")
         finally:
             mutant.revert()
+        rounds = [arguments.first, *rounds] if arguments.first else rounds
         work = lambda c=code, r=rounds: tried(module, c, r)  # noqa: E731
         jobs.append((mutant, work, 60.0 + 5.0 * arguments.budget))
     results[name] = {"mutants": old, "of": len(mutants), "source": source}
@@ -310,6 +334,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="which of the n samples")
     parser.add_argument("--budget", type=float, default=10.0, help="seconds of tests for a mutant")
     parser.add_argument("--again", nargs="*", default=[], help="outcomes to run again: survived")
+    parser.add_argument("--first", nargs="*", default=[], help="tests to run before the chosen")
     parser.add_argument("--only", default="", help="mutants whose name has this in it")
     parser.add_argument("--page", action="store_true", help="only write docs/mutants.md")
     arguments = parser.parse_args()
@@ -318,10 +343,11 @@ def main() -> None:
         WORK.mkdir(parents=True, exist_ok=True)
         preload()
         modules = [m.resolve() for m in arguments.modules] or modules_of_core()
-        lines = test_map(arguments.workers)
+        maps = maps_of_tests(arguments.workers)
         for module in modules:
             results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-            judge(module, lines[str(module.relative_to(ROOT))], arguments, results)
+            on_lines = on_lines_of(str(module.relative_to(ROOT)), maps)
+            judge(module, on_lines, arguments, results)
     write_page()
 
 
