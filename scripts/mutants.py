@@ -262,7 +262,9 @@ def judge(module: Path, on_lines: Any, arguments: argparse.Namespace, results: A
     before, source = results.get(name, {}), digest(module)
     old = before["mutants"] if before.get("source") == source else {}
     sample = mutants
-    if arguments.every > 1:
+    if arguments.again:
+        sample = [m for m in mutants if old.get(m.key, {}).get("outcome") in arguments.again]
+    elif arguments.every > 1:
         offset = random.Random(f"{arguments.seed} {name}").randrange(arguments.every)
         sample = mutants[offset :: arguments.every]
     equivalents = read_equivalents()
@@ -333,7 +335,9 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="take every n-th mutant only")
     parser.add_argument("--seed", type=int, default=0, help="which of the n samples")
     parser.add_argument("--budget", type=float, default=10.0, help="seconds of tests for a mutant")
-    parser.add_argument("--again", nargs="*", default=[], help="outcomes to run again: survived")
+    parser.add_argument(
+        "--again", nargs="*", default=[], help="only what had this outcome: survived"
+    )
     parser.add_argument("--first", nargs="*", default=[], help="tests to run before the chosen")
     parser.add_argument("--only", default="", help="mutants whose name has this in it")
     parser.add_argument("--page", action="store_true", help="only write docs/mutants.md")

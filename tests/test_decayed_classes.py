@@ -143,6 +143,7 @@ def test_a_scheduler_built_before_attach_knows_of_the_first_step(stepped: bool) 
     theirs = torch.optim.AdamW([w], lr=0.1)
     scheduler = torch.optim.lr_scheduler.StepLR(theirs, 1, gamma=0.5)
     attach(theirs, "independent")
+    assert theirs.step.__name__ == "step"  # in profiles, too
     if stepped:
         cases.stepped(theirs, [w], 1)
         scheduler.step()  # a warning would be an error

@@ -98,7 +98,13 @@ def test_what_autograd_does_not_see_is_refused(case: MapCase | RuleCase) -> None
 
 def test_half_precision_is_refused() -> None:
     x = weight().bfloat16().requires_grad_().clone()
-    for given in ([x], x, [("half", x)], [weight(), x], [("full", weight()), ("half", x)]):
+    for given in (
+        [x],
+        [{"params": x}],
+        [("half", x)],
+        [weight(), x],
+        [("full", weight()), ("half", x)],
+    ):
         with pytest.raises(ValueError, match="no derivative"):
             halflife.AdamW(given, weight_decay=0.1, differentiable=True)
 

@@ -222,3 +222,20 @@ def test_cautious_masks_by_a_buffer_of_centered_gradients() -> None:
         masked = (start * -moved >= 0).double() * 0.3
         expected = start - masked * start + moved
         torch.testing.assert_close(p.detach(), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_an_amount_that_is_no_fraction_may_be_above_one() -> None:
+    """``z / (1 + x / D)``, with ``D = |g| + eps`` while the gradient has been the same."""
+    start = torch.tensor([5.0, -3.0, 0.5], dtype=torch.float64)
+    w = torch.nn.Parameter(start.clone())
+    optimizer = AdamW([w], lr=1.0, weight_decay=3.0, decay="preconditioned", eps=1e-3)
+    expected = start.clone()
+    for lr in (1.0, 0.5):
+        optimizer.param_groups[0]["lr"] = lr
+        w.grad = torch.tensor([2.0, -0.5, 4.0], dtype=torch.float64)
+        optimizer.step()
+        metric = w.grad.abs() + 1e-3
+        expected = (expected - lr * w.grad / metric) / (1.0 + lr * 3.0 / metric)
+    torch.testing.assert_close(w.detach(), expected, rtol=1e-12, atol=0)
+    for rule in ("proximal_l1", "proximal_norm", "power"):
+        AdamW([w], lr=1.0, weight_decay=3.0, decay=rule)

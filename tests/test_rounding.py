@@ -308,3 +308,14 @@ def test_parts_of_a_large_tensor_are_rounded_independently(rule: Any) -> None:
     for apart in (1 << n for n in range(18)):
         correlation = ((down - 0.5) * (down.roll(apart) - 0.5)).mean() * 4
         assert abs(float(correlation)) < 5 / size**0.5
+
+
+@pytest.mark.parametrize("rule", ["decoupled", "l2", Cautious()], ids=str)
+def test_a_fresh_group_has_what_a_checkpoint_fills(rule: Any) -> None:
+    """torch.distributed.checkpoint loads into the entries it is given, and into no others."""
+    w = torch.nn.Parameter(torch.ones(4, dtype=torch.bfloat16))
+    optimizer = optim.SGD([w], lr=0.1, weight_decay=0.1, decay=rule)
+    fresh = optimizer.state_dict()["param_groups"][0].keys()
+    w.grad = torch.zeros_like(w)
+    optimizer.step()
+    assert optimizer.state_dict()["param_groups"][0].keys() == fresh
