@@ -281,7 +281,7 @@ def judge(module: Path, on_lines: Any, arguments: argparse.Namespace, results: A
             code = compile(tree, str(module), "exec")
         finally:
             mutant.revert()
-        rounds = [arguments.first, *rounds] if arguments.first else rounds
+        rounds = [arguments.tests] if arguments.tests else rounds
         work = lambda c=code, r=rounds: tried(module, c, r)  # noqa: E731
         jobs.append((mutant, work, 60.0 + 5.0 * arguments.budget))
     results[name] = {"mutants": old, "of": len(mutants), "source": source}
@@ -338,7 +338,7 @@ def main() -> None:
     parser.add_argument(
         "--again", nargs="*", default=[], help="only what had this outcome: survived"
     )
-    parser.add_argument("--first", nargs="*", default=[], help="tests to run before the chosen")
+    parser.add_argument("--tests", nargs="*", default=[], help="these, not those on its lines")
     parser.add_argument("--only", default="", help="mutants whose name has this in it")
     parser.add_argument("--page", action="store_true", help="only write docs/mutants.md")
     arguments = parser.parse_args()
@@ -347,7 +347,7 @@ def main() -> None:
         WORK.mkdir(parents=True, exist_ok=True)
         preload()
         modules = [m.resolve() for m in arguments.modules] or modules_of_core()
-        maps = maps_of_tests(arguments.workers)
+        maps = [] if arguments.tests else maps_of_tests(arguments.workers)
         for module in modules:
             results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
             on_lines = on_lines_of(str(module.relative_to(ROOT)), maps)
