@@ -291,7 +291,8 @@ def judge(module: Path, on_lines: Any, arguments: argparse.Namespace, results: A
         if found["outcome"] == "not run":
             print(f"{name}: pytest refuses the tests of {mutant.key}")
             continue
-        old[mutant.key] = {**found, "on": time.strftime("%Y-%m-%d")}
+        first = old.get(mutant.key, found).get("first", found["outcome"])
+        old[mutant.key] = {**found, "first": first, "on": time.strftime("%Y-%m-%d")}
         if found["outcome"] == "survived":
             print(f"{'':60}\r", end="")
             print(f"{name}:{mutant.lines.start} survived: {mutant.key}")
@@ -352,6 +353,12 @@ def main() -> None:
             results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
             on_lines = on_lines_of(str(module.relative_to(ROOT)), maps)
             judge(module, on_lines, arguments, results)
+    results = json.loads(RESULTS.read_text())
+    for module in modules_of_core():  # the page says of which nothing is known
+        mutants = mutants_of(ast.parse(module.read_text(encoding="utf-8")))
+        unknown = {"mutants": {}, "of": len(mutants), "source": ""}
+        results.setdefault(str(module.relative_to(ROOT)), unknown)
+    save(results)
     write_page()
 
 

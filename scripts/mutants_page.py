@@ -69,6 +69,7 @@ class Counts:
         self.killed = sum(v["outcome"] == "killed" for k, v in judged.items() if k not in own)
         rest = {k: v for k, v in judged.items() if k not in own}
         self.survived = sorted(k for k, v in rest.items() if v["outcome"] != "killed")
+        self.at_first = sum(v.get("first") == "killed" for v in rest.values())
         self.last = max((v["on"] for v in judged.values()), default="")
 
     def row(self, name: str) -> str:
@@ -86,15 +87,18 @@ def page(results: dict[str, Any], equivalents: Equivalents) -> str:
     counts = {n: Counts(n, r, equivalents) for n, r in sorted(results.items()) if r["of"]}
     total = Counts("", {"mutants": {}, "of": 0}, {})
     for c in counts.values():
-        for field in ("all", "run", "killed", "survived", "equivalent"):
+        for field in ("all", "run", "killed", "survived", "equivalent", "at_first"):
             setattr(total, field, getattr(total, field) + getattr(c, field))
         total.last = max(total.last, c.last)
     lines = [
         HEAD,
         f"Of {total.all} mutants of {len(counts)} modules {total.run} have been run: "
         f"{total.killed} were killed, {len(total.survived)} survived and {total.equivalent} are "
-        f"equivalent. **{total.score}** of those that are not equivalent were killed. Where fewer "
-        "were run than there are, it was every n-th of the module, from a start drawn by a seed.\n",
+        f"equivalent. **{total.score}** of those that are not equivalent were killed, and "
+        f"{total.at_first / max(total.killed + len(total.survived), 1):.1%} when they were first "
+        "run, before tests were written for the others: that is what to expect of the mutants that "
+        "have not been run. Where fewer were run than there are, it was every n-th of the module, "
+        "from a start drawn by a seed.\n",
         "| module | mutants | run | killed | survived | equivalent | score | last run |",
         "|---|---|---|---|---|---|---|---|",
         *(c.row(_short(name)) for name, c in counts.items()),

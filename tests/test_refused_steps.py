@@ -191,7 +191,7 @@ def test_a_sparse_gradient_beside_dense_ones_in_a_run_that_is_resumed(decay: str
 
     def make(params: list[Tensor]) -> Any:
         flags: dict[str, Any] = {"foreach": False, "weight_decay": 0.1}
-        return halflife.RMSprop(params, lr=0.1, decay=decay, **flags)
+        return halflife.RMSprop(groups_of(params), lr=0.1, decay=decay, **flags)
 
     params = make_params()
     first = make(params)
