@@ -83,9 +83,10 @@ def _parser() -> argparse.ArgumentParser:
         type=_benchmark,  # with choices, Python 3.11 refuses none
         metavar=f"{{{','.join(BENCHMARKS)}}}",
         help="step: one optimizer step; rules: every rule, against torch, other packages and the "
-        "memory's speed; operations: what a step dispatches on an accelerator, counted; ensemble: a "
-        "landscape as one stacked ensemble against one model at a time; curvature: eigenvalues of a Hessian against other packages; monitor: a "
-        "training step that is watched; import: the import. "
+        "memory's speed; operations: what a step dispatches on an accelerator, counted; ensemble: "
+        "a landscape as one stacked ensemble against one model at a time; curvature: eigenvalues "
+        "of a Hessian against other packages; monitor: a training step that is watched; import: "
+        "the import. "
         "Default: all.",
     )
     parser.add_argument(

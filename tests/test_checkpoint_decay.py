@@ -313,3 +313,15 @@ def test_ways_from_here_to_torch() -> None:
         for optimizer in (theirs, attached):
             optimizer.param_groups[0]["lr"] = lr
             assert removed(optimizer) == pytest.approx(1e-4 * lr / LR, rel=1e-9)
+
+
+def test_where_nothing_decays_no_rule_is_replaced() -> None:
+    """A warning, an error here, would speak of a decay that neither of the two has."""
+    w = torch.nn.Parameter(torch.ones(2))
+    saved = halflife.SGD([w], lr=0.1, decay="decoupled").state_dict()
+    ours = halflife.SGD([w], lr=0.1, decay="independent")
+    ours.load_state_dict(saved)
+    assert ours.param_groups[0]["decay"] == halflife.Decoupled()
+    decaying = halflife.SGD([w], lr=0.1, weight_decay=0.5, decay="independent")
+    with pytest.warns(UserWarning, match="decoupled|Decoupled"):
+        decaying.load_state_dict(saved)

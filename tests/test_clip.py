@@ -57,6 +57,20 @@ def test_equals_torchs_clip(dtype: torch.dtype, rel: float, max_norm: float, mis
             torch.testing.assert_close(p.grad, q.grad, rtol=rel, atol=0)
 
 
+@pytest.mark.parametrize("share", [0.99, 1.01, 1.5, 1.99, 2.01])
+def test_a_bound_just_above_the_norm_changes_nothing(share: float) -> None:
+    """Clipping makes gradients smaller, or leaves every bit of them."""
+    params = cases.make_params()
+    row = cases.make_gradients(1)[0]
+    cases.set_gradients(params, row)
+    norm = sum(float(g.square().sum()) for g in row if g is not None) ** 0.5
+    clip_grad_norm_(stable(params), share * norm)
+    for p, g in zip(params, row, strict=True):
+        if g is not None:
+            scale = share * norm / (norm + 1e-6) if share < 1.0 else 1.0
+            torch.testing.assert_close(p.grad, g * scale, rtol=1e-14 if share < 1.0 else 0, atol=0)
+
+
 @pytest.mark.parametrize("bad", [INF, NAN])
 def test_a_norm_that_is_not_finite_scales_as_torchs(bad: float) -> None:
     params, twins = cases.make_params(), cases.make_params()
@@ -190,17 +204,19 @@ def again(params: list[Tensor]) -> None:
     accumulate(params)
 
 
+@pytest.mark.parametrize("max_norm", [1.0, 1e9], ids=["reached", "not reached"])
 @pytest.mark.parametrize("between", [write, replace, accumulate, vanish, zero, again])
 def test_norms_of_other_gradients_are_not_used(
-    between: Callable[[list[Tensor]], None], served: list[bool]
+    between: Callable[[list[Tensor]], None], max_norm: float, served: list[bool]
 ) -> None:
-    optimizer, params = run(between)
+    """A bound that is not reached writes no gradient, so that only its identity tells."""
+    optimizer, params = run(between, max_norm=max_norm)
     assert served == [False, True] * 5  # the first group was touched, the second was not
     twins = cases.make_params()
     expected = stable(twins)
     for row in cases.make_gradients(5):
         cases.set_gradients(twins, row)
-        torch_clip(twins, 1.0)
+        torch_clip(twins, max_norm)
         between(twins)
         expected.step()
     for p, q in zip(params, twins, strict=True):

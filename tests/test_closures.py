@@ -9,6 +9,7 @@ import pytorch_optimizer
 import torch
 from torch import Tensor
 
+import halflife
 from halflife import attach, decayed
 
 
@@ -95,3 +96,17 @@ def test_a_base_that_only_may_have_one_calls_it_once(decay: str) -> None:
     w = weight()
     ours = decayed(torch.optim.AdamW)([w], lr=0.1, weight_decay=0.1, decay=decay)
     assert train(ours, w)[1] == 3
+
+
+@pytest.mark.parametrize("base", [torch.optim.SGD, halflife.AdamW], ids=lambda base: base.__name__)
+def test_the_closure_finds_gradients_enabled_wherever_the_step_is_taken(base: Any) -> None:
+    """As torch's steps do: the loop around them may be under ``no_grad``."""
+    ends = []
+    for surroundings in (torch.enable_grad, torch.no_grad):
+        w = weight()
+        optimizer = decayed(base)([w], lr=0.1, weight_decay=0.5, decay="decoupled")
+        with surroundings():
+            ends.append(train(optimizer, w))
+    assert torch.equal(ends[0][0], ends[1][0])
+    assert ends[0][1] == ends[1][1] == 3
+    assert not torch.equal(ends[0][0], weight())

@@ -95,6 +95,14 @@ def test_cosine_annealing_that_returns_above_the_peak_by_rounding_is_no_error() 
         scheduler.step()
 
 
+def test_a_peak_below_the_lr_by_rounding_is_no_error() -> None:
+    """0.1 + 0.2 is 0.30000000000000004: who computes the lr and writes the peak has not erred."""
+    w = torch.nn.Parameter(torch.ones(3, dtype=torch.float64))
+    ours = AdamW([w], lr=0.1 + 0.2, peak_lr=0.3, weight_decay=0.5, decay="independent")
+    cases.stepped(ours, [w], 1)
+    torch.testing.assert_close(w.detach(), torch.full_like(w, 0.5), rtol=1e-14, atol=0)
+
+
 # --- what must stay untouched ---------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ import cases
 import halflife
 from cases import CORE, RULES, STEPS, OptimizerCase, RuleCase, weights
 from halflife import AdamW
+from halflife.bases.effective_rate import SUM_KEY
 from resuming import WAYS
 
 by_id: Any = {"ids": lambda case: getattr(case, "id", None)}
@@ -101,3 +102,37 @@ def test_no_reference_cycle_keeps_the_model_alive() -> None:
     del ours
     gc.collect()
     assert watch() is None
+
+
+def test_a_checkpoint_without_weight_decay_leaves_the_constructed_one() -> None:
+    """torch's Rprop has none, so its file brings none: ``1 - (lr / peak) wd`` all the same."""
+    w = torch.nn.Parameter(torch.ones(2, dtype=torch.float64))
+    native = torch.optim.Rprop([w], lr=0.2)
+    cases.stepped(native, [w], 1)
+    ours = halflife.decayed(torch.optim.Rprop)(
+        [w], lr=0.2, weight_decay=0.5, decay="independent", peak_lr=0.4
+    )
+    ours.load_state_dict(native.state_dict())
+    cases.stepped(ours, [w], 2)
+    torch.testing.assert_close(w.detach(), torch.full_like(w, (1 - 0.5 * 0.5) ** 2))
+    assert ours.state[w]["step"] == 3
+
+
+@pytest.mark.parametrize(
+    ("cls", "decay", "key"),
+    [(halflife.NAdam, "decoupled", "mu_product"), (halflife.Adam, "stable", SUM_KEY)],
+    ids=["scalar", "sum"],
+)
+def test_later_steps_leave_a_loaded_number_as_it_was(cls: Any, decay: str, key: str) -> None:
+    w = torch.nn.Parameter(torch.ones(3))
+    first, second = (cls([w], lr=0.1, weight_decay=0.1, decay=decay) for _ in range(2))
+    for optimizer in (first, second):
+        w.grad = torch.ones_like(w)
+        optimizer.step()
+    checkpoint = first.state_dict()
+    kept = checkpoint["state"][0][key].clone()
+    second.load_state_dict(checkpoint)
+    w.grad = 3.0 * torch.ones_like(w)
+    second.step()
+    assert torch.equal(checkpoint["state"][0][key], kept)
+    assert not torch.equal(second.state[w][key], kept)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import pickle
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import pytest
 import torch
 
 import cases
 from cases import PEAK, RULES, RuleCase, weights
-from halflife import AdamW, Decayed, Independent, attach, decayed
+from halflife import AdamW, Decayed, DecayRule, Independent, attach, decayed
 from halflife.rules.step import Step
 
 by_id: Any = {"ids": lambda case: getattr(case, "id", None)}
@@ -100,12 +101,17 @@ def test_decayed_is_cached_and_picklable() -> None:
     assert issubclass(cls, (Decayed, torch.optim.NAdam))
 
 
-@pytest.mark.parametrize("base", [torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD])
+@pytest.mark.parametrize(
+    "base", [torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD, torch.optim.Rprop]
+)
 def test_attach_equals_having_been_built_so(base: Any) -> None:
     a, b = cases.make_params(), cases.make_params()
     built = decayed(base)(a, lr=PEAK, weight_decay=0.03, decay="independent")
-    attached = base(b, lr=PEAK, weight_decay=0.03)
+    own = {} if base is torch.optim.Rprop else {"weight_decay": 0.03}
+    attached = base(b, lr=PEAK, **own)
+    attached.param_groups[0]["weight_decay"] = 0.03
     assert attach(attached, "independent") is attached
+    assert attached.defaults.keys() == built.defaults.keys()  # what a later group inherits
     for optimizer, params in ((built, a), (attached, b)):
         cases.train(optimizer, params, cases.make_gradients(), [LRS])
     assert torch.equal(weights(a), weights(b))
@@ -130,6 +136,22 @@ def test_attach_keeps_state_and_hooks_and_a_scheduler_built_before() -> None:
     assert theirs.state[w]["step"] == 2
 
 
+@pytest.mark.parametrize("stepped", [True, False])
+def test_a_scheduler_built_before_attach_knows_of_the_first_step(stepped: bool) -> None:
+    """It warns if it is asked before the optimizer, and not if it is asked after it."""
+    w = torch.nn.Parameter(torch.ones(2))
+    theirs = torch.optim.AdamW([w], lr=0.1)
+    scheduler = torch.optim.lr_scheduler.StepLR(theirs, 1, gamma=0.5)
+    attach(theirs, "independent")
+    assert theirs.step.__name__ == "step"  # in profiles, too
+    if stepped:
+        cases.stepped(theirs, [w], 1)
+        scheduler.step()  # a warning would be an error
+    else:
+        with pytest.warns(UserWarning, match="before `optimizer.step"):
+            scheduler.step()
+
+
 def test_attach_refuses_a_replaced_step_and_bad_values() -> None:
     theirs = torch.optim.AdamW([torch.zeros(1, requires_grad=True)], lr=0.1)
     theirs.param_groups[0]["weight_decay"] = 20.0
@@ -139,3 +161,59 @@ def test_attach_refuses_a_replaced_step_and_bad_values() -> None:
     theirs.step = lambda: None  # type: ignore[method-assign, assignment]
     with pytest.raises(RuntimeError, match="has replaced step of this AdamW"):
         attach(theirs, "decoupled")
+
+
+@dataclass(frozen=True)
+class ScheduledL2(DecayRule):
+    """``g + weight_decay (lr / peak)^2 w``: the multiple is another one than the coefficient."""
+
+    name = "test_scheduled_l2"
+    removes_fraction: ClassVar[bool] = False
+
+    def rate(self, step: Any) -> float:
+        return 0.0
+
+    def gradient_coefficient(self, step: Any) -> Any:
+        return step.weight_decay * (step.lr / step.peak_lr) ** 2
+
+
+@pytest.mark.parametrize("base", [torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW])
+def test_the_multiple_that_joins_the_gradient_is_the_rules(base: Any) -> None:
+    """On a base whose native decay is L2, on one with a switch, and on one that is given it."""
+    params, twins = cases.make_params(), cases.make_params()
+    ours = decayed(base)(params, lr=PEAK, weight_decay=0.5, decay=ScheduledL2())
+    native = base(twins, lr=PEAK, weight_decay=0.0)
+    for lr, row in zip(LRS, cases.make_gradients(8), strict=False):
+        ours.param_groups[0]["lr"] = native.param_groups[0]["lr"] = lr
+        cases.set_gradients(params, row)
+        cases.set_gradients(twins, row)
+        for q in twins:
+            if q.grad is not None:
+                q.grad += 0.5 * (lr / PEAK) ** 2 * q.detach()
+        ours.step()
+        native.step()
+    torch.testing.assert_close(weights(params), weights(twins), rtol=1e-12, atol=1e-15)
+    assert ours.param_groups[0]["weight_decay"] == 0.5
+
+
+@pytest.mark.parametrize("base", [torch.optim.AdamW, torch.optim.SGD, torch.optim.Rprop])
+@pytest.mark.parametrize("peak", [None, 0.4])
+def test_a_group_added_after_attach_follows_the_attached_rule(
+    peak: float | None, base: Any
+) -> None:
+    """``1 - (lr / peak) wd``, with what the group leaves open as the optimizer has it."""
+    first, own, bare = (torch.nn.Parameter(torch.ones(2, dtype=torch.float64)) for _ in range(3))
+    optimizer = attach(base([first], lr=0.2), "independent", peak_lr=peak)
+    optimizer.param_groups[0]["weight_decay"] = 0.0
+    optimizer.add_param_group({"params": [own], "lr": 0.1, "weight_decay": 0.5})
+    optimizer.add_param_group({"params": [bare]})
+    native_default = 0.01 if base is torch.optim.AdamW else 0.0
+    for group in optimizer.param_groups:
+        group["lr"] /= 2
+    cases.stepped(optimizer, [first, own, bare], 1)
+    share = 0.5 if peak is None else 0.05 / peak
+    assert torch.equal(first, torch.ones_like(first))
+    torch.testing.assert_close(own.detach(), 1 - share * 0.5 * torch.ones_like(own))
+    bare_share = 0.5 if peak is None else 0.1 / peak
+    expected = (1 - bare_share * native_default) * torch.ones_like(bare)
+    torch.testing.assert_close(bare.detach(), expected, rtol=1e-14, atol=0)

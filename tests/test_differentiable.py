@@ -98,5 +98,43 @@ def test_what_autograd_does_not_see_is_refused(case: MapCase | RuleCase) -> None
 
 def test_half_precision_is_refused() -> None:
     x = weight().bfloat16().requires_grad_().clone()
-    with pytest.raises(ValueError, match="no derivative"):
-        halflife.AdamW([x], weight_decay=0.1, differentiable=True)
+    for given in (
+        [x],
+        [{"params": x}],
+        [("half", x)],
+        [weight(), x],
+        [("full", weight()), ("half", x)],
+    ):
+        with pytest.raises(ValueError, match="no derivative"):
+            halflife.AdamW(given, weight_decay=0.1, differentiable=True)
+
+
+class Descent(torch.optim.Optimizer):
+    """One that knows no decay, so that L2 is added to its gradients."""
+
+    def __init__(self, params: Any, lr: float, differentiable: bool = False) -> None:
+        super().__init__(params, {"lr": lr, "differentiable": differentiable})
+
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            with torch.set_grad_enabled(group["differentiable"]):
+                for p in group["params"]:
+                    p.add_(p.grad, alpha=-group["lr"])
+
+
+def test_the_derivative_of_l2_that_is_added_to_the_gradients() -> None:
+    """At constant gradients the end is the start times each ``1 - lr wd``, and linear in wd."""
+    w = weight().requires_grad_()
+    amount = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+    x, exact = w.clone(), w
+    optimizer = decayed(Descent)(
+        [x], lr=LRS[0], weight_decay=amount, decay="l2", differentiable=True
+    )
+    for lr in LRS:
+        optimizer.param_groups[0]["lr"] = lr
+        x.grad = torch.ones_like(x)
+        optimizer.step()
+        exact = exact - lr * (1.0 + amount * exact)
+    found = torch.autograd.grad(x.sum(), (w, amount))
+    for ours, theirs in zip(found, torch.autograd.grad(exact.sum(), (w, amount)), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-13, atol=0)

@@ -260,3 +260,50 @@ def test_who_declares_a_rate() -> None:
     }
     for cls, kind in kinds.items():
         assert type(effective_rate_of(cls(w, lr=0.1))) is kind  # type: ignore[call-arg]
+
+
+class Refusing(torch.optim.Adam):
+    """Adam whose step fails where it is told to, before anything has changed."""
+
+    refuses = False
+
+    def step(self, closure: Any = None) -> Any:
+        if self.refuses:
+            raise RuntimeError("planted")
+        return super().step(closure)
+
+
+@pytest.mark.parametrize("amsgrad", [False, True])
+def test_a_step_that_the_native_optimizer_refuses_leaves_no_trace_in_the_rate(
+    amsgrad: bool,
+) -> None:
+    """Neither in what is kept of the steps before, nor as the rate of the step after it."""
+    params, lrs = cases.make_params(), cases.schedule("cosine")
+    settings = {"weight_decay": 1e-3, "decay": "stable", "amsgrad": amsgrad}
+    optimizer: Any = halflife.decayed(Refusing)(params, lr=lrs[0], **settings)
+    for lr, row in zip(lrs, cases.make_gradients(6, missing=False), strict=False):
+        optimizer.param_groups[0]["lr"] = lr
+        cases.set_gradients(params, [10.0 * g for g in row if g is not None])
+        before, optimizer.refuses = optimizer.last_effective_rate, True
+        with pytest.raises(RuntimeError, match="planted"):
+            optimizer.step()
+        assert optimizer.last_effective_rate == before
+        cases.set_gradients(params, row)
+        optimizer.refuses = False
+        optimizer.step()
+        assert optimizer.last_effective_rate == pytest.approx(definition(optimizer), rel=1e-12)
+
+
+@pytest.mark.parametrize("amsgrad", [False, True])
+def test_as_many_gradients_need_not_be_those_of_the_same_weights(amsgrad: bool) -> None:
+    """On (a, b), then on (a, c), on (a, b) again, and on the first of them alone."""
+    params = [torch.nn.Parameter(torch.randn(3, dtype=torch.float64)) for _ in range(3)]
+    optimizer = stable(params, amsgrad=amsgrad)
+    generator = torch.Generator().manual_seed(1)
+    for t, present in enumerate(([0, 1], [0, 2], [0, 1], [0], [0, 1, 2], [1, 2])):
+        optimizer.zero_grad()
+        for i in present:
+            scale = 10.0 ** (i + t % 2)
+            params[i].grad = scale * torch.randn(3, dtype=torch.float64, generator=generator)
+        optimizer.step()
+        assert optimizer.last_effective_rate == pytest.approx(definition(optimizer), rel=1e-12)

@@ -96,6 +96,16 @@ CASES: dict[str, Case] = {
         ValueError,
         "peak_lr=0.01 of parameter group 0 is below its lr=0.1: the peak is the schedule's highest lr; raise peak_lr or leave it out.",
     ),
+    "peak just below lr": (
+        lambda: AdamW(weight(), lr=0.1, peak_lr=0.1 * (1 - 1e-8)),
+        ValueError,
+        "peak_lr=0.099999999 of parameter group 0 is below its lr=0.1",
+    ),
+    "lr just above peak": (
+        lambda: as_rule("independent").rate(Step(0.1 * (1 + 1e-8), 0.1)),
+        ValueError,
+        "is above its peak_lr=0.1: this rule needs the schedule's highest lr",
+    ),
     "peak negative": (
         lambda: AdamW(weight(), lr=0.1, peak_lr=-1.0),
         ValueError,

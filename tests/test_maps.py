@@ -17,7 +17,7 @@ import cases
 import halflife
 from cases import MAPS, PEAK, MapCase
 from halflife import AdamW
-from halflife.rules import Cautious, PowerDecay, ProximalL1, ProximalNorm, View
+from halflife.rules import Cautious, NormControl, PowerDecay, ProximalL1, ProximalNorm, View
 from halflife.tensors.reduction import PerMember
 from oracles import MAP_BASES, map_optimizer, map_weights
 
@@ -167,3 +167,75 @@ def test_the_power_of_a_tiny_weight_is_no_reason_for_nan(power: float) -> None:
         expected = w.double() / (1 + amount * w.double().abs().pow(power - 2))
         expected[2] = 0.0
         torch.testing.assert_close(p.double(), expected, rtol=1e-6, atol=1e-44)
+
+
+@pytest.mark.parametrize("power", [0.3, 0.5, 0.8, 1.3, 1.5, 2.0, 2.2, 2.5, 3.6, 4.0, 5.0])
+def test_every_power_is_as_defined(power: float) -> None:
+    """``z / (1 + x |z|^(p-2))``, whichever functions torch has for the exponent."""
+    w = torch.nn.Parameter(torch.tensor([2.0, -0.7, 1e-3, 0.0, -30.0], dtype=torch.float64))
+    optimizer = halflife.SGD([w], PEAK, weight_decay=3.0, decay=PowerDecay(power=power))
+    expected = w.detach().clone()
+    for lr, gradient in ((PEAK, 0.5), (PEAK / 3, -0.2)):
+        optimizer.param_groups[0]["lr"] = lr
+        w.grad = torch.tensor([gradient, -gradient, 0.0, 0.0, gradient], dtype=torch.float64)
+        optimizer.step()
+        z = expected - lr * w.grad
+        kept = 1 / (1 + 3.0 * lr * z.abs() ** (power - 2.0))
+        expected = torch.where(z == 0.0, 0.0, z * kept)
+    torch.testing.assert_close(w.detach(), expected, rtol=1e-13, atol=0)
+
+
+@pytest.mark.parametrize("implementation", cases.IMPLEMENTATIONS)
+def test_a_norm_of_zero_stays(implementation: str) -> None:
+    """Zeros have no direction to grow in, and the other tensors none of their part in it."""
+    zeros = torch.nn.Parameter(torch.zeros(3, dtype=torch.float64))
+    other = torch.nn.Parameter(torch.tensor([3.0, -4.0], dtype=torch.float64))
+    flags = cases.IMPLEMENTATIONS[implementation]
+    rule = NormControl("constant", target=2.0)
+    optimizer = halflife.AdamW([zeros, other], PEAK, weight_decay=0.5, decay=rule, **flags)
+    expected = other.detach().clone()
+    for lr in (PEAK, PEAK / 2):
+        optimizer.param_groups[0]["lr"] = lr
+        cases.stepped(optimizer, [zeros, other], 1)
+        rms = float(expected.square().mean()) ** 0.5
+        expected *= 1 - 0.5 * (1 - 2.0 / rms)
+    assert torch.equal(zeros, torch.zeros_like(zeros))
+    torch.testing.assert_close(other.detach(), expected, rtol=1e-14, atol=0)
+
+
+def test_cautious_masks_by_a_buffer_of_centered_gradients() -> None:
+    """RMSprop's momentum averages gradients over their deviation, which decides the signs."""
+    generator = torch.Generator().manual_seed(3)
+    arguments = {"lr": 1e-3, "alpha": 0.6, "momentum": 0.7, "centered": True}
+    p = torch.nn.Parameter(torch.randn(4000, dtype=torch.float64, generator=generator))
+    q = torch.nn.Parameter(p.detach().clone())
+    ours = halflife.RMSprop([p], weight_decay=0.3, decay=Cautious("constant"), **arguments)
+    native = torch.optim.RMSprop([q], **arguments)
+    for _ in range(5):
+        start = p.detach().clone()
+        q.data.copy_(start)
+        p.grad = torch.randn(4000, dtype=torch.float64, generator=generator) + 0.3
+        q.grad = p.grad.clone()
+        ours.step()
+        native.step()
+        moved = q.detach() - start
+        masked = (start * -moved >= 0).double() * 0.3
+        expected = start - masked * start + moved
+        torch.testing.assert_close(p.detach(), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_an_amount_that_is_no_fraction_may_be_above_one() -> None:
+    """``z / (1 + x / D)``, with ``D = |g| + eps`` while the gradient has been the same."""
+    start = torch.tensor([5.0, -3.0, 0.5], dtype=torch.float64)
+    w = torch.nn.Parameter(start.clone())
+    optimizer = AdamW([w], lr=1.0, weight_decay=3.0, decay="preconditioned", eps=1e-3)
+    expected = start.clone()
+    for lr in (1.0, 0.5):
+        optimizer.param_groups[0]["lr"] = lr
+        w.grad = torch.tensor([2.0, -0.5, 4.0], dtype=torch.float64)
+        optimizer.step()
+        metric = w.grad.abs() + 1e-3
+        expected = (expected - lr * w.grad / metric) / (1.0 + lr * 3.0 / metric)
+    torch.testing.assert_close(w.detach(), expected, rtol=1e-12, atol=0)
+    for rule in ("proximal_l1", "proximal_norm", "power"):
+        AdamW([w], lr=1.0, weight_decay=3.0, decay=rule)

@@ -117,9 +117,17 @@ def test_a_large_tensor_is_cut_into_pieces_and_decays_as_small_ones(
     assert not torch.equal(ends[0], start)
 
 
-def test_anchors_are_the_weights_when_the_group_is_added() -> None:
+@pytest.mark.parametrize("way", ["constructed", "attached", "added"])
+def test_anchors_are_the_weights_when_the_group_is_added(way: str) -> None:
     w = torch.nn.Parameter(torch.ones(3))
-    optimizer = AdamW([w], lr=0.1, weight_decay=5.0, decay=Anchored())
+    if way == "attached":
+        native = torch.optim.AdamW([w], lr=0.1, weight_decay=5.0)
+        optimizer: Any = halflife.attach(native, Anchored())
+    else:
+        first = w if way == "constructed" else torch.nn.Parameter(torch.ones(1))
+        optimizer = AdamW([first], lr=0.1, weight_decay=5.0, decay=Anchored())
+        if way == "added":
+            optimizer.add_param_group({"params": [w]})
     with torch.no_grad():
         w.fill_(3.0)  # a checkpoint loaded after the optimizer was built
     w.grad = torch.zeros(3)
@@ -176,6 +184,10 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "direction": (
         lambda: halflife.decayed(torch.optim.Rprop)(cases.make_params(), decay=Cautious()),
         "needs the optimizer's direction, and Rprop declares none",
+    ),
+    "inner rule": (
+        lambda: halflife.Lion(cases.make_params(), decay=Cautious("stable")),
+        "needs the optimizer's effective rate, and Lion declares none",
     ),
 }
 

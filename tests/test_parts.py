@@ -127,4 +127,5 @@ def test_flattened_parameters(rule: Any) -> None:
     with pytest.raises(ValueError, match="FullyShardedDataParallel"):
         halflife.attach(plain, rule)
     assert type(plain) is torch.optim.AdamW
-    halflife.AdamW(marked, decay="cautious", weight_decay=0.1)
+    for each in ("cautious", "anchored", "huber", "proximal_l1", "preconditioned", "power"):
+        halflife.AdamW(marked, decay=each, weight_decay=0.1)  # of single elements

@@ -183,3 +183,22 @@ def test_only_first_steps_keep_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
         taken.append(len(copies) - len(params))  # less those of the gradients, made by this test
     assert taken[0] == len(params)
     assert taken[1:] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("decay", ["independent", "cautious"])
+def test_a_sparse_gradient_beside_dense_ones_in_a_run_that_is_resumed(decay: str) -> None:
+    """What the native step has already done to the others is undone, their state included."""
+
+    def make(params: list[Tensor]) -> Any:
+        flags: dict[str, Any] = {"foreach": False, "weight_decay": 0.1}
+        return halflife.RMSprop(groups_of(params), lr=0.1, decay=decay, **flags)
+
+    params = make_params()
+    first = make(params)
+    step(first, params, 0)
+    resumed = make(params)
+    resumed.load_state_dict(copy.deepcopy(first.state_dict()))
+    before = snapshot(resumed, params)
+    with pytest.raises(RuntimeError):
+        step(resumed, params, 1, sparse=True)
+    assert_unchanged(resumed, params, before)

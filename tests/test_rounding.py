@@ -291,3 +291,31 @@ def test_other_optimizers_keep_no_count() -> None:
     w = torch.nn.Parameter(torch.ones(3))
     for optimizer in (optim.AdamW([w]), halflife.attach(torch.optim.SGD([w]), "decoupled")):
         assert not rounding.KEYS & optimizer.param_groups[0].keys()
+
+
+@pytest.mark.parametrize("rule", ["decoupled", Cautious("constant")], ids=["pass", "map"])
+def test_parts_of_a_large_tensor_are_rounded_independently(rule: Any) -> None:
+    """However it is cut: each number is rounded up or down with bits of its own."""
+    size = 1 << 18
+    w = torch.nn.Parameter(torch.ones(size, dtype=torch.bfloat16))
+    fraction = 2.0**-9  # half way down to the next number, 1 - 2^-8
+    optimizer = optim.SGD([w], lr=1.0, weight_decay=fraction, decay=rule)
+    w.grad = torch.zeros_like(w)
+    optimizer.step()
+    down = (w.detach() < 1.0).double()
+    assert set(w.tolist()) == {1.0, 1.0 - 2.0**-8}
+    assert float(down.mean()) == pytest.approx(0.5, abs=5 * 0.5 / size**0.5)
+    for apart in (1 << n for n in range(18)):
+        correlation = ((down - 0.5) * (down.roll(apart) - 0.5)).mean() * 4
+        assert abs(float(correlation)) < 5 / size**0.5
+
+
+@pytest.mark.parametrize("rule", ["decoupled", "l2", Cautious()], ids=str)
+def test_a_fresh_group_has_what_a_checkpoint_fills(rule: Any) -> None:
+    """torch.distributed.checkpoint loads into the entries it is given, and into no others."""
+    w = torch.nn.Parameter(torch.ones(4, dtype=torch.bfloat16))
+    optimizer = optim.SGD([w], lr=0.1, weight_decay=0.1, decay=rule)
+    fresh = optimizer.state_dict()["param_groups"][0].keys()
+    w.grad = torch.zeros_like(w)
+    optimizer.step()
+    assert optimizer.state_dict()["param_groups"][0].keys() == fresh

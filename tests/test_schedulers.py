@@ -291,3 +291,19 @@ def test_stepping_before_the_optimizer_warns_as_torch_does() -> None:
     scheduler = CurveLR(make_optimizer(), cosine(4))
     with pytest.warns(UserWarning, match="before `optimizer.step"):
         scheduler.step()
+
+
+def test_an_older_state_into_a_scheduler_that_has_moved() -> None:
+    """A group that the state does not know keeps its base, not what the schedule made of it."""
+    optimizer = make_optimizer()
+    scheduler = WeightDecayScheduler(optimizer, cosine(8))
+    bases = scheduler.base_values
+    older = {"last_step": 2, "base_values": bases[:1]}
+    optimizer.param_groups[1]["weight_decay"] = 0.5
+    scheduler = WeightDecayScheduler(optimizer, cosine(8))
+    for _ in range(5):
+        advance(optimizer, scheduler)
+    scheduler.load_state_dict(older)
+    multiplier = cosine(8)(2)
+    assert column(optimizer, "weight_decay") == [bases[0] * multiplier, 0.5 * multiplier]
+    assert scheduler.state_dict() == {"last_step": 2, "base_values": [bases[0], 0.5]}

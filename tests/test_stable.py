@@ -172,3 +172,21 @@ def test_a_small_value_that_is_none_is_refused(eps: Any) -> None:
 def test_the_small_value_shows() -> None:
     assert (repr(Stable()), repr(Stable(eps=1e-8))) == ("Stable()", "Stable(eps=1e-08)")
     assert "decay=Stable(eps=1e-8)" in str(halflife.algorithms.algorithm("adams"))
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_a_tensor_is_clamped_at_one_too(implementation: str) -> None:
+    """All of the weight goes and nothing else: what stays is the update, ``-lr g``."""
+    w = torch.nn.Parameter(torch.tensor([3.0, -2.0], dtype=torch.float64))
+    coefficient = torch.tensor(30.0, dtype=torch.float64)
+    flags = IMPLEMENTATIONS[implementation]
+    optimizer = halflife.SGD([w], 0.1, weight_decay=coefficient, decay="stable", **flags)
+    for lr, value in ((0.1, 20.0), (0.05, 1e6), (0.01, 50.0)):
+        optimizer.param_groups[0]["lr"] = lr
+        coefficient.fill_(value)
+        before = w.detach().clone()
+        w.grad = torch.tensor([1.0, -0.5], dtype=torch.float64)
+        optimizer.step()
+        removed = min(lr * value, 1.0)
+        expected = (1 - removed) * before - lr * w.grad
+        torch.testing.assert_close(w.detach(), expected, rtol=1e-14, atol=0)

@@ -118,6 +118,16 @@ CASES: dict[str, Case] = {
         ValueError,
         "HalfLife: steps=nan must be longer than one step",
     ),
+    "HalfLife of one step in epochs": (
+        lambda: HalfLife(epochs=0.5, steps_per_epoch=2),
+        ValueError,
+        "HalfLife: epochs=0.5 must be longer than one step",
+    ),
+    "Timescale of less than a step in epochs": (
+        lambda: Timescale(epochs=0.1, steps_per_epoch=5),
+        ValueError,
+        "Timescale: epochs=0.1 must be longer than one step",
+    ),
     "Timescale 1": (
         lambda: Timescale(steps=1),
         ValueError,

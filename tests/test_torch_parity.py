@@ -133,6 +133,30 @@ def test_sgd_left_open_takes_sparse_and_late_gradients(momentum: float) -> None:
         assert torch.equal(ours, theirs)
 
 
+@pytest.mark.parametrize("dampening", [0.0, 0.3])
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_sgd_left_open_takes_a_dense_gradient_that_comes_late(
+    nesterov: bool, dampening: float
+) -> None:
+    """torch's fused kernel begins all buffers or none, and with dampening wrongly."""
+    if nesterov and dampening:
+        pytest.skip("torch refuses the two together")
+    settings = {"momentum": 0.9, "dampening": dampening, "nesterov": nesterov}
+    params, twins = (
+        [torch.nn.Parameter(torch.ones(n, dtype=torch.float64)) for n in (3, 2, 4)] for _ in "ab"
+    )
+    ours, theirs = halflife.SGD(params, 0.1, **settings), torch.optim.SGD(twins, 0.1, **settings)
+    for t, lr in enumerate((0.1, 0.1, 0.05, 0.02)):
+        for n, (p, q) in enumerate(zip(params, twins, strict=True)):
+            p.grad = torch.full_like(p, 1.0 + t) if t >= n else None
+            q.grad = None if p.grad is None else p.grad.clone()
+        ours.param_groups[0]["lr"] = theirs.param_groups[0]["lr"] = lr
+        ours.step()
+        theirs.step()
+        for p, q in zip(params, twins, strict=True):
+            torch.testing.assert_close(p, q, rtol=1e-14, atol=0)
+
+
 STRIDES = {
     "gaps": (lambda v: torch.stack([v, v], -1)[..., 0], lambda g: g),
     "gradient in another order": (lambda v: v, lambda g: g.t().contiguous().t()),

@@ -248,3 +248,35 @@ def test_a_rule_written_into_a_compiled_step_is_taken(rule: Any) -> None:
         runs.append(w.detach().clone())
     torch.testing.assert_close(*runs)
     torch._dynamo.reset()
+
+
+def test_written_anchors_stay_where_the_weights_were() -> None:
+    """``w <- w - d (w - anchor) - lr g`` from the step on before which the rule was written."""
+    w = torch.nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
+    optimizer = halflife.SGD([w], lr=0.1, weight_decay=0.5, decay="decoupled")
+    expected, anchor = w.detach().clone(), torch.zeros(2, dtype=torch.float64)
+    for t, lr in enumerate((0.1, 0.08, 0.05, 0.02)):
+        optimizer.param_groups[0]["lr"] = lr
+        if t == 2:
+            optimizer.param_groups[0]["decay"] = "anchored"
+            anchor = expected.clone()
+        w.grad = torch.tensor([1.0, -3.0], dtype=torch.float64)
+        optimizer.step()
+        expected = expected - lr * 0.5 * (expected - anchor) - lr * w.grad
+    torch.testing.assert_close(w.detach(), expected, rtol=1e-13, atol=0)
+
+
+def test_a_parameter_added_to_the_list_is_anchored_where_it_began() -> None:
+    first, late = (torch.nn.Parameter(torch.full((2,), v, dtype=torch.float64)) for v in (1.0, 4.0))
+    optimizer = halflife.SGD([first], lr=0.1, weight_decay=5.0, decay="anchored")
+    expected = torch.full((2,), 4.0, dtype=torch.float64)
+    for t, lr in enumerate((0.1, 0.05, 0.1, 0.02)):
+        optimizer.param_groups[0]["lr"] = lr
+        if t == 1:
+            optimizer.param_groups[0]["params"].append(late)
+        for p in optimizer.param_groups[0]["params"]:
+            p.grad = torch.ones_like(p)
+        optimizer.step()
+        if t >= 1:
+            expected = expected - lr * 5.0 * (expected - 4.0) - lr
+    torch.testing.assert_close(late.detach(), expected, rtol=1e-14, atol=0)

@@ -76,7 +76,7 @@ class Measures:
         self._norms: dict[str, Scalar] = {}
         self._last: dict[str, Scalar] = {}
         self._asked: list[tuple[dict[str, Any], str, Scalar]] = []  # rates, by group
-        self._last_asked = self._asked
+        self._last_asked = [*self._asked]
 
     def of(self, group: dict[str, Any], name: str) -> Scalar:
         """A number of this step, for one of the optimizer's groups.
