@@ -146,3 +146,16 @@ def test_totals_of_both_kinds_add() -> None:
     assert torch.equal(like(tensor, terms), torch.tensor([1.0, 2.0]))
     assert isinstance(like(terms, tensor), np.ndarray)
     assert like(terms, 0.5) == 0.5
+
+
+@pytest.mark.parametrize("threads", [1, 2, 8])
+@pytest.mark.parametrize("size", [1 << 16, (1 << 18) + 7, 5 * (1 << 16)])
+def test_long_vectors_under_any_number_of_threads(
+    size: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    generator = torch.Generator().manual_seed(0)
+    vector = 1.0 + torch.rand(size, generator=generator)
+    found = WholeModel().squares([vector, vector[:5]])
+    exact = [float(v.double().square().sum()) for v in (vector, vector[:5])]
+    assert list(found) == pytest.approx(exact, rel=1e-6)

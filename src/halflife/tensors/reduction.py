@@ -46,6 +46,7 @@ _BLAS = {torch.float32, torch.float64}
 # Elements that one dot product sums in float32: on some processors it is a running sum, and 1e-4
 # off over millions of like values.
 _BLOCK = 1 << 16
+_MANY = 4  # threads, from which torch's norms of many blocks outrun one thread's dot products
 _PLAIN = (Tensor, torch.nn.Parameter)
 
 
@@ -97,8 +98,7 @@ class WholeModel:
             if flat.size <= _BLOCK:
                 squares.append(flat.dot(flat))
             else:
-                parts = (flat[i : i + _BLOCK] for i in range(0, flat.size, _BLOCK))
-                squares.append(sum(float(part.dot(part)) for part in parts))
+                squares.append(_square_in_blocks(flat))
         return np.array(squares, np.float64)
 
     def products(self, pairs: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
@@ -301,6 +301,17 @@ def _by_member(tensor: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def _square_in_blocks(flat: np.ndarray[Any, Any]) -> float:
+    """The sum of squares of a long vector; by torch where many threads share it, NumPy has one."""
+    whole = flat.size - flat.size % _BLOCK if torch.get_num_threads() >= _MANY else 0
+    total = 0.0
+    if whole:
+        rows = torch.from_numpy(flat[:whole]).view(-1, _BLOCK)
+        total = float(torch.linalg.vector_norm(rows, dim=1).double().square().sum())
+    parts = (flat[i : i + _BLOCK] for i in range(whole, flat.size, _BLOCK))
+    return total + sum(float(part.dot(part)) for part in parts)
+
+
 def _norms(tensors: list[Tensor], order: int) -> Tensor:
     """The norm of each, by one operation for each device and dtype."""
     kinds: dict[Any, list[int]] = {}
