@@ -177,6 +177,13 @@ def _on_tensors(function: Callable[..., None], spans: _Spans, amount: Any) -> Ca
         spans: how the arguments are made.
         amount: the amount; None where it comes as the first tensor beside the weight.
     """
+    if amount is not None and not spans:
+        return lambda weight: function(weight, amount)
+    if amount is not None and len(spans) == 1:  # the usual cases, each in one call
+        ((one, _),) = spans
+        if one is None:
+            return lambda weight, given: function(weight, amount, given)
+        return lambda weight, *given: function(weight, amount, one(*given))
 
     def act(weight: Tensor, *given: Tensor) -> None:
         tensors = iter(given)

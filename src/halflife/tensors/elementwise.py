@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..checks import Scalar
 from .packs import Packs, Row, kind_of, runs
-from .pieces import pieces
+from .pieces import PIECE, pieces
 from .rounding import OWED_KEY, Seed, is_half, next_step, rounded, seed_at, seeds_at
 
 __all__ = ["change", "multiply_halves", "sweep"]
@@ -62,6 +62,9 @@ def change(function: Callable[..., None], row: Row, seed: Seed) -> None:
         seed: of this step and weight.
     """
     if not is_half(row[0]):
+        if row[0].numel() <= PIECE:
+            function(*row)
+            return
         for piece in pieces(*row):
             function(*piece)
         return
