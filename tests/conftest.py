@@ -39,6 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(torch_versions)  # also for the doctests, which are not below
     for version, line in torch_versions.QUIET:
         if version > torch_versions.TORCH:
             config.addinivalue_line("filterwarnings", line)
@@ -51,16 +52,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "gpu" in item.keywords:
             item.add_marker(skip)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call() -> Iterator[None]:
-    try:
-        return (yield)
-    except Exception as error:
-        if (reason := torch_versions.refused(error)) is not None:
-            pytest.skip(reason)
-        raise
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 import cases
 import halflife
 from cases import PEAK, MapCase, OptimizerCase, RuleCase
+from torch_versions import since
 
 # torch's own tracer imports a deprecated part of torch while it compiles.
 pytestmark = [
@@ -152,6 +153,7 @@ def test_graphs_without_writes(case: RuleCase | MapCase, base: str) -> None:
     torch.testing.assert_close(weights, expected, rtol=1e-4, atol=1e-5)
 
 
+@since(2, 14, "a graph keeps what it writes to a float64 number")
 def test_what_a_graph_writes_to_a_float64_number_is_lost() -> None:
     """The limitation of torch that the test above leaves out; if this fails, it is gone."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import doctest
 import re
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -63,3 +64,13 @@ def refused(error: BaseException) -> str | None:
         if found:
             return f"torch {'.'.join(map(str, version))}: {found.group()}"
     return None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Iterator[None]:
+    try:
+        return (yield)
+    except Exception as error:
+        if (reason := refused(error)) is not None:
+            pytest.skip(reason)
+        raise

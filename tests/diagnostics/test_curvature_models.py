@@ -289,6 +289,7 @@ def test_sharded_weights_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.*is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # since torch 2.14 or so
 def test_scripted_parts_are_run_and_scripted_models_refused() -> None:
     model, x, y = small()
     expected = curvature.dense(curvature.hessian(model, cross_entropy, (x, y), dtype=F64))

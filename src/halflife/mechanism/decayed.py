@@ -312,6 +312,7 @@ class Decayed(Optimizer):
     def _look_again(self) -> None:
         """Find out anew what is known of each group, where it can be."""
         self._known = []
+        self._measured = Measures(self)  # now: torch 2.10 compiles no step that sets an attribute
         for index, group in enumerate(self.param_groups):
             if not (group["decay"] is None or isinstance(group["decay"], DecayRule)):
                 break  # the next step takes it, or refuses it by name
@@ -335,8 +336,6 @@ class Decayed(Optimizer):
         return [k for k in fused.WALKED if any(k in self.state.get(p, ()) for p in group["params"])]
 
     def _measures(self) -> Measures:
-        if "_measured" not in self.__dict__:
-            self._measured = Measures(self)
         return self._measured
 
     def last_measured(self, name: str, group: dict[str, Any] | None = None) -> float | None:
@@ -364,7 +363,6 @@ class Decayed(Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore from a pickle or a checkpoint; what is derived from the state is forgotten."""
         super().__setstate__(state)
-        self.__dict__.pop("_measured", None)
         self._look_again()
 
     def state_dict(self) -> dict[str, Any]:
