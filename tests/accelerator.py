@@ -7,6 +7,7 @@ foreach, fused and capturable kernels.
 from __future__ import annotations
 
 import sys
+import weakref
 from collections import Counter
 from typing import Any
 
@@ -14,20 +15,21 @@ import pytest
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
 
 DEVICE = "meta"
 
 
-def has_all_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+def has_all_kernels(monkeypatch: pytest.MonkeyPatch, device: str = DEVICE) -> None:
     """Let torch think that the device has all kernels, as CUDA does."""
     from torch.utils import _foreach_utils
 
     for name in ("_get_foreach_kernels_supported_devices", "_get_fused_kernels_supported_devices"):
-        listed = [*getattr(_foreach_utils, name)(), DEVICE]
+        listed = [*getattr(_foreach_utils, name)(), device]
         for module in _modules_with(name):
             monkeypatch.setattr(module, name, lambda listed=listed: listed)
     for module in _modules_with("_get_capturable_supported_devices"):
-        monkeypatch.setattr(module, "_get_capturable_supported_devices", lambda *_, **__: [DEVICE])
+        monkeypatch.setattr(module, "_get_capturable_supported_devices", lambda *_, **__: [device])
 
 
 def cpu_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,3 +64,37 @@ class Counting(TorchDispatchMode):
         if any(isinstance(t, Tensor) and t.device.type in self.devices for t in leaves):
             self.operations[name] += 1
         return result
+
+
+class Peak(TorchDispatchMode):
+    """The most bytes that what was made under it held at a time; what is dead holds none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held, self.most = 0, 0
+        self._known = WeakIdKeyDictionary()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        for storage in _storages((args, kwargs)):
+            self._known.setdefault(storage, None)
+        # A fused one has no meta kernel.
+        fused = func._schema.name.startswith("aten::_fused_") and DEVICE in _devices((args, kwargs))
+        result = None if fused else func(*args, **(kwargs or {}))
+        for storage in _storages(result):
+            if storage not in self._known:
+                self._known[storage] = None
+                self._holds(storage.nbytes())
+                weakref.finalize(storage, self._holds, -storage.nbytes())
+        return result
+
+    def _holds(self, more: int) -> None:
+        self.held += more
+        self.most = max(self.most, self.held)
+
+
+def _storages(values: Any) -> list[Any]:
+    return [t.untyped_storage() for t in tree_leaves(values) if isinstance(t, Tensor)]
+
+
+def _devices(values: Any) -> set[str]:
+    return {t.device.type for t in tree_leaves(values) if isinstance(t, Tensor)}
