@@ -26,8 +26,15 @@ STEPS = 8
 LRS = cases.schedule("cosine", total=STEPS)
 LARGE = (300, 220)  # more than 65,536 elements: such a tensor goes by itself
 
-# A rehearsal that has no time takes these.
-QUICK = {"SGD-momentum", "AdamW", "Lion"}
+# A rehearsal that has no time takes these; the rest is marked slow.
+QUICK = {
+    "SGD-momentum",
+    "AdamW",
+    "AdamW-compiled",
+    "AdamW-foreach-capturable",
+    "AdamW-fused-capturable",
+    "Lion-foreach",
+}
 
 
 # --- which ---------------------------------------------------------------------------------------
@@ -50,17 +57,14 @@ def implementations(case: OptimizerCase) -> list[dict[str, Any]]:
 
 def bases(*wanted: str) -> list[Any]:
     """Every optimizer with every implementation, or with those that set a flag of these."""
-    return [
-        pytest.param(
-            case,
-            how,
-            id="-".join([case.id, *(str(v) if v is not True else k for k, v in how.items())]),
-            marks=[] if case.id in QUICK else pytest.mark.slow,
-        )
-        for case in cases.OPTIMIZERS
-        for how in implementations(case)
-        if not wanted or set(wanted) & {*how, *how.values()}
-    ]
+    found = []
+    for case in cases.OPTIMIZERS:
+        for how in implementations(case):
+            if not wanted or set(wanted) & {*how, *how.values()}:
+                name = "-".join([case.id, *(str(v) if v is not True else k for k, v in how.items())])
+                marks = [] if name in QUICK else pytest.mark.slow
+                found.append(pytest.param(case, how, id=name, marks=marks))
+    return found
 
 
 def rules_of(case: OptimizerCase, how: dict[str, Any]) -> list[RuleCase | MapCase]:
@@ -114,7 +118,7 @@ def written(optimizer: Any, params: list[Tensor], t: int) -> None:
     """What a step finds: its lr and its gradients."""
     rows = _gradients(tuple(tuple(p.shape) for p in params))
     for p, g in zip(params, rows[t % STEPS], strict=True):
-        p.grad = None if g is None else g.to(p.device, p.dtype)
+        p.grad = None if g is None else g.to(p.device, p.dtype, copy=True)
     for group, scale in zip(optimizer.param_groups, (1.0, 0.5), strict=False):
         group["lr"] = LRS[t % STEPS] * scale
 

@@ -13,7 +13,7 @@ from torch import Tensor
 import cases
 import halflife
 from cases import OptimizerCase
-from on_device import RULES, bases, made, rules_of, state_of, torchs_own, train
+from on_device import RULES, bases, made, rules_of, state_of, torchs_own, train, written
 
 # float64: sums of some 66,000 numbers in another order, 1e-13; what torch's kernels take in another
 # order is less. float32: 2^-24 of a weight (up to 4) at each of 8 steps, and some of that again in
@@ -22,6 +22,8 @@ CLOSE = {
     torch.float64: {"rtol": 1e-9, "atol": 1e-11},
     torch.float32: {"rtol": 1e-5, "atol": 1e-5},
 }
+# Counts of steps that a graph can advance are in float32, and so are torch's bias corrections.
+CAPTURED = CLOSE[torch.float32]
 # Its products are in bfloat16, 2^-8 of entries of 0.2 lr = 0.004, in five rounds and 8 steps; a
 # decay of 2.0 removes a quarter of a weight.
 MUON = {"rtol": 0.0, "atol": 2e-3}
@@ -48,7 +50,7 @@ def test_every_rule_trains_as_on_the_cpu(
     wanted = {rule.id: on_the_cpu(case.id, rule.id, dtype) for rule in rules}
     device = there()
     torchs_own(case, how, device, dtype)
-    close = CLOSE[dtype] if case.id != "Muon" else MUON
+    close = MUON if case.id == "Muon" else CAPTURED if "capturable" in how else CLOSE[dtype]
     apart = {}
     for rule in rules:
         optimizer, params = made(case, rule, device, dtype, **how)
@@ -60,7 +62,7 @@ def test_every_rule_trains_as_on_the_cpu(
             assert found.keys() == state.keys()
             for position, held in state.items():
                 assert found[position].keys() == held.keys()
-                assert_same(found[position].values(), held.values(), close)
+                assert_same([found[position][name] for name in held], held.values(), close)
         except AssertionError as error:
             apart[rule.id] = str(error)
     assert not apart
@@ -69,8 +71,8 @@ def test_every_rule_trains_as_on_the_cpu(
 def assert_same(found: Any, wanted: Any, close: dict[str, float]) -> None:
     for one, other in zip(found, wanted, strict=True):
         there, here = one.detach().cpu().double(), other.double()
-        may_differ = CHANCE * (here.numel() > 1000 and close["rtol"] > 1e-9)
-        if int((~torch.isclose(there, here, **close)).sum()) > may_differ:
+        chance = here.numel() > 1000 and close is not CLOSE[torch.float64]
+        if int((~torch.isclose(there, here, **close)).sum()) > CHANCE * chance:
             torch.testing.assert_close(there, here, **close)
 
 
@@ -81,8 +83,8 @@ def test_clip_and_step_as_on_the_cpu(name: str, there: Callable[[], torch.device
     rule = next(r for r in cases.RULES if r.id == name)
     for where in (lambda: torch.device("cpu"), there):
         optimizer, params = made(cases.optimizer("AdamW"), rule, where(), torch.float64)
-        for bound in (1.0, 1e6):
-            train(optimizer, params, 0, 1)
+        for t, bound in enumerate((100.0, 1e6)):
+            written(optimizer, params, t)
             norm = halflife.clip_grad_norm_(optimizer, bound)
             optimizer.step()
         found.append([norm.cpu(), *(p.detach().cpu() for p in params)])
