@@ -61,7 +61,7 @@ class Workbench:
 
     @functools.cached_property
     def sgd(self) -> Optimizer:
-        """torch's fused SGD, which the CPU has in float32 and float64 only."""
+        """torch's fused SGD, which not every version has for half precision on the CPU."""
         made = torch.optim.SGD(self.params, fused=True, **SGD)
         made.step()
         return made

@@ -100,7 +100,9 @@ it, **compiled** one pass for both (`implementation=`; left open, elementwise ma
 weights are compiled, the rest is not). **peak**: the most memory that a step holds beside weights,
 gradients and state.
 """
-NOT_MEASURED = "Not measured: run `make test-gpu` where there is a GPU, and then this page's script."
+NOT_MEASURED = (
+    "Not measured: run `make test-gpu` where there is a GPU, and then this page's script."
+)
 
 
 def page(results: dict[str, Any], device: dict[str, Any] | None = None) -> str:

@@ -51,7 +51,8 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     device = config.getoption("--device") or "cuda"
-    lacking = torch.device(device).type == "cuda" and not torch.cuda.is_available()
+    index = torch.device(device).index or 0
+    lacking = torch.device(device).type == "cuda" and index >= torch.cuda.device_count()
     for item in items:
         if ON_DEVICES in item.path.parents:
             item.add_marker("gpu")

@@ -214,8 +214,8 @@ def test_accelerator_benchmark_rehearsed_on_the_cpu(
         if model is full:
             assert not missing
             assert rows[f"AdamW: {accelerator.AGAIN}"]["ratio"]["median"] > 0
-        else:  # of torch's own SGD, which is fused in float32 and float64 on the CPU
-            assert missing == {name for name in rows if "SGD" in name}
+        else:  # older versions of torch have no fused SGD for it on the CPU
+            assert all("SGD" in name for name in missing)
     assert "### tiny in float32" in benchmarks_page.page(benchmarks_page.read()[0], result)
 
 

@@ -61,7 +61,9 @@ def bases(*wanted: str) -> list[Any]:
     for case in cases.OPTIMIZERS:
         for how in implementations(case):
             if not wanted or set(wanted) & {*how, *how.values()}:
-                name = "-".join([case.id, *(str(v) if v is not True else k for k, v in how.items())])
+                name = "-".join(
+                    [case.id, *(str(v) if v is not True else k for k, v in how.items())]
+                )
                 marks = [] if name in QUICK else pytest.mark.slow
                 found.append(pytest.param(case, how, id=name, marks=marks))
     return found

@@ -7,9 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
-
-from cases import OptimizerCase
 from on_device import (
     LRS,
     STEPS,
@@ -19,6 +16,9 @@ from on_device import (
     rules_of,
     torchs_own,
 )
+from torch import Tensor
+
+from cases import OptimizerCase
 
 FIRST = 3  # eager steps, which make the state
 # Replays run the same kernels as eager steps. What they leave apart is rounding: of float32 sums,
@@ -84,7 +84,7 @@ def test_a_captured_step_follows_lr_and_weight_decay(
     assert not apart
 
 
-class on_a_stream:  # noqa: N801
+class on_a_stream:
     """A side stream, on which what is to be captured has to run first."""
 
     def __init__(self, device: torch.device) -> None:

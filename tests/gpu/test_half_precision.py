@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from on_device import HALVES, LARGE, bases, made, rules_of, state_of, torchs_own, train
 
 import cases
 import halflife
 from cases import OptimizerCase
-from on_device import HALVES, LARGE, bases, made, rules_of, state_of, torchs_own, train
 
 # 66,000 weights and 4,000 that go together; random rounding of one spacing (2^-8 at most) leaves a
 # mean of 4,000 uncertain by 2^-8 / 2 / sqrt(4000) = 3e-5 at each step that rounds.

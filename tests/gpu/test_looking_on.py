@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from on_device import LRS, made, written
 from torch import nn
 
 import cases
 import halflife
 from halflife.diagnostics import Monitor, audit
-from on_device import LRS, made, written
 
 
 def model_on(device: torch.device | str) -> nn.Module:

@@ -20,11 +20,11 @@ from typing import Any
 
 import pytest
 import torch
+from on_device import LRS, rules_of, torchs_own
 
 import accelerator
 import cases
 from halflife.tensors import pieces
-from on_device import LRS, rules_of, torchs_own
 
 MOST = 6
 FUSED = {"fused": True}

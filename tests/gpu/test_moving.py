@@ -7,9 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-
-import halflife
-from cases import OptimizerCase
 from on_device import (
     LRS,
     STEPS,
@@ -22,6 +19,9 @@ from on_device import (
 )
 from test_half_precision import on_cpu
 from test_parity import CAPTURED, CLOSE, MUON, assert_same, on_the_cpu
+
+import halflife
+from cases import OptimizerCase
 
 
 @pytest.mark.parametrize(("case", "how"), bases())

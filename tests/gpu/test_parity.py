@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from on_device import RULES, bases, made, rules_of, state_of, torchs_own, train, written
 from torch import Tensor
 
 import cases
 import halflife
 from cases import OptimizerCase
-from on_device import RULES, bases, made, rules_of, state_of, torchs_own, train, written
 
 # float64: sums of some 66,000 numbers in another order, 1e-13; what torch's kernels take in another
 # order is less. float32: 2^-24 of a weight (up to 4) at each of 8 steps, and some of that again in

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from on_device import HALVES, LRS, RULES
 from torch._dynamo.testing import CompileCounterWithBackend
 
 import cases
@@ -18,7 +19,6 @@ from cases import PEAK, MapCase, RuleCase
 from halflife import versions
 from halflife.mechanism.compiled import choice, kernels
 from halflife.rules import DecayMap
-from on_device import HALVES, LRS, RULES
 from oracles import MAP_BASES
 
 # Large ones, which go by themselves, whatever their size; small ones together, however many.

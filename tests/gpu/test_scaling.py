@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from on_device import LRS, bases, no_waiting, rules_of, torchs_own
 from torch import Tensor
 
 import cases
 from cases import OptimizerCase
-from on_device import LRS, bases, no_waiting, rules_of, torchs_own
 
 OVERFLOWS = {0, 4}
 SCALED = [

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from on_device import HALVES, bases, made, no_waiting, rules_of, torchs_own, written
+from test_half_precision import refused
 
 import cases
 import halflife
 from cases import PEAK, OptimizerCase
 from halflife.diagnostics import Monitor
-from on_device import HALVES, bases, made, no_waiting, rules_of, torchs_own, written
-from test_half_precision import refused
 
 
 def torchs_waits(case: OptimizerCase, how: dict[str, Any], device: torch.device) -> None:
