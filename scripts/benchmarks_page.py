@@ -96,9 +96,9 @@ ON_A_DEVICE = """\
 
 One step beside torch's fused one of the same optimizer, on the same tensors and in the same round;
 the clock is read once the device has finished. **native** is torch's kernel with the rule beside
-it, **compiled** one pass for both (`implementation=`; left open, elementwise maps and half-precision
-weights are compiled, the rest is not). **peak**: the most memory that a step holds beside weights,
-gradients and state.
+it, **compiled** one pass for both (`implementation=`; left open, elementwise maps and
+half-precision weights are compiled, the rest is not). **peak**: the most memory that a step holds
+beside weights, gradients and state.
 """
 NOT_MEASURED = (
     "Not measured: run `make test-gpu` where there is a GPU, and then this page's script."

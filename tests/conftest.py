@@ -1,7 +1,7 @@
 """What holds for every test: fixed seeds, restored global state, and where it runs.
 
-Options: ``--device`` says where the tests run that use the ``device`` fixture or are marked ``gpu``:
-the former on the CPU if it is not given, the latter on CUDA. All of `tests/gpu` is.
+Options: ``--device`` says where the tests run that use the ``device`` fixture or are marked
+``gpu``, as all of `tests/gpu` is: if it is not given, the former on the CPU, the latter on CUDA.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""On ``--device``, CUDA if it is not given; ``--device cpu`` rehearses all that is not CUDA's own."""
+"""On ``--device``, else on CUDA; ``--device cpu`` rehearses all that is not CUDA's own."""
 
 from __future__ import annotations
 

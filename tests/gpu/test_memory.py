@@ -63,7 +63,7 @@ def test_a_step_holds_a_constant_and_no_more_from_step_to_step(
         monkeypatch.setattr(pieces, "_ON_DEVICE", pieces._ON_DEVICE >> 10)
         if how.get("implementation") == "compiled":
             pytest.skip("a kernel that is not compiled has temporaries")
-        how = {"implementation": "native"} if not how else how
+        how = how or {"implementation": "native"}
         if dtype is torch.bfloat16 and name != "AdamW":
             pytest.skip("torch's fused SGD takes no half precision on the CPU, others hold copies")
     case = cases.optimizer(name)

@@ -94,7 +94,7 @@ def test_what_is_chosen_otherwise_is_not(how: str, device: torch.device, counter
 def test_a_compiled_step_is_compiled_no_more_after_its_second(
     decay: str, device: torch.device
 ) -> None:
-    """``torch.compile(optimizer.step)``: once without state, once with it; lr and decay are tensors."""
+    """``torch.compile(optimizer.step)`` with tensors: once without state, once with it."""
     cuda = device.type == "cuda"
     settings = {"capturable": True} if cuda else {}
     ends, graphs = [], []

@@ -1,4 +1,4 @@
-"""Under a gradient scaler: float16 autocast whose gradients overflow, and steps that are skipped."""
+"""Under a gradient scaler: float16 autocast that overflows, and steps that are skipped."""
 
 from __future__ import annotations
 

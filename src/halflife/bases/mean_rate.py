@@ -114,7 +114,7 @@ def total_of(
 def _together(
     optimizer: Optimizer, reduction: WholeModel, known: list[tuple[Tensor, Group]]
 ) -> Iterator[tuple[Any, State, Group]]:
-    """Gradients and states one by one; of an accelerator small ones as one, large ones in pieces."""
+    """Gradients and states one by one; an accelerator's small ones as one, large ones in pieces."""
     packs = packs_of(optimizer) if type(reduction) is WholeModel else None
     kinds: dict[Any, list[tuple[Row, State, Group]]] = {}
     for p, group in known:
