@@ -15,10 +15,10 @@ import halflife
 from halflife.diagnostics import Monitor, audit
 
 
-def model_on(device: torch.device | str) -> nn.Module:
+def model_on(device: torch.device, dtype: torch.dtype) -> nn.Module:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 300), nn.LayerNorm(300), nn.Linear(300, 300))
-    return model.double().to(device)
+    return model.to(device, dtype)
 
 
 @pytest.mark.parametrize("preset", ["economy", "standard", "full"])
@@ -40,15 +40,18 @@ def test_the_monitors_numbers(preset: str, there: Callable[[], torch.device]) ->
         assert {k: one[k] for k in numbers} == pytest.approx(numbers, rel=1e-6, abs=1e-9)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("rule", ["decoupled", "stable", "cautious"])
-def test_audit_and_describe(rule: str, there: Callable[[], torch.device]) -> None:
+def test_audit_and_describe(
+    rule: str, dtype: torch.dtype, there: Callable[[], torch.device]
+) -> None:
     """The same words; and neither weights nor state nor random numbers move."""
     told: list[Any] = []
     for where in (lambda: torch.device("cpu"), there):
         device = where()
-        model = model_on(device)
+        model = model_on(device, dtype)
         optimizer = halflife.AdamW(model.parameters(), 1e-3, weight_decay=0.1, decay=rule)
-        data = torch.ones(4, 6, device=device, dtype=torch.float64)
+        data = torch.ones(4, 6, device=device, dtype=dtype)
         model(data).square().mean().backward()
         optimizer.step()
         before = [p.detach().clone() for p in model.parameters()]
