@@ -15,6 +15,8 @@ PYTEST_ARGS ?=
 DEMO_OUT ?= out/demo
 DEMO_ARGS ?= --task digits --optimizer adamw
 BENCH_ARGS ?=
+DEVICE ?= cuda
+GPU_MODELS ?= resnet18,gpt2
 # Reads pyproject.toml, as Python can since 3.11; the tests run on PYTHON.
 COMPAT_PYTHON ?= python3
 
@@ -26,7 +28,7 @@ DEV := $(VENV)/.installed-dev
 export NO_MKDOCS_2_WARNING := 1
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: help demo test test-slow check docs bench compat install clean
+.PHONY: help demo test test-slow test-gpu check docs bench compat install clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -41,6 +43,11 @@ test: $(DEV) ## run the tests and the examples in docstrings
 
 test-slow: $(DEV) ## run what starts processes, kills them, compiles or measures: minutes more
 	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) -m slow tests $(PYTEST_ARGS)
+
+test-gpu: $(DEV) ## run tests/gpu on a GPU, and measure there for the benchmarks page: DEVICE=cuda [GPU_MODELS=resnet18]
+	$(BIN)/python -m pytest tests/gpu --device $(DEVICE) $(PYTEST_ARGS)
+	$(BIN)/python -m benchmarks accelerator --device $(DEVICE) --models $(GPU_MODELS) --json benchmarks/accelerator.json
+	$(BIN)/python scripts/benchmarks_page.py
 
 check: $(DEV) ## lint, format, types, import direction, documentation, public names
 	$(BIN)/ruff check .

@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 
-from . import curvature, imports, monitor, operations, rules, step
+from . import accelerator, curvature, imports, monitor, operations, rules, step
 from .shapes import MODELS
 
 BENCHMARKS = ("step", "rules", "operations", "ensemble", "curvature", "monitor", "import")
+NAMED = (*BENCHMARKS, "accelerator")  # the last one where it is asked for only
 
 EPILOG = """\
 how to read it
@@ -36,6 +37,7 @@ examples
   python -m benchmarks step --json before.json           to compare with a later run
   python -m benchmarks rules                             every rule, and other packages' optimizers
   python -m benchmarks curvature                         Hessian eigenvalues, half a minute
+  python -m benchmarks accelerator --device cuda         every rule on a GPU, by torch's fused step
   python -m benchmarks monitor                           a training step with a monitor
   make bench BENCH_ARGS="step --models gpt2 --rounds 30"
 """
@@ -43,9 +45,12 @@ examples
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmarks that the command line names."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     chosen = options.benchmark or BENCHMARKS
+    if "accelerator" in chosen and (reason := _lacking(options.device or "cuda")):
+        parser.error(reason)
     machine = _machine()
     results: dict[str, Any] = {"machine": machine}
     print("torch {torch}, Python {python}, {cores} cores, load {load}\n".format(**machine))
@@ -64,6 +69,9 @@ def main(arguments: list[str] | None = None) -> int:
         results["monitor"] = monitor.main(options.rounds)
     if "import" in chosen:
         results["import"] = imports.main(options.rounds)
+    if "accelerator" in chosen:
+        models = options.models or accelerator.DEFAULT
+        results["accelerator"] = accelerator.main(models, options.device or "cuda", options.rounds)
     if options.json:
         text = json.dumps(_rounded(results), indent=1, default=str)
         options.json.write_text(text + "\n", "utf-8")
@@ -81,13 +89,12 @@ def _parser() -> argparse.ArgumentParser:
         "benchmark",
         nargs="*",
         type=_benchmark,  # with choices, Python 3.11 refuses none
-        metavar=f"{{{','.join(BENCHMARKS)}}}",
+        metavar=f"{{{','.join(NAMED)}}}",
         help="step: one optimizer step; rules: every rule, against torch, other packages and the "
         "memory's speed; operations: what a step dispatches on an accelerator, counted; ensemble: "
         "a landscape as one stacked ensemble against one model at a time; curvature: eigenvalues "
         "of a Hessian against other packages; monitor: a training step that is watched; import: "
-        "the import. "
-        "Default: all.",
+        "the import; accelerator: every rule on --device. Default: all but the last.",
     )
     parser.add_argument(
         "--models",
@@ -115,17 +122,31 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--threads", type=_positive, default=1, help="torch threads. Default: 1.")
     parser.add_argument(
+        "--device",
+        help="for accelerator. Default: cuda; cpu rehearses it.",
+    )
+    parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write all figures to this file too."
     )
     return parser
 
 
 def _benchmark(text: str) -> str:
-    if text not in BENCHMARKS:
+    if text not in NAMED:
         raise argparse.ArgumentTypeError(
-            f"invalid choice: {text!r} (choose from {', '.join(BENCHMARKS)})"
+            f"invalid choice: {text!r} (choose from {', '.join(NAMED)})"
         )
     return text
+
+
+def _lacking(device: str) -> str | None:
+    """Why there is no such device here; None where there is."""
+    try:
+        torch.empty(0, device=device)
+    except Exception as error:  # each device's own
+        first = str(error).partition("\n")[0]
+        return f"--device {device}: there is no such device here ({first})"
+    return None
 
 
 def _models(text: str) -> list[str]:

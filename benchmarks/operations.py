@@ -55,12 +55,12 @@ class Counting(TorchDispatchMode):
 
 
 @contextlib.contextmanager
-def all_kernels() -> Iterator[None]:
+def all_kernels(device: str = DEVICE) -> Iterator[None]:
     """Let torch think that the device has all kernels, as CUDA does."""
     known = {
-        "_get_foreach_kernels_supported_devices": [DEVICE, *foreach()],
-        "_get_fused_kernels_supported_devices": [DEVICE, *fused()],
-        "_get_capturable_supported_devices": [DEVICE],
+        "_get_foreach_kernels_supported_devices": [device, *foreach()],
+        "_get_fused_kernels_supported_devices": [device, *fused()],
+        "_get_capturable_supported_devices": [device],
     }
     with contextlib.ExitStack() as patched:
         for name, devices in known.items():

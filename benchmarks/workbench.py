@@ -5,6 +5,7 @@ Memory and its placement are then equal for all, and only the code differs.
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -25,27 +26,45 @@ class Workbench:
     Args:
         model: name in `shapes.MODELS`; or the parameters.
         cold: empty the caches before each candidate runs.
+        device: where the tensors are.
+        dtype: of all of them.
     """
 
-    def __init__(self, model: str | list[torch.nn.Parameter], cold: bool = False) -> None:
+    def __init__(
+        self,
+        model: str | list[torch.nn.Parameter],
+        cold: bool = False,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         generator = torch.Generator().manual_seed(0)
         self.params = (
             model
             if isinstance(model, list)
             else [
-                torch.nn.Parameter(torch.randn(shape, generator=generator) * 0.02)
+                torch.nn.Parameter(
+                    (torch.randn(shape, generator=generator) * 0.02).to(device, dtype)
+                )
                 for shape in MODELS[model]()
             ]
         )
         self.elements = sum(p.numel() for p in self.params)
-        self._gradients = [torch.randn(p.shape, generator=generator) * 1e-3 for p in self.params]
+        self._gradients = [
+            (torch.randn(p.shape, generator=generator) * 1e-3).to(p.device, p.dtype)
+            for p in self.params
+        ]
         self._written = [torch.empty_like(p) for p in self.params]
         self._caches = torch.zeros(CACHE_BYTES // 4) if cold else None
         self.before()
         self.adamw = torch.optim.AdamW(self.params, fused=True, **ADAM)
-        self.sgd = torch.optim.SGD(self.params, fused=True, **SGD)
         self.adamw.step()
-        self.sgd.step()
+
+    @functools.cached_property
+    def sgd(self) -> Optimizer:
+        """torch's fused SGD, which not every version has for half precision on the CPU."""
+        made = torch.optim.SGD(self.params, fused=True, **SGD)
+        made.step()
+        return made
 
     @property
     def gradient_norm(self) -> float:

@@ -1,6 +1,7 @@
 """Write docs/benchmarks.md from a run of the benchmarks.
 
     python -m benchmarks rules --json benchmarks/results.json
+    make test-gpu    # where there is a GPU: writes benchmarks/accelerator.json
     python scripts/benchmarks_page.py
 
 Every number of the page is one of the results, or counts bytes.
@@ -19,6 +20,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.rules import ADDED, AGAIN, FUSED, TRAFFIC  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results.json"
+DEVICE_RESULTS = ROOT / "benchmarks" / "accelerator.json"
 PAGE = ROOT / "docs" / "benchmarks.md"
 
 HEAD = """\
@@ -89,8 +91,27 @@ float64 for each tensor, `Anchored` its anchors, which may be kept in bfloat16.
 """
 
 
-def page(results: dict[str, Any]) -> str:
-    """The page."""
+ON_A_DEVICE = """\
+## On an accelerator
+
+One step beside torch's fused one of the same optimizer, on the same tensors and in the same round;
+the clock is read once the device has finished. **native** is torch's kernel with the rule beside
+it, **compiled** one pass for both (`implementation=`; left open, elementwise maps and
+half-precision weights are compiled, the rest is not). **peak**: the most memory that a step holds
+beside weights, gradients and state.
+"""
+NOT_MEASURED = (
+    "Not measured: run `make test-gpu` where there is a GPU, and then this page's script."
+)
+
+
+def page(results: dict[str, Any], device: dict[str, Any] | None = None) -> str:
+    """The page.
+
+    Args:
+        results: of the rules benchmark.
+        device: of the accelerator benchmark, where it has been run.
+    """
     machine, models = results["machine"], results["rules"]
     threads = models[0]["threads"]
     lines = [
@@ -102,6 +123,7 @@ def page(results: dict[str, Any]) -> str:
     ]
     for model in models:
         lines += ["", *section(model)]
+    lines += ["", ON_A_DEVICE, *(device_section(device) if device else [NOT_MEASURED])]
     return "\n".join([*lines, "", ALLOWS.format(**figures(models))])
 
 
@@ -142,6 +164,33 @@ def section(model: dict[str, Any]) -> list[str]:
         "|---|---|---|---|---|---|---|",
     ]
     return [*lines, *(cells(row) for row in rows if "ours" in row)]
+
+
+def device_section(results: dict[str, Any]) -> list[str]:
+    """What was measured on an accelerator."""
+    machine, measured = results["machine"], results["accelerator"]
+    lines = [
+        f"Device: {measured['device']}, torch {machine['torch']}, Python {machine['python']}.",
+    ]
+    for model in measured["models"]:
+        lines += [
+            "",
+            f"### {model['model']} in {model['dtype']}",
+            "",
+            f"{model['tensors']} tensors, {model['parameters'] / 1e6:.1f} million parameters; "
+            f"{model['rounds']} rounds.",
+            "",
+            "| | time | fused | peak |",
+            "|---|---|---|---|",
+        ]
+        for row in model["rows"]:
+            if "missing" in row:
+                lines.append(f"| {row['name']} | not measured: {row['missing']} | | |")
+                continue
+            peak = "" if row["peak"] is None else f"{row['peak'] / 2**20:.1f} MiB"
+            time = row["seconds"]["median"] * 1e3
+            lines.append(f"| {row['name']} | {time:.3f} ms | {spread(row, 'ratio')} | {peak} |")
+    return lines
 
 
 def cells(row: dict[str, Any]) -> str:
@@ -226,6 +275,13 @@ def spread(row: dict[str, Any], key: str) -> str:
     return f"{row[key]['median']:.2f} ({row[key]['low']:.2f}-{row[key]['high']:.2f})"
 
 
+def read(source: Path = RESULTS) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The results that the page is written from."""
+    there = DEVICE_RESULTS.exists()
+    device = json.loads(DEVICE_RESULTS.read_text("utf-8")) if there else None
+    return json.loads(source.read_text("utf-8")), device
+
+
 if __name__ == "__main__":
     source = Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS
-    PAGE.write_text(page(json.loads(source.read_text("utf-8"))), "utf-8")
+    PAGE.write_text(page(*read(source)), "utf-8")

@@ -1,6 +1,7 @@
 """What holds for every test: fixed seeds, restored global state, and where it runs.
 
-Options: ``--device cuda`` runs the tests that use the ``device`` fixture there.
+Options: ``--device`` says where the tests run that use the ``device`` fixture or are marked
+``gpu``, as all of `tests/gpu` is: if it is not given, the former on the CPU, the latter on CUDA.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,11 +33,13 @@ settings.register_profile(
 settings.register_profile("search", deadline=None, max_examples=1000)
 settings.load_profile("repeat")
 
+ON_DEVICES = Path(__file__).parent / "gpu"
+
 torch.set_num_threads(1)  # xdist already keeps the cores busy, and sums keep their order
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--device", default="cpu", help="torch device of the 'device' fixture")
+    parser.addoption("--device", help="torch device of the 'device' fixture and of tests/gpu")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -45,18 +49,23 @@ def pytest_configure(config: pytest.Config) -> None:
             config.addinivalue_line("filterwarnings", line)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if torch.cuda.is_available():
-        return
-    skip = pytest.mark.skip(reason="needs a CUDA device")
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    device = config.getoption("--device") or "cuda"
+    index = torch.device(device).index or 0
+    lacking = torch.device(device).type == "cuda" and index >= torch.cuda.device_count()
     for item in items:
-        if "gpu" in item.keywords:
-            item.add_marker(skip)
+        if ON_DEVICES in item.path.parents:
+            item.add_marker("gpu")
+        if lacking and item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason=f"needs a device {device}, and there is none"))
 
 
 @pytest.fixture
 def device(request: pytest.FixtureRequest) -> torch.device:
-    return torch.device(request.config.getoption("--device"))
+    """Where this test runs."""
+    default = "cuda" if request.node.get_closest_marker("gpu") else "cpu"
+    return torch.device(request.config.getoption("--device") or default)
 
 
 @pytest.fixture(autouse=True)

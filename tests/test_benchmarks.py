@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import json
 import math
 import sys
@@ -21,7 +22,7 @@ from halflife.rules.contract import DecayRule
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import curvature, imports, monitor, rules, step
+from benchmarks import accelerator, curvature, imports, monitor, rules, step
 from benchmarks.__main__ import main
 from benchmarks.peers import PEERS, Peer
 from benchmarks.shapes import MODELS
@@ -151,14 +152,77 @@ def test_rules_benchmark_state_and_traffic_in_closed_form(results: dict[str, dic
         assert results[name]["traffic_bytes"] == traffic, name
 
 
-def test_the_page_is_written_from_the_committed_results() -> None:
+@pytest.fixture
+def benchmarks_page() -> Any:
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
     try:
-        import benchmarks_page
+        return importlib.import_module("benchmarks_page")
     finally:
         sys.path.pop(0)
-    results = json.loads(benchmarks_page.RESULTS.read_text("utf-8"))
-    assert benchmarks_page.PAGE.read_text("utf-8") == benchmarks_page.page(results)
+
+
+def test_the_page_is_written_from_the_committed_results(benchmarks_page: Any) -> None:
+    written = benchmarks_page.page(*benchmarks_page.read())
+    assert benchmarks_page.PAGE.read_text("utf-8") == written
+
+
+def test_the_page_has_what_was_measured_on_a_device(benchmarks_page: Any) -> None:
+    results, _ = benchmarks_page.read()
+    assert "make test-gpu" in benchmarks_page.page(results)
+    spread = {"median": 1.5, "low": 1.25, "high": 2.0}
+    rows = [
+        {"name": "torch AdamW, fused", "seconds": {"median": 1e-3}, "peak": 0},
+        {"name": "AdamW Stable", "seconds": {"median": 2e-3}, "peak": 3 << 20, "ratio": spread},
+        {"name": "SGD Stable", "missing": "RuntimeError: no"},
+    ]
+    model = {"model": "tiny", "dtype": "bfloat16", "tensors": 5, "parameters": 2e6, "rounds": 7}
+    measured = {"device": "A device", "models": [{**model, "rows": rows}]}
+    machine = {"torch": "9.9", "python": "3.99"}
+    page = benchmarks_page.page(results, {"machine": machine, "accelerator": measured})
+    assert benchmarks_page.NOT_MEASURED not in page
+    assert "Device: A device, torch 9.9, Python 3.99." in page
+    assert "### tiny in bfloat16" in page
+    assert "| torch AdamW, fused | 1.000 ms |  | 0.0 MiB |" in page
+    assert "| AdamW Stable | 2.000 ms | 1.50 (1.25-2.00) | 3.0 MiB |" in page
+    assert "| SGD Stable | not measured: RuntimeError: no | | |" in page
+
+
+@pytest.mark.slow
+def test_accelerator_benchmark_rehearsed_on_the_cpu(
+    tmp_path: Path, quick_compiler: None, benchmarks_page: Any
+) -> None:
+    file = tmp_path / "accelerator.json"
+    command = ["accelerator", "--device", "cpu", "--models", "tiny", "--rounds", "1"]
+    assert main([*command, "--json", str(file)]) == 0
+    result = json.loads(file.read_text("utf-8"))
+    assert list(result) == ["machine", "accelerator"]
+    full, half = result["accelerator"]["models"]
+    assert (full["model"], full["dtype"], half["dtype"]) == ("tiny", "float32", "bfloat16")
+    own = {n for n, r in DecayRule._registry.items() if r.__module__.startswith("halflife.")}
+    measured = {**rules.SCALAR_RULES, **rules.ELEMENTWISE, **rules.NORMS}
+    assert {rule.name for rule in measured.values()} == own
+    for model in (full, half):
+        rows = {row["name"]: row for row in model["rows"]}
+        missing = {name for name, row in rows.items() if "missing" in row}
+        for name in measured:
+            assert f"AdamW {name}, native" in rows
+            assert (f"AdamW {name}, compiled" in rows) == (name not in rules.NORMS)
+        for name, row in rows.items():
+            if name not in missing:
+                assert row["seconds"]["median"] > 0, name
+                assert ("ratio" in row) == (row.get("against") is not None), name
+        if model is full:
+            assert not missing
+            assert rows[f"AdamW: {accelerator.AGAIN}"]["ratio"]["median"] > 0
+        else:  # older versions of torch have no fused SGD for it on the CPU
+            assert all("SGD" in name for name in missing)
+    assert "### tiny in float32" in benchmarks_page.page(benchmarks_page.read()[0], result)
+
+
+def test_a_device_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["accelerator", "--device", "hpu"])
+    assert "--device hpu: there is no such device here" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)

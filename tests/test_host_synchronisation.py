@@ -16,7 +16,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import cases
-import halflife
 from accelerator import DEVICE, has_all_kernels  # noqa: F401
 from cases import PEAK, OptimizerCase
 
@@ -125,79 +124,3 @@ def test_the_check_can_fail() -> None:
         with pytest.raises(AssertionError, match="copies numbers"):
             torch.as_tensor(1.0, device=DEVICE)
         torch.full((), 1.0, device=DEVICE)
-
-
-# --- on CUDA itself -------------------------------------------------------------------------------
-
-has_none = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-
-
-def needs_cuda(test: Any) -> Any:
-    return pytest.mark.gpu(has_none(test))
-
-
-STEPS = cases.schedule("cosine")
-
-
-def on_cuda(rule: Any, weight_decay: float) -> tuple[Any, list[Tensor]]:
-    torch.manual_seed(0)
-    params = [torch.nn.Parameter(torch.randn(s, device="cuda")) for s in [(40, 3), (5,)]]
-    for p in params:
-        p.grad = torch.zeros_like(p)
-    optimizer = halflife.AdamW(params, lr=PEAK, decay=rule, eps=1e-3, **CAPTURABLE)
-    for group in optimizer.param_groups:
-        group["lr"] = torch.tensor(PEAK, device="cuda")
-        group["weight_decay"] = torch.tensor(weight_decay, device="cuda")
-    return optimizer, params
-
-
-def written(optimizer: Any, params: list[Tensor], t: int) -> None:
-    """The lr and the gradients of a step, in the memory that a graph reads."""
-    generator = torch.Generator(device="cuda").manual_seed(t)
-    optimizer.param_groups[0]["lr"].fill_(STEPS[t])
-    for p in params:
-        p.grad.normal_(generator=generator)  # type: ignore[union-attr]
-
-
-@needs_cuda
-@pytest.mark.parametrize(
-    "rule", [r for r in RULES if r[0] not in ("l2", "decoupled")], ids=lambda r: r[0]
-)
-def test_a_captured_step_follows_lr_and_weight_decay(rule: Any) -> None:
-    """Replayed under a changing lr, it is the eager run."""
-    _, decay, weight_decay = rule
-    eager, expected = on_cuda(decay, weight_decay)
-    captured, params = on_cuda(decay, weight_decay)
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):  # some steps first: the state must exist
-        for t in range(3):
-            written(captured, params, t)
-            captured.step()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        captured.step()
-    for t in range(len(STEPS)):
-        written(eager, expected, t)
-        eager.step()
-        if t >= 3:
-            written(captured, params, t)
-            graph.replay()
-    for p, q in zip(params, expected, strict=True):
-        torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
-
-
-@needs_cuda
-@pytest.mark.parametrize("rule", RULES, ids=lambda r: r[0])
-def test_cuda_reports_no_wait(rule: Any) -> None:
-    _, decay, weight_decay = rule
-    params = [torch.nn.Parameter(torch.randn(4, 3, device="cuda"))]
-    optimizer = halflife.AdamW(params, lr=PEAK, weight_decay=weight_decay, decay=decay)
-    params[0].grad = torch.ones_like(params[0])
-    optimizer.step()  # the first step makes the state
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        optimizer.step()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")

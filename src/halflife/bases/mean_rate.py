@@ -23,7 +23,8 @@ from torch.optim import Optimizer
 from ..checks import Scalar
 from ..rules.step import inverse_root
 from ..tensors.packs import Row, kind_of, packs_of, runs
-from ..tensors.reduction import WholeModel, real
+from ..tensors.pieces import on_host, pieces
+from ..tensors.reduction import WholeModel, is_sharded, real
 
 __all__ = ["MeanRate", "UnitRate", "average", "coming_step", "maximum", "total_of"]
 
@@ -113,7 +114,7 @@ def total_of(
 def _together(
     optimizer: Optimizer, reduction: WholeModel, known: list[tuple[Tensor, Group]]
 ) -> Iterator[tuple[Any, State, Group]]:
-    """Gradients and states one by one, but small ones of an accelerator as one flat tensor."""
+    """Gradients and states one by one; an accelerator's small ones as one, large ones in pieces."""
     packs = packs_of(optimizer) if type(reduction) is WholeModel else None
     kinds: dict[Any, list[tuple[Row, State, Group]]] = {}
     for p, group in known:
@@ -125,7 +126,9 @@ def _together(
         row: Any = [grad, *[state[k] for k in keys]]
         kind = None if packs is None else kind_of(row)
         if kind is None:
-            yield grad, state, group
+            whole = packs is None or on_host(row[0]) or is_sharded(row[0])
+            for part, *beside in [row] if whole else pieces(*row):
+                yield part, {**state, **dict(zip(keys, beside, strict=True))}, group
             continue
         values = tuple(float(t) for t in numbers.values())
         kinds.setdefault((kind, id(group), tuple(keys), values), []).append((row, state, group))

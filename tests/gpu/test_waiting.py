@@ -1,0 +1,133 @@
+"""No step waits for the device, by CUDA's own word; the first ones, which make state, may."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from on_device import HALVES, bases, made, no_waiting, rules_of, torchs_own, written
+from test_half_precision import refused
+
+import cases
+import halflife
+from cases import PEAK, OptimizerCase
+from halflife.diagnostics import Monitor
+
+
+def torchs_waits(case: OptimizerCase, how: dict[str, Any], device: torch.device) -> None:
+    """Skip what torch's own step waits in."""
+    how = {k: v for k, v in how.items() if k != "implementation"}
+    w = torch.nn.Parameter(torch.ones(3, 3, device=device))
+    native = case.native([w], lr=PEAK, **case.arguments, **how)
+    for t in range(3):
+        w.grad = torch.ones_like(w)
+        try:
+            with no_waiting(device):
+                native.step()
+        except RuntimeError as error:
+            if t and "synchroniz" in str(error):
+                pytest.skip(f"torch's own {case.native.__name__} with {how} waits")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, *HALVES], ids=str)
+@pytest.mark.parametrize(("case", "how"), bases())
+def test_no_step_waits(
+    case: OptimizerCase, how: dict[str, Any], dtype: torch.dtype, there: Callable[[], torch.device]
+) -> None:
+    """After some that make state and buffers: under another lr, and with a gradient more."""
+    device = there()
+    if dtype in HALVES and refused(case, how, device):
+        pytest.skip("our SGD refuses it: torch's fused one takes no half precision on the CPU")
+    torchs_own(case, how, device, dtype)
+    torchs_waits(case, how, device)
+    waiting = {}
+    for rule in rules_of(case, how):
+        optimizer, params = made(case, rule, device, dtype, **how)
+        for t in range(7):
+            written(optimizer, params, t)  # at odd t a parameter has no gradient
+            try:
+                if t < 3:
+                    optimizer.step()
+                    continue
+                with no_waiting(device):
+                    optimizer.step()
+            except RuntimeError as error:
+                waiting[rule.id] = str(error)
+                break
+    assert not waiting
+
+
+@pytest.mark.parametrize("kind", ["lr", "weight_decay", "both"])
+@pytest.mark.parametrize(("case", "how"), bases("capturable"))
+def test_nor_with_tensors_for_lr_and_weight_decay(
+    case: OptimizerCase, how: dict[str, Any], kind: str, there: Callable[[], torch.device]
+) -> None:
+    device = there()
+    torchs_own(case, how, device, torch.float32)
+    torchs_waits(case, how, device)
+    waiting = {}
+    for rule in rules_of(case, how):
+        optimizer, params = made(case, rule, device, torch.float32, **how)
+        for t in range(6):
+            written(optimizer, params, t)
+            for group in optimizer.param_groups:
+                for name in ("lr", "weight_decay"):
+                    if kind in (name, "both"):
+                        group[name] = torch.full((), float(group[name]), device=device)
+            try:
+                if t < 3:
+                    optimizer.step()
+                    continue
+                with no_waiting(device):
+                    optimizer.step()
+            except RuntimeError as error:
+                waiting[rule.id] = str(error)
+                break
+    assert not waiting
+
+
+@pytest.mark.parametrize("name", ["decoupled", "stable", "adaptive", "cautious"])
+@pytest.mark.parametrize("how", [{}, {"implementation": "native"}, {"implementation": "compiled"}])
+def test_nor_clip_and_step(
+    name: str, how: dict[str, Any], there: Callable[[], torch.device]
+) -> None:
+    device = there()
+    rule = next(r for r in (*cases.RULES, *cases.MAPS) if r.id == name)
+    case = cases.optimizer("AdamW")
+    # Gradients of norm 1 over 66,000 weights: the rules that follow them ask for more.
+    optimizer, params = made(case, rule, device, torch.float32, **how)
+    for group in optimizer.param_groups:
+        group["weight_decay"] *= 1e-3
+    for t in range(6):
+        written(optimizer, params, t)
+        if t < 3:
+            halflife.clip_grad_norm_(optimizer, 1.0)
+            optimizer.step()
+            continue
+        with no_waiting(device):
+            halflife.clip_grad_norm_(optimizer, 1.0)
+            optimizer.step()
+
+
+def test_nor_a_step_between_the_monitors_samples(there: Callable[[], torch.device]) -> None:
+    device = there()
+    rule = next(r for r in cases.RULES if r.id == "stable")
+    optimizer, params = made(cases.optimizer("AdamW"), rule, device, torch.float32)
+    monitor = Monitor(optimizer, every=50, preset="economy")
+    for t in range(6):
+        written(optimizer, params, t)
+        if t < 3:
+            optimizer.step()
+            continue
+        with no_waiting(device):
+            optimizer.step()
+    assert monitor.history is not None
+
+
+def test_the_check_can_fail(device: torch.device) -> None:
+    if device.type != "cuda":
+        pytest.skip("only CUDA says that something waits")
+    with pytest.raises(RuntimeError, match="synchroniz"), no_waiting(device):
+        torch.ones(3, device=device).sum().item()
