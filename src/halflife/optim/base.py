@@ -209,7 +209,7 @@ def scalar(lr: Scalar) -> Scalar:
 
 
 def of_each(function: Callable[[Any], Any], steps: list[Any]) -> list[Any]:
-    """``function(t)`` for each count of steps; where they are tensors of one device, of all at once.
+    """``function(t)`` for each count of steps; of all at once where they are tensors of a device.
 
     Example:
         >>> of_each(lambda t: 2 * t, [1.0, 3.0])

@@ -92,9 +92,9 @@ class WholeModel:
         squares = []
         compiling = torch.compiler.is_compiling()  # whose graphs hold tensors only
         for t in tensors:
-            if compiling or not on_host(t) or t.dtype not in _BLAS or t.requires_grad:
+            if compiling or not on_host(t) or t.dtype not in _BLAS:
                 return _norms(list(map(real, tensors)), 2).square()
-            flat = t.numpy().ravel("K")
+            flat = (t.detach() if t.requires_grad else t).numpy().ravel("K")
             if flat.size <= _BLOCK:
                 squares.append(flat.dot(flat))
             else:
