@@ -41,6 +41,13 @@ def expected_squares(tensors: list[Tensor]) -> list[float]:
     return [float(np.sum(wide(t) ** 2)) for t in tensors]
 
 
+def test_of_parameters_as_of_their_values() -> None:
+    """That they require gradients changes neither how they are summed nor the last bit."""
+    p = torch.nn.Parameter(torch.randn(70_000, generator=torch.Generator().manual_seed(0)))
+    of_values = WholeModel().squares([p.detach()])
+    assert np.array_equal(np.asarray(WholeModel().squares([p])), np.asarray(of_values))
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_squares(layout: str, dtype: torch.dtype) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 import halflife
 from halflife import optim
 from halflife.rules import Anchored, Cautious, HuberDecay, NormControl, PowerDecay
-from halflife.tensors import rounding
+from halflife.tensors import pieces, rounding
 from halflife.tensors.rounding import seed_at, stochastic
 
 HALVES = [torch.bfloat16, torch.float16]
@@ -68,16 +68,42 @@ def test_numbers_of_the_dtype_stay(dtype: torch.dtype) -> None:
     assert stochastic(torch.tensor([math.nan]), dtype, 0).isnan().all()
 
 
-def test_steps_tensors_pieces_and_elements_are_rounded_independently() -> None:
+def test_steps_tensors_and_elements_are_rounded_independently() -> None:
     x = torch.full((1 << 14,), 1 + 2.0**-8)  # half way between two numbers of bfloat16
-    seeds = [
-        seed_at(step, tensor, piece) for step in (1, 2) for tensor in (0, 1) for piece in (0, 1)
-    ]
+    seeds = [seed_at(step, tensor) for step in (1, 2, 3, 4) for tensor in (0, 1)]
     assert len(set(seeds)) == len(seeds)
     bits = torch.stack([stochastic(x, torch.bfloat16, s).float() > 1 for s in seeds]).double() - 0.5
     bits = torch.cat([bits, bits.roll(1, 1), bits.roll(7, 1)])
     correlation = torch.corrcoef(bits) - torch.eye(len(bits), dtype=torch.float64)
     assert correlation.abs().max() < 5 / math.sqrt(len(x))
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_any_nan_stays_one(dtype: torch.dtype) -> None:
+    """CUDA's has all bits set but the sign, and none may carry over into it."""
+    patterns = [0x7FFFFFFF, -1, 0x7FC00000, 0x7F800001, -(1 << 16)]
+    nans = torch.tensor(patterns, dtype=torch.int32).repeat(1000).view(torch.float32)
+    assert stochastic(nans, dtype, 3).isnan().all()
+
+
+@pytest.mark.parametrize("decay", ["decoupled", "cautious"])
+def test_bits_do_not_depend_on_how_a_tensor_is_cut(decay: str, monkeypatch: Any) -> None:
+    """The size of a piece is the number of threads' affair, in which replicas may differ."""
+    left = []
+    for size in (1 << 16, 3 << 15, 1 << 20):
+        monkeypatch.setattr(pieces, "piece_size", lambda _, size=size: size)
+        w = torch.nn.Parameter(torch.linspace(0.5, 1.0, 200_000).bfloat16())
+        w.grad = torch.zeros_like(w)
+        optim.SGD([w], lr=0.1, weight_decay=0.1, decay=decay).step()
+        left.append(w.detach())
+    assert torch.equal(left[0], left[1])
+    assert torch.equal(left[0], left[2])
+
+
+def test_a_part_of_a_huge_tensor_has_a_seed_that_an_int32_index_can_follow() -> None:
+    seeds = [rounding.seed_of_part((1 << 30) - 1, start) for start in range(0, 1 << 32, 1 << 25)]
+    assert len(set(seeds)) == len(seeds)
+    assert max(seeds) + (1 << 25) <= (1 << 31) - 1
 
 
 def test_the_seed_may_be_a_tensor() -> None:

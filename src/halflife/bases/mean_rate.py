@@ -119,25 +119,31 @@ def _together(
     kinds: dict[Any, list[tuple[Row, State, Group]]] = {}
     for p, group in known:
         state, grad = optimizer.state.get(p) or {}, p.grad
-        # A number of the host is looked at; those of a device may differ between tensors.
-        tensors = {k: t for k, t in state.items() if isinstance(t, Tensor)}
-        numbers = {k: t for k, t in tensors.items() if t.is_cpu and not t.dim()}
-        keys = [k for k in tensors if k not in numbers]
+        # What is on the host is looked at: together goes where it is the same.
+        keys = [k for k, t in state.items() if isinstance(t, Tensor) and (t.dim() or not t.is_cpu)]
         row: Any = [grad, *[state[k] for k in keys]]
         kind = None if packs is None else kind_of(row)
-        if kind is None:
+        same = {k: _value(state[k]) for k in state if k not in keys} if kind else {}
+        if kind is None or not all(isinstance(v, _VALUES) for v in same.values()):
             whole = packs is None or on_host(row[0]) or is_sharded(row[0])
             for part, *beside in [row] if whole else pieces(*row):
                 yield part, {**state, **dict(zip(keys, beside, strict=True))}, group
             continue
-        values = tuple(float(t) for t in numbers.values())
-        kinds.setdefault((kind, id(group), tuple(keys), values), []).append((row, state, group))
+        common = kind, id(group), tuple(keys), tuple(same.items())
+        kinds.setdefault(common, []).append((row, state, group))
     for ((_, numbers_at), _, keys, _), members in kinds.items():
         rows = [row for row, _, _ in members]
         _, state, group = members[0]
         for run in runs(rows):
             flat, *columns = packs.row(rows[run], numbers_at)  # type: ignore[union-attr]
             yield flat, {**state, **dict(zip(keys, columns, strict=True))}, group
+
+
+_VALUES = (int, float, str, type(None))  # that can be compared
+
+
+def _value(held: Any) -> Any:
+    return held.item() if isinstance(held, Tensor) else held
 
 
 class UnitRate:

@@ -193,9 +193,12 @@ def _correction(beta2: float, t: Any) -> Any:
 
 
 def _column(values: list[Scalar], terms: Tensor) -> Tensor:
-    if any(isinstance(value, Tensor) for value in values):
-        return torch.stack([torch.as_tensor(value) for value in values]).to(terms)
-    return terms.new_tensor(values)
+    devices = {value.device if isinstance(value, Tensor) else None for value in values}
+    if devices == {None}:
+        return terms.new_tensor(values)
+    if len(devices) == 1:
+        return torch.stack(values).to(terms)  # type: ignore[arg-type]
+    return torch.stack([torch.as_tensor(value).to(terms) for value in values])
 
 
 def _noise(group: Group) -> dict[str, Any]:

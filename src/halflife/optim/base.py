@@ -209,7 +209,7 @@ def scalar(lr: Scalar) -> Scalar:
 
 
 def of_each(function: Callable[[Any], Any], steps: list[Any]) -> list[Any]:
-    """``function(t)`` for each count of steps; where they are tensors, of all at once.
+    """``function(t)`` for each count of steps; of all at once where they are tensors of a device.
 
     Example:
         >>> of_each(lambda t: 2 * t, [1.0, 3.0])
@@ -217,7 +217,7 @@ def of_each(function: Callable[[Any], Any], steps: list[Any]) -> list[Any]:
         >>> of_each(lambda t: 2 * t, [torch.tensor(1.0), torch.tensor(3.0)])
         [tensor(2.), tensor(6.)]
     """
-    if steps and all(isinstance(t, Tensor) for t in steps):
+    if all(isinstance(t, Tensor) for t in steps) and len({t.device for t in steps}) == 1:
         return list(function(torch.stack(steps)).unbind())
     return [function(t) for t in steps]
 

@@ -89,9 +89,10 @@ def _inverse_square(grad: Tensor, state: dict[str, Any], group: dict[str, Any]) 
     """``v_hat / r_t^2`` with RAdam's rectification ``r_t``; 1 before torch rectifies."""
     beta2, t = group["betas"][1], coming_step(state)
     final = 2 / (1 - beta2) - 1
-    length = final - 2 * t * beta2**t / (1 - beta2**t)
+    kept = beta2**t
+    length = final - 2 * t * kept / (1 - kept)
     rectification = (length - 4) * (length - 2) * final / ((final - 4) * (final - 2) * length)
-    second = average(grad.square(), state, "exp_avg_sq", beta2) / (1 - beta2**t)
+    second = average(grad.square(), state, "exp_avg_sq", beta2) / (1 - kept)
     if isinstance(length, Tensor):
         return torch.where(length > 5, second / rectification, 1.0)
     return second / rectification if length > 5 else torch.ones_like(second)

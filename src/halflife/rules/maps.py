@@ -143,7 +143,8 @@ class View:
             if by_member:
                 row.insert(1, amount)  # cut, or not, as the weight is
             given = None if by_member else amount
-            kind: Any = number if compiling else (spans, by_member)
+            # By identity: a function need not be hashable.
+            kind: Any = number if compiling else (by_member, *[(id(f), n) for f, n in spans])
             if kind not in kinds:
                 kinds[kind] = _on_tensors(function, spans, given), {}
             kinds[kind][1][number] = row

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..checks import Scalar
 from .packs import Packs, Row, kind_of, runs
 from .pieces import PIECE, pieces
-from .rounding import OWED_KEY, Seed, is_half, next_step, rounded, seed_at, seeds_at
+from .rounding import OWED_KEY, Seed, is_half, next_step, rounded, seed_of_part, seeds_at
 
 __all__ = ["change", "multiply_halves", "sweep"]
 
@@ -68,11 +68,12 @@ def change(function: Callable[..., None], row: Row, seed: Seed) -> None:
         for piece in pieces(*row):
             function(*piece)
         return
-    for number, (weight, *others) in enumerate(pieces(*row)):
+    start = 0
+    for weight, *others in pieces(*row):
         exact = weight.float()
         function(exact, *(t.float() if is_half(t) else t for t in others))
-        own = seed_at(seed, number) if number else seed
-        weight.copy_(rounded(exact, weight.dtype, own))
+        weight.copy_(rounded(exact, weight.dtype, seed_of_part(seed, start)))
+        start += weight.numel()
 
 
 def multiply_halves(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .pieces import SMALL, on_host
-from .reduction import is_sharded
+from .reduction import PLAIN
 
 __all__ = ["Packs", "Row", "kind_of", "packs_of", "runs"]
 
@@ -44,6 +44,7 @@ class Packs:
     def __init__(self) -> None:
         self._buffers: dict[Any, Tensor] = {}
         self._layouts: dict[Any, tuple[Tensor, list[Tensor]]] = {}
+        self._sizes: dict[Any, Tensor] = {}
 
     def row(self, rows: Sequence[Row], numbers_at: Sequence[int]) -> Row:
         """Rows of one kind as one: flat tensors, of which the first can be written back.
@@ -82,14 +83,16 @@ class Packs:
         """
         first = tensors[0]
         sizes = [t.numel() for t in tensors]
-        key = ("sizes", first.device, tuple(sizes))
-        if key not in self._buffers:
-            on_host = torch.tensor(sizes)
-            self._buffers[key] = on_host.to(first.device, non_blocking=True)
+        key = (first.device, *sizes)
+        known = self._sizes.get(key)
+        if known is None:
+            if len(self._sizes) >= _KEPT:
+                self._sizes.clear()
+            known = self._sizes[key] = torch.tensor(sizes).to(first.device, non_blocking=True)
         column = torch.stack([n.view(()) if n.dim() else n for n in numbers])
         dtype = torch.promote_types(first.dtype, torch.float32)
         column = column.to(first.device, dtype, non_blocking=True)
-        return column.repeat_interleave(self._buffers[key], output_size=sum(sizes))
+        return column.repeat_interleave(known, output_size=sum(sizes))
 
     def _layout(self, place: int, tensors: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         first = tensors[0]
@@ -99,18 +102,25 @@ class Packs:
         if known is None:
             if len(self._layouts) >= _KEPT:
                 self._layouts.clear()
-            ends = list(accumulate(t.numel() for t in tensors))
-            buffer = self._buffers.get(where)
-            if buffer is None or len(buffer) < ends[-1]:
-                buffer = self._buffers[where] = torch.empty(
-                    ends[-1], dtype=first.dtype, device=first.device
-                )
-            views = [
-                buffer[end - t.numel() : end].view(t.shape)
-                for end, t in zip(ends, tensors, strict=True)
-            ]
-            known = self._layouts[key] = buffer[: ends[-1]], views
+            with torch.inference_mode(False):  # which this step may be under, and the next one not
+                known = self._layouts[key] = self._laid_out(where, tensors)
         return known
+
+    def _laid_out(
+        self, where: tuple[Any, ...], tensors: list[Tensor]
+    ) -> tuple[Tensor, list[Tensor]]:
+        ends = list(accumulate(t.numel() for t in tensors))
+        buffer = self._buffers.get(where)
+        if buffer is None or len(buffer) < ends[-1]:
+            # Views would keep the smaller one in memory.
+            self._layouts = {k: v for k, v in self._layouts.items() if k[: len(where)] != where}
+            _, device, dtype = where
+            buffer = self._buffers[where] = torch.empty(ends[-1], dtype=dtype, device=device)
+        views = [
+            buffer[end - t.numel() : end].view(t.shape)
+            for end, t in zip(ends, tensors, strict=True)
+        ]
+        return buffer[: ends[-1]], views
 
 
 def packs_of(optimizer: Any) -> Packs | None:
@@ -123,11 +133,13 @@ def packs_of(optimizer: Any) -> Packs | None:
 def kind_of(row: Row) -> tuple[Any, tuple[int, ...]] | None:
     """What rows that share buffers have in common, and where in it numbers are.
 
-    None for what goes by itself: tensors of the CPU and large ones, and what is beside another
-    shape.
+    None for what goes by itself: tensors of the CPU and large ones, what is beside another shape,
+    and what is more than memory, or sparse.
     """
     first, *others = row
-    if on_host(first) or not 0 < first.numel() <= SMALL or is_sharded(first):
+    if on_host(first) or not 0 < first.numel() <= SMALL:
+        return None
+    if not all(type(t) in PLAIN and t.layout is torch.strided for t in row):
         return None
     numbers = []
     for place, t in enumerate(others, start=1):

@@ -28,6 +28,7 @@ from torch import Tensor
 from .pieces import SMALL, on_host
 
 __all__ = [
+    "PLAIN",
     "PerMember",
     "Terms",
     "WholeModel",
@@ -47,7 +48,7 @@ _BLAS = {torch.float32, torch.float64}
 # off over millions of like values.
 _BLOCK = 1 << 16
 _MANY = 4  # threads, from which torch's norms of many blocks outrun one thread's dot products
-_PLAIN = (Tensor, torch.nn.Parameter)
+PLAIN = (Tensor, torch.nn.Parameter)
 
 
 class WholeModel:
@@ -92,9 +93,9 @@ class WholeModel:
         squares = []
         compiling = torch.compiler.is_compiling()  # whose graphs hold tensors only
         for t in tensors:
-            if compiling or not on_host(t) or t.dtype not in _BLAS or t.requires_grad:
+            if compiling or not on_host(t) or t.dtype not in _BLAS:
                 return _norms(list(map(real, tensors)), 2).square()
-            flat = t.numpy().ravel("K")
+            flat = (t.detach() if t.requires_grad else t).numpy().ravel("K")
             if flat.size <= _BLOCK:
                 squares.append(flat.dot(flat))
             else:
@@ -192,7 +193,7 @@ class PerMember(WholeModel):
 
 def is_sharded(tensor: Tensor) -> bool:
     """Whether a tensor is spread over processes: a DTensor, which may also be replicated."""
-    return type(tensor) not in _PLAIN and hasattr(tensor, "device_mesh")
+    return type(tensor) not in PLAIN and hasattr(tensor, "device_mesh")
 
 
 @torch.no_grad()
@@ -338,14 +339,15 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
 
 def _products(pairs: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
     """The inner products of small tensors, by operations on lists: which have norms, and no sum."""
+    pairs = [(real(a), real(b)) for a, b in pairs]
     kinds: dict[Any, list[int]] = {}
     for i, (a, _) in enumerate(pairs):
         kinds.setdefault((a.device, a.dtype), []).append(i)
     found: list[Any] = [None] * len(pairs)
     for (_, dtype), places in kinds.items():
         wide = torch.promote_types(dtype, torch.float32)
-        ones = [real(pairs[i][0]).to(wide) for i in places]
-        products = torch._foreach_mul(ones, [real(pairs[i][1]).to(wide) for i in places])
+        ones = [pairs[i][0].to(wide) for i in places]
+        products = torch._foreach_mul(ones, [pairs[i][1].to(wide) for i in places])
         above = torch._foreach_norm(torch._foreach_clamp_min(products, 0.0), 1)
         below = torch._foreach_norm(torch._foreach_clamp_max(products, 0.0), 1)
         for i, term in zip(places, torch._foreach_sub(above, below), strict=True):
@@ -360,6 +362,7 @@ def _wide(tensor: Tensor) -> torch.dtype:
 def _gather(terms: list[Tensor]) -> Tensor:
     device = terms[0].device
     if any(term.device != device for term in terms):  # a model spread over several devices
-        terms = [term.to(device, non_blocking=True) for term in terms]
+        # A copy to the host that is not waited for is read before it is there.
+        terms = [term.to(device, non_blocking=device.type != "cpu") for term in terms]
     # What a rule reads is a number: no gradient flows through it, nor is its graph kept.
     return torch.stack(terms).detach().to(_wide(terms[0]))

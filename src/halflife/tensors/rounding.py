@@ -12,6 +12,7 @@ replicas agree, and no random state of the user's moves.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -29,6 +30,7 @@ __all__ = [
     "next_step",
     "rounded",
     "seed_at",
+    "seed_of_part",
     "seeds_at",
     "stochastic",
 ]
@@ -40,9 +42,9 @@ KEYS = {STEP_KEY, OWED_KEY}
 
 HALF = (torch.bfloat16, torch.float16)
 
-
 _MASK = 0xFFFFFFFF
 _SEEDS = (1 << 30) - 1  # so that seed and index make an int32
+_BLOCK = 1 << 29  # elements; the next ones take another seed
 _MULTIPLIER = 0x45D9F3B  # Mueller's 32-bit finaliser; below 2^31, so that int64 holds the products
 
 _FACTORS = 0x2C1B3C6D, 0x297A2D39  # odd; of Wellons' search for 32-bit hashes
@@ -79,11 +81,25 @@ def next_step(group: dict[str, Any]) -> Seed:
 
 
 def seed_at(step: Seed, *place: int) -> Seed:
-    """One seed for each step and place, such as a tensor's and a piece's number."""
+    """One seed for each step and place, such as a tensor's number."""
     seed = _mix(step)
     for number in place:
         seed = _mix((seed + number) & _MASK)
     return seed & _SEEDS
+
+
+def seed_of_part(seed: Seed, start: int) -> Seed:
+    """The seed of a tensor's part, for the bits that its elements have in the whole.
+
+    How a tensor is cut depends on the number of threads, and replicas may differ in it.
+
+    Example:
+        >>> seed_of_part(7, 0), seed_of_part(7, 65536)
+        (7, 65543)
+    """
+    block, offset = divmod(start, _BLOCK)
+    seed = seed_at(seed, block) if block else seed
+    return seed + offset if offset else seed  # to add 0 to a tensor is an operation too
 
 
 def seeds_at(step: Seed, numbers: Sequence[int]) -> Sequence[Seed]:
@@ -102,7 +118,7 @@ def seeds_at(step: Seed, numbers: Sequence[int]) -> Sequence[Seed]:
 
 
 def stochastic(exact: Tensor, dtype: torch.dtype, seed: Seed) -> Tensor:
-    """Round float32 numbers up or down at random, without bias.
+    """Round float32 numbers up or down at random, without bias (float16: 1e-4 of the spacing).
 
     Args:
         exact: float32, any shape, at most 2^30 elements.
@@ -131,9 +147,13 @@ def rounded(exact: Tensor, dtype: torch.dtype, seed: Seed) -> Tensor:
     else:
         # Below its smallest normal number float16's spacing is constant. Every number that it has
         # is a multiple of it, so all are rounded to one first, by bits that are not used below.
+        # The sum is in float32, whose own rounding goes to the even multiple at a tie: a number's
+        # mean is off by up to 2^-13 of the spacing, as its last bits say, and in the mean not.
         dropped = 13
-        exact = (exact * _SUBNORMALS).add_((bits << dropped).to(torch.float32), alpha=_UNIFORM)
+        exact = (exact * _SUBNORMALS).add_(bits << dropped, alpha=_UNIFORM)
         exact = exact.round_().mul_(1.0 / _SUBNORMALS)
+    # CUDA's own NaN has all bits set: what is added to it would make it a zero.
+    exact = exact.nan_to_num(nan=math.nan, posinf=math.inf, neginf=-math.inf)
     noise = bits.bitwise_right_shift_(32 - dropped).bitwise_and_((1 << dropped) - 1)
     return noise.add_(exact.view(torch.int32)).bitwise_and_(-1 << dropped).view(torch.float32)
 

@@ -58,6 +58,8 @@ def compiles_by_itself(
         if p.grad is not None and p.grad.layout is not torch.strided:
             return False
     shown = rule if mapped else None
+    if not _is_hashable(shown):  # a rule of the user's own, whose kernel could not be kept
+        return False
     kinds = {p.dtype for p in params}
     return all(works(kernel, shown, options, d, params[0].device.type) for d in kinds)
 
@@ -93,6 +95,14 @@ def works(
             "implementation='native' says so from the start.",
             stacklevel=2,
         )
+        return False
+    return True
+
+
+def _is_hashable(rule: DecayMap | None) -> bool:
+    try:
+        hash(rule)
+    except TypeError:
         return False
     return True
 
