@@ -15,7 +15,7 @@ _LONG = re.compile(r"[^\s<>]{25,}")  # what may be wider than a telephone
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """The page with a place for a break after the dots of what is long, and none in what is short."""
+    """The page with places for a break after the dots of what is long, none in what is short."""
     parts = _BLOCKS.split(html)
     parts[::2] = [
         _WHOLE.sub('<code class="whole">', _TEXT.sub(_broken, part)) for part in parts[::2]
