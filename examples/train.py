@@ -7,13 +7,13 @@ new splits, and are tested on the 1,097 images that are left.
 
     halflife audit train:build      what torch's default does here; in this folder
     python train.py                 the numbers, two minutes; --choose 1 --fresh 2 is quick
+
+The audit needs nothing but halflife[cli], the numbers scikit-learn too.
 """
 
 import argparse
 
 import torch
-from scipy import stats
-from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
@@ -50,20 +50,17 @@ def schedule(optimizer: torch.optim.Optimizer, length: int = EPOCHS) -> CosineAn
     return CosineAnnealingLR(optimizer, length * STEPS_PER_EPOCH)
 
 
-def build() -> dict:
+def build() -> tuple[nn.Module, torch.optim.Optimizer, CosineAnnealingLR]:
     """The training with torch's default, for `halflife audit`."""
     model = network()
     optimizer = usual(model)
-    return {
-        "model": model,
-        "optimizer": optimizer,
-        "schedule": schedule(optimizer),
-        "steps_per_epoch": STEPS_PER_EPOCH,
-    }
+    return model, optimizer, schedule(optimizer)
 
 
 def split(seed: int, wrong: float) -> list[tuple[Tensor, Tensor]]:
     """Training, validation and test images with their labels; only those of the test are right."""
+    from sklearn.datasets import load_digits
+
     digits = load_digits()
     images = torch.tensor(digits.data, dtype=torch.float32) / 16
     labels = torch.tensor(digits.target)
@@ -112,6 +109,8 @@ def rms(model: nn.Module) -> float:
 
 def shown(values: list[float]) -> str:
     """Mean and 95 % interval of the mean (Student's t)."""
+    from scipy import stats
+
     values = torch.tensor(values)
     width = stats.t.ppf(0.975, len(values) - 1) * values.std() / len(values) ** 0.5
     return f"{values.mean():.1f} +- {width:.1f}"

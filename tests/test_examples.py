@@ -11,7 +11,7 @@ import pytest
 EXAMPLES = sorted((Path(__file__).resolve().parent.parent / "examples").glob("*.py"))
 PROMISES = {
     "audit_training": ["error lost-in-precision", "warning decayed-norm", "nothing found"],
-    "any_optimizer": ["Independent()", "2,000 steps"],
+    "any_optimizer": ["independent  0.001", "2,000 steps"],
     "accelerate_digits": ["step 80", "resumed bit for bit: True", "test error"],
     "checkpoints": [
         "warning: AdamW.load_state_dict: parameter group 0 was constructed with HalfLife",

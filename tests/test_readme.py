@@ -25,12 +25,22 @@ def test_it_shows_what_the_audit_finds_and_what_was_measured(monkeypatch: pytest
     assert SCRIPT["written"](README) == README, "run python scripts/readme.py"
 
 
-def test_its_code_is_that_of_the_example_and_predicts_what_it_says(capsys):
+def test_its_code_is_that_of_the_example_and_predicts_what_it_says(tmp_path, monkeypatch, capsys):
+    """As a reader would copy it, who has only the README."""
     example = runpy.run_path(str(ROOT / "examples" / "train.py"))
-    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
-    scope = {"model": example["network"]()}
-    exec(code, scope)
+    training, choice = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    (tmp_path / "train.py").write_text(training, "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "train", raising=False)
+    scope = {}
+    exec(choice, scope)
     printed = capsys.readouterr().out
+    for shown, run in zip(scope["build"](), example["build"](), strict=True):
+        assert type(shown) is type(run)
+        if isinstance(shown, torch.optim.lr_scheduler.LRScheduler):
+            assert shown.T_max == run.T_max
+        else:
+            assert str(shown) == str(run)
     same = example["chosen"](scope["model"], 20)
     first, second = (halflife.describe(o, steps_per_epoch=10) for o in (scope["optimizer"], same))
     assert str(first) == str(second)
@@ -40,13 +50,13 @@ def test_its_code_is_that_of_the_example_and_predicts_what_it_says(capsys):
 
 def test_the_finding_is_right():
     """The sum of the fractions of torch's default under the cosine, from their definition."""
-    build = runpy.run_path(str(ROOT / "examples" / "train.py"))["build"]()
-    (group,) = build["optimizer"].param_groups
+    _, optimizer, schedule = runpy.run_path(str(ROOT / "examples" / "train.py"))["build"]()
+    (group,) = optimizer.param_groups
     total = 0.0
     for _ in range(600):
         total += group["lr"] * group["weight_decay"]
-        build["optimizer"].step()
-        build["schedule"].step()
+        optimizer.step()
+        schedule.step()
     assert group["weight_decay"] == torch.optim.AdamW([torch.ones(1)]).defaults["weight_decay"]
     assert f"{100 * total:.1f} % is all that it removes" in " ".join(README.split())
 

@@ -136,7 +136,7 @@ def rms_scatter(points: Sequence[RmsPoint], rules: Sequence[str]) -> str | None:
     low, high = 0.8 * min(values), 1.25 * max(values)
     x, y = LogAxis(low, high, left, left + side), LogAxis(low, high, top + side, top)
     body = [text(left - 46, top - 8, "measured RMS (log scale)", class_="soft")]
-    for value in x.labels():
+    for value in x.labels(apart=34.0):  # as wide as they are written
         body.append(path([(x(value), top), (x(value), top + side)], class_="grid"))
         body.append(path([(left, y(value)), (left + side, y(value))], class_="grid"))
         label = scientific(value)

@@ -139,13 +139,25 @@ class LogAxis:
         share = math.log(max(value, 1e-300) / self.low) / math.log(self.high / self.low)
         return self.start + min(max(share, 0.0), 1.0) * (self.end - self.start)
 
-    def labels(self) -> list[float]:
-        """Round values to be written on the axis: at least three, however short it is.
+    def labels(self, apart: float = 0.0) -> list[float]:
+        """Round values to be written on the axis: at least three, where they may stand so near.
+
+        Args:
+            apart: how far from each other they are at least; the rounder one stays.
 
         Example:
             >>> LogAxis(5.0, 90.0, 0.0, 1.0).labels(), LogAxis(7.2, 9.4, 0.0, 1.0).labels()
             ([5.0, 10.0, 20.0, 50.0], [7.5, 8.0, 8.5, 9.0])
+            >>> LogAxis(0.07, 0.45, 0.0, 100.0).labels(apart=20.0)
+            [0.1, 0.2, 0.3]
         """
+        kept: list[float] = []
+        for value in sorted(self._round(), key=lambda v: "125346789".index(f"{v:e}"[0])):
+            if all(abs(self(value) - self(other)) >= apart for other in kept):
+                kept.append(value)
+        return sorted(kept)
+
+    def _round(self) -> list[float]:
         for digits in ((1,), (1, 2, 5), range(1, 10)):
             if len(found := self.ticks(digits)) >= 3:
                 return found
