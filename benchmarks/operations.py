@@ -104,7 +104,7 @@ def main(models: list[str]) -> list[dict[str, Any]]:
                 functools.partial(torch.optim.AdamW, fused=True), shapes
             )
             for name, decay in {**SCALAR_RULES, **ELEMENTWISE, **NORMS}.items():
-                rows[f"AdamW {name}"] = _row(functools.partial(_ours, decay), shapes)
+                rows[f"AdamW {name}"] = _row(functools.partial(ours, decay), shapes)
         print(f"{model}: operations of a step on an accelerator")
         print(f"{len(shapes)} tensors, {large} of them above 65,536 elements\n")
         print(f"{'':44}" + "".join(f"{name:>10}" for name in DTYPES))
@@ -115,7 +115,8 @@ def main(models: list[str]) -> list[dict[str, Any]]:
     return results
 
 
-def _ours(decay: Any, params: list[Tensor]) -> Optimizer:
+def ours(decay: Any, params: list[Tensor]) -> Optimizer:
+    """AdamW under a rule."""
     # So much that the decay of half-precision weights is due at every step.
     return halflife.AdamW(params, weight_decay=0.9, decay=decay, lr=1e-2)
 

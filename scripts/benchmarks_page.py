@@ -1,6 +1,7 @@
 """Write docs/benchmarks.md from a run of the benchmarks.
 
     python -m benchmarks rules --json benchmarks/results.json
+    python -m benchmarks operations --json benchmarks/operations.json
     make test-gpu    # where there is a GPU: writes benchmarks/accelerator.json
     python scripts/benchmarks_page.py
 
@@ -20,6 +21,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.rules import ADDED, AGAIN, FUSED, TRAFFIC  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results.json"
+COUNTS = ROOT / "benchmarks" / "operations.json"
 DEVICE_RESULTS = ROOT / "benchmarks" / "accelerator.json"
 PAGE = ROOT / "docs" / "benchmarks.md"
 
@@ -100,16 +102,27 @@ it, **compiled** one pass for both (`implementation=`; left open, elementwise ma
 half-precision weights are compiled, the rest is not). **peak**: the most memory that a step holds
 beside weights, gradients and state.
 """
+COUNTED = """\
+### Operations
+
+There every operation has to be launched, whatever its size. What one step with decay due dispatches,
+views included, is counted without a device, on tensors that have shapes only
+(`python -m benchmarks operations`): large tensors, above 65,536 elements, go whole, and small ones
+together. `tests/test_operations.py` holds every rule, optimizer and precision to it.
+"""
 NOT_MEASURED = (
     "Not measured: run `make test-gpu` where there is a GPU, and then this page's script."
 )
 
 
-def page(results: dict[str, Any], device: dict[str, Any] | None = None) -> str:
+def page(
+    results: dict[str, Any], counts: list[dict[str, Any]], device: dict[str, Any] | None = None
+) -> str:
     """The page.
 
     Args:
         results: of the rules benchmark.
+        counts: of the operations benchmark.
         device: of the accelerator benchmark, where it has been run.
     """
     machine, models = results["machine"], results["rules"]
@@ -124,6 +137,7 @@ def page(results: dict[str, Any], device: dict[str, Any] | None = None) -> str:
     for model in models:
         lines += ["", *section(model)]
     lines += ["", ON_A_DEVICE, *(device_section(device) if device else [NOT_MEASURED])]
+    lines += ["", COUNTED, *counted(counts)]
     return "\n".join([*lines, "", ALLOWS.format(**figures(models))])
 
 
@@ -190,6 +204,20 @@ def device_section(results: dict[str, Any]) -> list[str]:
             peak = "" if row["peak"] is None else f"{row['peak'] / 2**20:.1f} MiB"
             time = row["seconds"]["median"] * 1e3
             lines.append(f"| {row['name']} | {time:.3f} ms | {spread(row, 'ratio')} | {peak} |")
+    return lines
+
+
+def counted(models: list[dict[str, Any]]) -> list[str]:
+    """How many operations a step dispatches: a row for each rule, a column for each model."""
+    heads = [
+        f"{m['model']}: {m['tensors']} tensors, {m['large']} large; {dtype}"
+        for m in models
+        for dtype in next(iter(m["rows"].values()))
+    ]
+    lines = [f"| | {' | '.join(heads)} |", f"|---|{'---|' * len(heads)}"]
+    for name in models[0]["rows"]:
+        counts = [f"{count:,}" for m in models for count in m["rows"][name].values()]
+        lines.append(f"| {name} | {' | '.join(counts)} |")
     return lines
 
 
@@ -275,11 +303,14 @@ def spread(row: dict[str, Any], key: str) -> str:
     return f"{row[key]['median']:.2f} ({row[key]['low']:.2f}-{row[key]['high']:.2f})"
 
 
-def read(source: Path = RESULTS) -> tuple[dict[str, Any], dict[str, Any] | None]:
+def read(
+    source: Path = RESULTS,
+) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any] | None]:
     """The results that the page is written from."""
     there = DEVICE_RESULTS.exists()
     device = json.loads(DEVICE_RESULTS.read_text("utf-8")) if there else None
-    return json.loads(source.read_text("utf-8")), device
+    counts = json.loads(COUNTS.read_text("utf-8"))["operations"]
+    return json.loads(source.read_text("utf-8")), counts, device
 
 
 if __name__ == "__main__":

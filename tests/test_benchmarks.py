@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import importlib
 import json
@@ -22,7 +23,7 @@ from halflife.rules.contract import DecayRule
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import accelerator, curvature, imports, monitor, rules, step
+from benchmarks import accelerator, curvature, imports, monitor, operations, rules, step
 from benchmarks.__main__ import main
 from benchmarks.peers import PEERS, Peer
 from benchmarks.shapes import MODELS
@@ -166,9 +167,21 @@ def test_the_page_is_written_from_the_committed_results(benchmarks_page: Any) ->
     assert benchmarks_page.PAGE.read_text("utf-8") == written
 
 
+def test_operations_are_counted_anew_as_the_page_has_them(benchmarks_page: Any) -> None:
+    """Of GPT-2 small in float32: rules of all kinds."""
+    _, counts, _ = benchmarks_page.read()
+    (listed,) = [m["rows"] for m in counts if m["model"] == "gpt2"]
+    with operations.all_kernels():
+        for name in ("Decoupled", "Stable", "Cautious", "ProximalNorm"):
+            rule = {**rules.SCALAR_RULES, **rules.ELEMENTWISE, **rules.NORMS}[name]
+            make = functools.partial(operations.ours, rule)
+            found = operations.operations(make, MODELS["gpt2"](), torch.float32)
+            assert found == listed[f"AdamW {name}"]["float32"], name
+
+
 def test_the_page_has_what_was_measured_on_a_device(benchmarks_page: Any) -> None:
-    results, _ = benchmarks_page.read()
-    assert "make test-gpu" in benchmarks_page.page(results)
+    results, counts, _ = benchmarks_page.read()
+    assert "make test-gpu" in benchmarks_page.page(results, counts)
     spread = {"median": 1.5, "low": 1.25, "high": 2.0}
     rows = [
         {"name": "torch AdamW, fused", "seconds": {"median": 1e-3}, "peak": 0},
@@ -178,7 +191,7 @@ def test_the_page_has_what_was_measured_on_a_device(benchmarks_page: Any) -> Non
     model = {"model": "tiny", "dtype": "bfloat16", "tensors": 5, "parameters": 2e6, "rounds": 7}
     measured = {"device": "A device", "models": [{**model, "rows": rows}]}
     machine = {"torch": "9.9", "python": "3.99"}
-    page = benchmarks_page.page(results, {"machine": machine, "accelerator": measured})
+    page = benchmarks_page.page(results, counts, {"machine": machine, "accelerator": measured})
     assert benchmarks_page.NOT_MEASURED not in page
     assert "Device: A device, torch 9.9, Python 3.99." in page
     assert "### tiny in bfloat16" in page
@@ -216,7 +229,7 @@ def test_accelerator_benchmark_rehearsed_on_the_cpu(
             assert rows[f"AdamW: {accelerator.AGAIN}"]["ratio"]["median"] > 0
         else:  # older versions of torch have no fused SGD for it on the CPU
             assert all("SGD" in name for name in missing)
-    assert "### tiny in float32" in benchmarks_page.page(benchmarks_page.read()[0], result)
+    assert "### tiny in float32" in benchmarks_page.page(*benchmarks_page.read()[:2], result)
 
 
 def test_a_device_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,8 +34,8 @@ def sweep(
         packs: where small tensors of an accelerator are put together; None for one by one.
     """
     together: dict[Any, list[int]] = {}
-    rounded = [number for number, row in rows.items() if is_half(row[0])]
-    seeds = dict(zip(rounded, seeds_at(step, rounded), strict=True))
+    halves = [number for number, row in rows.items() if is_half(row[0])]
+    seeds = dict(zip(halves, seeds_at(step, halves), strict=True))
     for number, row in rows.items():
         kind = None if packs is None else kind_of(row)
         if kind is None:
