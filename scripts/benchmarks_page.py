@@ -105,8 +105,8 @@ beside weights, gradients and state.
 COUNTED = """\
 ### Operations
 
-There every operation has to be launched, whatever its size. What one step with decay due dispatches,
-views included, is counted without a device, on tensors that have shapes only
+There every operation has to be launched, whatever its size. What one step with decay due
+dispatches, views included, is counted without a device, on tensors that have shapes only
 (`python -m benchmarks operations`): large tensors, above 65,536 elements, go whole, and small ones
 together. `tests/test_operations.py` holds every rule, optimizer and precision to it.
 """
@@ -209,12 +209,14 @@ def device_section(results: dict[str, Any]) -> list[str]:
 
 def counted(models: list[dict[str, Any]]) -> list[str]:
     """How many operations a step dispatches: a row for each rule, a column for each model."""
-    heads = [
-        f"{m['model']}: {m['tensors']} tensors, {m['large']} large; {dtype}"
-        for m in models
-        for dtype in next(iter(m["rows"].values()))
+    heads = [f"{m['model']}, {dtype}" for m in models for dtype in next(iter(m["rows"].values()))]
+    lists = [f"{m['model']} has {m['tensors']} tensors, {m['large']} of them large" for m in models]
+    lines = [
+        f"{'; '.join(lists)}.",
+        "",
+        f"| | {' | '.join(heads)} |",
+        f"|---|{'---|' * len(heads)}",
     ]
-    lines = [f"| | {' | '.join(heads)} |", f"|---|{'---|' * len(heads)}"]
     for name in models[0]["rows"]:
         counts = [f"{count:,}" for m in models for count in m["rows"][name].values()]
         lines.append(f"| {name} | {' | '.join(counts)} |")
