@@ -43,7 +43,7 @@ def ones(*shapes: tuple[int, ...], **how: Any) -> list[Parameter]:
 class Counting(torch.optim.SGD):
     """It counts each parameter's steps as a Python number, as optimizers of others do."""
 
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         super().step(closure)
         for p in self.param_groups[0]["params"]:
             if p.grad is not None:

@@ -61,7 +61,8 @@ class Lists(NamedTuple):
         """The lists that one foreach operation takes together."""
         buckets: dict[Any, list[int]] = defaultdict(list)
         for i, p in enumerate(self.params):
-            buckets[p.device, p.dtype].append(i)
+            # Nor does one take tensors of several meshes, or of one and none.
+            buckets[p.device, p.dtype, getattr(p, "device_mesh", None)].append(i)
         for indices in buckets.values():
             yield Lists(
                 [self.params[i] for i in indices],
