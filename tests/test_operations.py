@@ -15,6 +15,7 @@ import torch
 from benchmarks.operations import operations
 from benchmarks.shapes import gpt2
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import accelerator
 import cases
@@ -206,3 +207,34 @@ def test_a_sampled_step(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
         numbers = {k: v for k, v in other.items() if isinstance(v, float)}
         assert {k: one[k] for k in numbers} == pytest.approx(numbers, rel=1e-4, abs=1e-3)
     assert operations <= 2 * FIXED + 4 * EACH
+
+
+@pytest.mark.usefixtures("has_all_kernels")
+@pytest.mark.parametrize(
+    ("base", "rule"),
+    [("SGD", "decoupled"), ("SGD", "l2"), ("AdamW", "l2"), ("AdamW", "cautious")],
+)
+def test_a_number_of_the_host_goes_to_the_device_before_it_meets_a_list(
+    base: str, rule: str
+) -> None:
+    """Foreach kernels of CUDA take no scalar tensor of another device."""
+
+    class Together(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            if func._schema.name in ("aten::_foreach_mul", "aten::_foreach_mul_"):
+                (tensors, other), *_ = [args]
+                if isinstance(other, Tensor):
+                    assert other.device == tensors[0].device
+            return func(*args, **(kwargs or {}))
+
+    params = [torch.nn.Parameter(torch.empty(s, device=DEVICE)) for s in SMALL]
+    cls = getattr(halflife, base)
+    lr = torch.tensor(PEAK) if base == "SGD" else PEAK
+    optimizer = cls(params, lr=lr, weight_decay=0.1, decay=rule, foreach=True)
+    for p in params:
+        p.grad = torch.empty_like(p)
+    optimizer.param_groups[0]["weight_decay"] = torch.tensor(0.1)
+    with Together():
+        optimizer.step()

@@ -37,7 +37,7 @@ def multiply_weights(
     weights = shards([group["params"][i] for i in positions])
     with torch.set_grad_enabled(bool(group.get("differentiable"))):
         if full := [w for w in weights if not is_half(w)]:
-            torch._foreach_mul_(full, factor)
+            torch._foreach_mul_(full, _beside(factor, full))
         if len(full) < len(weights):
             numbered = zip(positions, weights, strict=True)
             halves = {i: w for i, w in numbered if is_half(w)}
@@ -85,10 +85,17 @@ def _add(params: list[Tensor], amount: Scalar) -> None:
     if any(map(is_sharded, params)) or (isinstance(amount, Tensor) and amount.dim()):
         sums = [(g + amount * p).to(p.dtype) for p, g in zip(params, grads, strict=True)]
     else:
-        sums = list(torch._foreach_mul(params, amount))
+        sums = list(torch._foreach_mul(params, _beside(amount, params)))
         torch._foreach_add_(sums, grads)
     for p, total in zip(params, sums, strict=True):
         p.grad = total
+
+
+def _beside(amount: Scalar, tensors: list[Tensor]) -> Scalar:
+    """The amount where the tensors are: foreach takes no tensor of the host beside a device's."""
+    if isinstance(amount, Tensor) and amount.is_cpu and not tensors[0].is_cpu:
+        return amount.to(tensors[0].device, non_blocking=True)
+    return amount
 
 
 def _add_rounded(
