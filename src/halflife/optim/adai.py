@@ -94,7 +94,7 @@ class AdaiBase(BaseOptimizer):
             squares += state["exp_avg_sq"]
             corrections += of_each(functools.partial(_correction, beta2), state["step"])
         if squares:
-            terms = self.reduction.sums_of_squares(squares)
+            terms = self.reduction.sums_of_nonnegative(squares)
             total = self.reduction.total(terms / _column(corrections, terms))
             mean = total / max(self.reduction.numel(squares), 1)  # all may be empty
             inverse = torch.where(mean > 0.0, 1.0 / mean, 0.0)

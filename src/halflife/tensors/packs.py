@@ -124,7 +124,10 @@ class Packs:
 
 
 def packs_of(optimizer: Any) -> Packs | None:
-    """Those of an optimizer; None in a graph, which makes one of several operations by itself."""
+    """Those of an optimizer; None in a graph, which makes one of several operations by itself.
+
+    They are kept as its attribute, which neither a pickle nor a copy of it takes along.
+    """
     if torch.compiler.is_compiling():
         return None
     return vars(optimizer).setdefault("_packs", Packs())

@@ -131,11 +131,11 @@ class WholeModel:
             terms.append(real(t).sum(dtype=_wide(t)))
         return torch.as_tensor(spread.add_up(_gather(terms)))
 
-    def sums_of_squares(self, tensors: list[Tensor]) -> Tensor:
+    def sums_of_nonnegative(self, tensors: list[Tensor]) -> Tensor:
         """`sums` of tensors that hold no negative number: on an accelerator, their 1-norms.
 
         Example:
-            >>> WholeModel().sums_of_squares([torch.ones(2, 3)])
+            >>> WholeModel().sums_of_nonnegative([torch.ones(2, 3)])
             tensor([6.], dtype=torch.float64)
         """
         if any(on_host(t) or is_sharded(t) for t in tensors) or torch.compiler.is_compiling():
@@ -178,7 +178,7 @@ class PerMember(WholeModel):
     def _entries(self, tensor: Tensor) -> int:
         return tensor.numel() // tensor.shape[0]
 
-    def sums_of_squares(self, tensors: list[Tensor]) -> Tensor:
+    def sums_of_nonnegative(self, tensors: list[Tensor]) -> Tensor:
         """`sums`."""
         return self.sums(tensors)
 
