@@ -204,18 +204,19 @@ def _adam_preconditioner(
     key = "max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"
     eps = group["eps"]
 
-    @functools.cache  # one function for all tensors that have taken as many steps
-    def metric(correction: float | None) -> Callable[..., Tensor]:
-        if correction is None:
-            return lambda v, correction: v.sqrt().div_(correction).add_(eps)
-        return lambda v: v.sqrt().div_(correction).add_(eps)
+    def corrected(v: Tensor, correction: Any) -> Tensor:
+        return v.sqrt().div_(correction).add_(eps)
 
+    # One function for all tensors that have taken as many steps.
+    by_number: dict[float, Callable[..., Tensor]] = {}
     states = [optimizer.state[p] for p in params]
     corrections = _roots_of_corrections(group["betas"][1], states, params)
     return [
-        Deferred(metric(None), (s[key], c))
+        Deferred(corrected, (s[key], c))
         if isinstance(c, Tensor)
-        else Deferred(metric(c), (s[key],))
+        else Deferred(
+            by_number.setdefault(c, functools.partial(corrected, correction=c)), (s[key],)
+        )
         for s, c in zip(states, corrections, strict=True)
     ]
 

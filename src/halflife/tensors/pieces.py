@@ -56,9 +56,12 @@ def pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
         >>> [len(w) for w, _ in pieces(torch.zeros(300, 300), torch.tensor(0.5))]
         [65536, 24464]
     """
+    if torch.compiler.is_compiling():  # what is compiled has no temporaries
+        yield tensors
+        return
     first = tensors[0]
     size, most = first.numel(), piece_size(first)
-    if size <= most or torch.compiler.is_compiling():  # what is compiled has no temporaries
+    if size <= most:
         yield tensors
         return
     whole = [t for t in tensors if t.numel() != 1]
