@@ -81,8 +81,10 @@ def add_to_gradients(
 
 def _add(params: list[Tensor], amount: Scalar) -> None:
     grads: list[Any] = [p.grad for p in params]
-    # foreach takes no mixture of DTensors and plain tensors.
-    if any(map(is_sharded, params)) or (isinstance(amount, Tensor) and amount.dim()):
+    # foreach takes no mixture of DTensors and plain tensors; in a graph, which makes one of several
+    # operations by itself, its result would have the precision of the amount.
+    wide = torch.compiler.is_compiling() or (isinstance(amount, Tensor) and amount.dim() > 0)
+    if wide or any(map(is_sharded, params)):
         sums = [(g + amount * p).to(p.dtype) for p, g in zip(params, grads, strict=True)]
     else:
         sums = list(torch._foreach_mul(params, _beside(amount, params)))
