@@ -1,6 +1,6 @@
 """What a step holds on an accelerator, counted on meta tensors of 2^27 elements that hold nothing.
 
-The reasons for the constant are in `tests/gpu/test_memory.py`, which measures it on a device.
+The reasons for the constant are in `tests/gpu/test_peak_memory.py`, which measures it on a device.
 """
 
 from __future__ import annotations

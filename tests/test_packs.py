@@ -98,7 +98,7 @@ class Scaled:
 class Own(DecayMap):
     """A map of the user's, with a function for each weight and a field that cannot be hashed."""
 
-    name = "own"
+    name = "planted_with_a_list"
     elementwise = True
     factors: Any = ()
 
