@@ -76,10 +76,10 @@ def modules_with(name: str) -> list[Any]:
     return [m for m in found if name in vars(m)]
 
 
-def operations(
+def stepped(
     make: Callable[[list[Tensor]], Optimizer], shapes: list[tuple[int, ...]], dtype: torch.dtype
-) -> int:
-    """Operations of a step with decay due, after two that make state, views and buffers."""
+) -> Optimizer:
+    """An optimizer on the device after two steps, which make state, views and buffers."""
     params = [torch.nn.Parameter(torch.empty(s, device=DEVICE, dtype=dtype)) for s in shapes]
     optimizer = make(params)
     for p in params:
@@ -87,6 +87,14 @@ def operations(
     for _ in range(2):
         with Counting():
             optimizer.step()
+    return optimizer
+
+
+def operations(
+    make: Callable[[list[Tensor]], Optimizer], shapes: list[tuple[int, ...]], dtype: torch.dtype
+) -> int:
+    """Operations of a step with decay due."""
+    optimizer = stepped(make, shapes, dtype)
     with Counting() as counting:
         optimizer.step()
     return counting.operations.total()

@@ -165,6 +165,16 @@ def test_what_cannot_be_compiled_is_said_once_and_steps_all_the_same(
         assert torch.equal(r, q)
 
 
+def test_a_compiler_that_fails_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> Any:
+        raise NotImplementedError
+
+    monkeypatch.setattr(kernels, "compiled", broken)
+    made, params = adamw(decay="cautious")
+    with pytest.warns(UserWarning, match=r"rounding \(NotImplementedError: *\); implementation="):
+        steps(made, params, 1)
+
+
 @pytest.mark.parametrize("change", ["rule", "scaler", "switch"])
 def test_a_training_that_changes_goes_on(change: str, taken: list[Any]) -> None:
     """From compiled steps to torch's own, and back, as a training of torch's own alone."""

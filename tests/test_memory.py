@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from benchmarks.operations import stepped
 
 import cases
-from accelerator import DEVICE, Counting, Peak, has_all_kernels  # noqa: F401
+from accelerator import DEVICE, Peak, has_all_kernels  # noqa: F401
 from cases import OptimizerCase
 from halflife.tensors import pieces
 
@@ -25,13 +26,7 @@ pytestmark = pytest.mark.usefixtures("has_all_kernels")
 
 def held(make: Any, dtype: torch.dtype) -> list[tuple[int, int]]:
     """Of some steps, after two that make state and buffers: the most, and what is left."""
-    params = [torch.nn.Parameter(torch.empty(s, device=DEVICE, dtype=dtype)) for s in SHAPES]
-    optimizer = make(params)
-    for p in params:
-        p.grad = torch.empty_like(p)
-    for _ in range(2):
-        with Counting():
-            optimizer.step()
+    optimizer = stepped(make, SHAPES, dtype)
     found = []
     for _ in range(2):
         with Peak() as peak:

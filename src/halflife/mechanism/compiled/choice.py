@@ -87,11 +87,12 @@ def works(
             kernels.compiled(kernel, rule, options, dtype, device, kernels.BACKEND)(
                 numbers, seed, *tensors
             )
-    except Exception as error:  # whatever a compiler or its tools may raise
+    except Exception as error:  # whatever a compiler or its tools may raise, also without a word
+        said = f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
         warnings.warn(
             f"halflife: {_named(rule)} could not be compiled for {device} in {dtype} and takes "
             "operations of its own beside torch's step, which is slower and equal up to rounding "
-            f"({type(error).__name__}: {str(error).strip().splitlines()[0][:200]}); "
+            f"({said[:200]}); "
             "implementation='native' says so from the start.",
             stacklevel=2,
         )
