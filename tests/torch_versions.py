@@ -35,10 +35,11 @@ def since(major: int, minor: int, what: str) -> pytest.MarkDecorator:
 # Whether a scheduler's state keeps its own copy of an lr that is a tensor.
 LAST_LR_IS_A_COPY = TORCH >= (2, 9)
 
-# Warnings of torch's own code about itself, and the version without them.
+# Warnings of torch's own code about itself, and whether this version has them.
 QUIET = [
-    ((2, 9), "ignore:The epoch parameter in `scheduler.step:UserWarning"),  # SequentialLR
-    ((2, 9), "ignore:Graph break due to unsupported builtin:UserWarning"),  # said of a rule's check
+    (TORCH < (2, 9), "ignore:The epoch parameter in `scheduler.step:UserWarning"),  # SequentialLR
+    (TORCH < (2, 9), "ignore:Graph break due to unsupported builtin:UserWarning"),  # a rule's check
+    (TORCH >= (2, 14), "ignore:`torch.jit.script` is:FutureWarning"),  # forward derivatives
 ]
 
 # How a native step takes a decay: both since Adam has a switch, which AdamW inherits.
