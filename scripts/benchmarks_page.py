@@ -132,7 +132,7 @@ def page(
         f"Machine: {machine['processor']}, {machine['cores']} cores of which {threads} used, torch "
         f"{machine['torch']}, Python {machine['python']}.",
         "",
-        verdicts(models),
+        *verdicts(models),
     ]
     for model in models:
         lines += ["", *section(model)]
@@ -141,17 +141,21 @@ def page(
     return "\n".join([*lines, "", ALLOWS.format(**figures(models))])
 
 
-def verdicts(models: list[dict[str, Any]]) -> str:
-    """How many targets are met, and which are not."""
+def verdicts(models: list[dict[str, Any]]) -> list[str]:
+    """How many targets are met, and a table of those that are not."""
     rows = [(m["model"], row) for m in models for row in m["rows"] if "verdict" in row]
-    missed = [
-        f"{row['name']} on {model} ({median(row, 'of_peer' if 'ours' in row else 'ratio')})"
-        for model, row in rows
-        if row["verdict"] == "missed"
-    ]
     met = sum(row["verdict"] == "met" for _, row in rows)
-    told = f"Of {len(rows)} targets {met} are met, {len(rows) - met - len(missed)} within noise"
-    return f"{told}, {len(missed)} missed{': ' if missed else ''}{'; '.join(missed)}."
+    missed = [(model, row) for model, row in rows if row["verdict"] == "missed"]
+    near = len(rows) - met - len(missed)
+    told = f"Of {len(rows)} targets {met} are met, {near} within noise, {len(missed)} missed"
+    if not missed:
+        return [f"{told}."]
+    lines = [f"{told}:", "", "| missed | model | measured | target |", "|---|---|---|---|"]
+    for model, row in missed:
+        measured = spread(row, "of_peer" if "ours" in row else "ratio")
+        target = row["ours"] if "ours" in row else f"at most {row['target']:.2f}"
+        lines.append(f"| {row['name']} | {model} | {measured} | {target} |")
+    return lines
 
 
 def section(model: dict[str, Any]) -> list[str]:
@@ -203,7 +207,9 @@ def device_section(results: dict[str, Any]) -> list[str]:
                 continue
             peak = "" if row["peak"] is None else f"{row['peak'] / 2**20:.1f} MiB"
             time = row["seconds"]["median"] * 1e3
-            lines.append(f"| {row['name']} | {time:.3f} ms | {spread(row, 'ratio')} | {peak} |")
+            lines.append(
+                f"| {row['name']} | {time:.3f}&nbsp;ms | {spread(row, 'ratio')} | {peak} |"
+            )
     return lines
 
 
@@ -232,7 +238,7 @@ def cells(row: dict[str, Any]) -> str:
         told = f"{row['ours']}: {spread(row, 'of_peer')}, {row['verdict']}"
     time = row["seconds"]["median"] * 1e3
     return (
-        f"| {row['name']} | {time:.2f} ms | {spread(row, 'ratio')} | {median(row, 'of_default')} "
+        f"| {row['name']} | {time:.2f}&nbsp;ms | {spread(row, 'ratio')} | {median(row, 'of_default')} "
         f"| {median(row, 'of_limit')} | {row['state_bytes']:.2f} | {told} |"
     )
 

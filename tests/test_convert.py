@@ -278,7 +278,7 @@ def test_refused_with_the_reason(arguments, known, message):
 
 @pytest.mark.parametrize("lr", [0.0, -1.0, math.inf, math.nan, "3e-4", True])
 def test_lr_must_be_positive(lr):
-    with pytest.raises(ValueError, match=r"lr=.*: must be a number, positive and finite"):
+    with pytest.raises(ValueError, match=r"lr=.*: must be a finite number > 0"):
         convert(0.1, "torch", "independent", lr=lr)
 
 

@@ -280,7 +280,7 @@ def test_parameters_of_a_model_are_counted():
     [
         ({"model": 0}, "model=0: must be a model or its number of parameters"),
         ({"model": "resnet"}, "model='resnet': must be a model"),
-        ({"lr": 0.0}, "lr=0.0: must be a number, positive"),
+        ({"lr": 0.0}, "lr=0.0: must be a finite number > 0"),
         ({"batch": 0}, "batch=0: must be a positive number"),
         ({"data": math.nan}, "data=nan: must be a positive number"),
         ({"steps": 10}, "steps=10, epochs=100: either says how long"),

@@ -230,7 +230,7 @@ def test_outside_the_range_there_is_no_number():
         ({"batch": (32, 0)}, r"batch=\(32, 0\): must be a pair"),
         ({"data": (1, math.nan)}, r"data=\(1, nan\): must be a pair"),
         ({"lr": (1e-3, -1.0)}, r"lr=\(0.001, -1.0\): must be a pair"),
-        ({"lr": 0.0, "batch": (1, 2)}, "lr=0.0: must be a number, positive and finite"),
+        ({"lr": 0.0, "batch": (1, 2)}, "lr=0.0: must be a finite number > 0"),
         ({"batch": (1, 2), "lr_scaling": "cube"}, "lr_scaling='cube': must be one of none, sqrt"),
         ({"lr": (1.0, 2.0), "lr_scaling": "sqrt"}, "leave one of the two out"),
         ({"optimizer": ("adam", "lion")}, r"lr=0.001: learning rates of different optimizers"),

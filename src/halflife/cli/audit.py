@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.text import Text
 
-from .terminal import Mistake, console, print_json, say, show
+from .terminal import Mistake, print_json, say, show
 from .user_code import called, load
 
 if TYPE_CHECKING:
@@ -107,7 +106,7 @@ def _show(result: Audit) -> None:
     show(parameters, prose=(5,))
     for finding in result.findings:
         say()
-        text = Text.assemble((finding.severity, _COLOURS[finding.severity]), f" {finding.code}: ")
-        console.print(text.append(finding.message), highlight=False)
+        text = f"{finding.severity} {finding.code}: {finding.message}"
+        say(text, _COLOURS[finding.severity], first=len(finding.severity))
     say()
     say(result.summary())

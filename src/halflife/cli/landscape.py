@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..checks import in_short
+from ..rules import rule_names
 from .mistakes import extra, spoken
 from .terminal import Mistake, errors, print_json, progress, say, show
 from .user_code import UserCodeError, load
@@ -50,8 +51,8 @@ def landscape(
     rules: Annotated[
         str,
         typer.Option(
-            help="Decay rules, by comma: l2, decoupled, independent, constant, corrected, "
-            "stable, adaptive, proximal. Runs without decay are always added.",
+            help=f"Decay rules, by comma: {', '.join(rule_names())}. Runs without decay are always "
+            "added.",
             rich_help_panel=_WHAT,
         ),
     ] = "l2,decoupled,independent,stable",

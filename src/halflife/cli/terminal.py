@@ -42,12 +42,17 @@ def print_json(data: Any) -> None:
     typer.echo(json.dumps(finite(data), indent=2, allow_nan=False))
 
 
-def say(text: str = "", style: str = "", *, wrap: bool = True) -> None:
-    """Print text, its brackets no markup; wrapped to the terminal, or as it is, to be copied."""
+def say(text: str = "", style: str = "", *, wrap: bool = True, first: int | None = None) -> None:
+    """Print text, its brackets no markup; wrapped to the terminal, or as it is, to be copied.
+
+    The style is that of the whole, or of so many characters at first.
+    """
     lines = text.split("\n")
     if wrap:
         lines = [part for line in lines for part in _wrapped(line, console.width)]
-    console.print(Text("\n".join(lines), style=style), soft_wrap=True, highlight=False)
+    shown = Text("\n".join(lines))
+    shown.stylize(style, 0, first)
+    console.print(shown, soft_wrap=True, highlight=False)
 
 
 def show(

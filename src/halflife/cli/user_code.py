@@ -96,7 +96,7 @@ def called(target: str, function: Any) -> Any:
         UserCodeError: if it raises.
     """
     if not callable(function) or isinstance(function, nn.Module):
-        raise Mistake(f"{target}: must be a function, and is {type(function).__name__}.")
+        raise Mistake(f"{target}: must be a function, got {type(function).__name__}.")
     try:
         inspect.signature(function).bind()
     except TypeError as error:

@@ -88,7 +88,9 @@ class Fraction(Strength):
 
 
 @dataclass(frozen=True)
-class _Duration(Strength):
+class Duration(Strength):
+    """A strength that is a time: in steps, or in epochs of so many steps."""
+
     steps: float | None = None
     epochs: float | None = None
     steps_per_epoch: float | None = None
@@ -120,7 +122,7 @@ class _Duration(Strength):
 
 
 @dataclass(frozen=True)
-class HalfLife(_Duration):
+class HalfLife(Duration):
     """Steps (or epochs) until half of a weight is left if nothing is added: ``1 - 2^(-1/h)``.
 
     ln 2 = 0.69 times the `Timescale`. Infinite means no decay.
@@ -143,7 +145,7 @@ class HalfLife(_Duration):
 
 
 @dataclass(frozen=True)
-class Timescale(_Duration):
+class Timescale(Duration):
     """Steps (or epochs) over which the weights average past updates: ``d = 1/tau``.
 
     Decay makes the weights an exponential moving average of the updates with this timescale; a

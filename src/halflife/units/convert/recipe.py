@@ -202,5 +202,5 @@ class Setting:
 def _require(name: str, value: Any, below: float, above_zero: bool = False) -> None:
     enough = is_number(value) and (value > 0.0 if above_zero else value >= 0.0)
     if not (enough and value < below):
-        bounds = "positive and finite" if above_zero else f"in [0, {below:g})"
-        raise ValueError(f"{name}={value!r}: must be a number, {bounds}; correct it.")
+        bounds = "a finite number > 0" if above_zero else f"a number in [0, {below:g})"
+        raise ValueError(f"{name}={value!r}: must be {bounds}; correct it.")
