@@ -236,9 +236,9 @@ def cells(row: dict[str, Any]) -> str:
     told = f"at most {row['target']:.2f}: {row['verdict']}" if "target" in row else ""
     if "of_peer" in row:
         told = f"{row['ours']}: {spread(row, 'of_peer')}, {row['verdict']}"
-    time = row["seconds"]["median"] * 1e3
+    time = f"{row['seconds']['median'] * 1e3:.2f}&nbsp;ms"
     return (
-        f"| {row['name']} | {time:.2f}&nbsp;ms | {spread(row, 'ratio')} | {median(row, 'of_default')} "
+        f"| {row['name']} | {time} | {spread(row, 'ratio')} | {median(row, 'of_default')} "
         f"| {median(row, 'of_limit')} | {row['state_bytes']:.2f} | {told} |"
     )
 

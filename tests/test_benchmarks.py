@@ -196,7 +196,7 @@ def test_the_page_has_what_was_measured_on_a_device(benchmarks_page: Any) -> Non
     assert "Device: A device, torch 9.9, Python 3.99." in page
     assert "### tiny in bfloat16" in page
     assert "| torch AdamW, fused | 1.000&nbsp;ms |  | 0.0 MiB |" in page
-    assert "| AdamW Stable | 2.000 ms | 1.50 (1.25-2.00) | 3.0 MiB |" in page
+    assert "| AdamW Stable | 2.000&nbsp;ms | 1.50 (1.25-2.00) | 3.0 MiB |" in page
     assert "| SGD Stable | not measured: RuntimeError: no | | |" in page
 
 
