@@ -119,24 +119,33 @@ def test_a_large_tensor_is_one_piece_of_the_graph() -> None:
     ("case", "base"),
     [
         pytest.param(case, base, id=f"{case.id}-{base}")
-        for case in cases.MAPS
+        for case in EVERY
         for base in ("AdamW", "SGD-momentum")
         if not BASES[base].refuses(case.rule)
     ],
 )
-def test_groups_whose_gradients_are_replaced(case: MapCase, base: str) -> None:
+def test_groups_whose_gradients_are_replaced(case: RuleCase | MapCase, base: str) -> None:
     """As ``zero_grad`` does it: a graph for one group does not hang on another's gradients."""
-    params = cases.make_params()
-    groups = [{"params": params[:2]}, {"params": params[2:], "weight_decay": 0.0}]
-    lr, graphs = torch.tensor(PEAK), []
-    optimizer = BASES[base].make(groups, case, lr=lr, weight_decay=case.weight_decay, peak_lr=PEAK)
-    counter = CompileCounterWithBackend("eager")
-    step = torch.compile(optimizer.step, backend=counter)
-    for t, row in enumerate(cases.make_gradients(STEPS, missing=False)):
-        cases.set_gradients(params, row)
-        lr.fill_(LRS[t])
-        step()
-        graphs.append(counter.frame_count)
+
+    def run(compiled: bool) -> tuple[list[int], Tensor, list[Tensor]]:
+        params = cases.make_params()
+        groups = [{"params": params[:2]}, {"params": params[2:], "weight_decay": 0.0}]
+        lr, graphs, wd = torch.tensor(PEAK), [], case.weight_decay
+        optimizer = BASES[base].make(groups, case, lr=lr, weight_decay=wd, peak_lr=PEAK)
+        counter = CompileCounterWithBackend("eager")
+        step = torch.compile(optimizer.step, backend=counter) if compiled else optimizer.step
+        for t, row in enumerate(cases.make_gradients(STEPS, missing=False)):
+            cases.set_gradients(params, row)
+            lr.fill_(LRS[t])
+            step()
+            graphs.append(counter.frame_count)
+        anchors = [s["anchor"] for s in map(optimizer.state.get, params) if "anchor" in s]
+        return graphs, torch.cat([p.detach().flatten() for p in params]), anchors
+
+    graphs, weights, anchors = run(compiled=True)
+    _, expected, captured = run(compiled=False)
+    torch.testing.assert_close(weights, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(anchors, captured, rtol=0.0, atol=0.0)
     assert graphs[1:] == [graphs[1]] * (STEPS - 1)
 
 

@@ -42,6 +42,11 @@ class Seen:
         return getattr(self.optimizer, name)
 
 
+def seen_by_facts(optimizer: Optimizer, params: list[Tensor]) -> Seen:
+    """The optimizer as facts see it."""
+    return Seen(optimizer, params)
+
+
 class View:
     """One group's weights at one step, as a map sees them.
 
@@ -75,9 +80,13 @@ class View:
         """Take what facts may read out of the optimizer, before a graph is made of the map.
 
         A graph that reads the whole state is guarded by the gradients of all parameters, those of
-        other groups too, and made anew whenever one of them is replaced: at every step.
+        other groups too, and made anew whenever one of them is replaced: at every step. Nor is one
+        made of the looking: before torch 2.11 it is taken for another group's with as many tensors.
         """
-        self.seen = Seen(self.optimizer, self.params)
+        seen = seen_by_facts
+        if torch.compiler.is_compiling():
+            seen = torch.compiler.disable(seen)
+        self.seen = seen(self.optimizer, self.params)
 
     def anchors(self) -> list[Tensor]:
         """What `Anchored` remembered of each parameter."""
