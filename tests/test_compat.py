@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import runpy
 import shlex
@@ -102,9 +103,9 @@ def commands() -> list[list[str]]:
 
 
 def rehearsed(*targets: str) -> str:
-    """What make would run; the same where this process is make's own child, which says folders."""
-    command = ["make", "--no-print-directory", "-n", *targets]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    """What make would run: without the flags and variables of a make that runs these tests."""
+    command, env = ["make", "-n", *targets], {"PATH": os.environ["PATH"]}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env)
     assert done.returncode == 0, done.stderr
     return done.stdout.replace("\\\n", " ")
 

@@ -35,6 +35,7 @@ from strategies import (
     take,
     values,
 )
+from torch_versions import ADAGRAD_TAKES_GROUPS
 
 # HeavyBall's steps are of other lrs than this one's (test_identities has it), and ASGD decays
 # by its lambd, which needs the weights.
@@ -264,8 +265,9 @@ def default(s: Scenario, cls: Any) -> tuple[list[Tensor], Any]:
     ]  # fmt: skip
     for p, g in zip(tensors, s.group_of, strict=True):
         groups[g]["params"].append(p)
-    optimizer = cls(groups[:1], lr=0.1, **s.options, **s.flags)
-    for group in groups[1:]:
+    first = 1 if s.base != "Adagrad" or ADAGRAD_TAKES_GROUPS else len(groups)
+    optimizer = cls(groups[:first], lr=0.1, **s.options, **s.flags)
+    for group in groups[first:]:
         optimizer.add_param_group(group)
     everything = dataclasses.replace(
         s, groups=tuple(dataclasses.replace(g, since=0) for g in s.groups)

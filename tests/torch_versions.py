@@ -16,7 +16,10 @@ import torch
 from halflife import versions
 from halflife.versions import TORCH
 
-__all__ = ["ADAM", "ADAMW", "LAST_LR_IS_A_COPY", "QUIET", "TORCH", "before", "refused", "since"]
+__all__ = [
+    "ADAGRAD_TAKES_GROUPS", "ADAM", "ADAMW", "GRAPHS", "LAST_LR_IS_A_COPY", "QUIET", "TORCH",
+    "before", "refused", "since",
+]  # fmt: skip
 
 if not hasattr(torch.optim, "Muon"):  # tests are collected all the same, and skipped below
     torch.optim.Muon = versions.Muon  # type: ignore[misc]
@@ -34,6 +37,12 @@ def since(major: int, minor: int, what: str) -> pytest.MarkDecorator:
 
 # Whether a scheduler's state keeps its own copy of an lr that is a tensor.
 LAST_LR_IS_A_COPY = TORCH >= (2, 9)
+
+# Whether torch's Adagrad takes groups that are added later.
+ADAGRAD_TAKES_GROUPS = TORCH >= (2, 12)
+
+# In how many graphs, at most, a step of ours is compiled: an older dynamo breaks more of them.
+GRAPHS = 7 if TORCH >= (2, 7) else 12
 
 # Warnings of torch's own code about itself, and whether this version has them.
 QUIET = [

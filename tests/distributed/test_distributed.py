@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import multiprocessing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ import torch.distributed as dist
 import training
 
 from halflife.mechanism.compiled import kernels
+from torch_versions import before
 
 pytestmark = [
     pytest.mark.slow,
@@ -22,6 +24,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning:torch.distributed"),
 ]
 CASES = training.all_cases()
+IN_SHARDS = ("FSDP2", "FSDP2 and tensor parallel", "traffic", "monitor:", "save:")
+needs_fsdp2 = before(2, 7, "FSDP2 trains on the CPU")
 
 
 @pytest.fixture(autouse=True)
@@ -70,18 +74,23 @@ def names(failed: dict[str, str], kind: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("setting", training.SETTINGS)
+def each(*values: str) -> list[Any]:
+    return [pytest.param(v, marks=needs_fsdp2 if v in IN_SHARDS else ()) for v in values]
+
+
+@pytest.mark.parametrize("setting", each(*training.SETTINGS))
 def test_every_rule_trains_as_in_one_process(setting: str, reports: Path) -> None:
     assert not names(failures(reports), f"{setting}:")
 
 
 @pytest.mark.parametrize(
-    "what", ["reduction", "traffic", "monitor:", "zero:", "flat:", "initialisation:", "save:"]
+    "what", each("reduction", "traffic", "monitor:", "zero:", "flat:", "initialisation:", "save:")
 )
 def test_what_the_processes_checked(what: str, reports: Path) -> None:
     assert not names(failures(reports), what)
 
 
+@needs_fsdp2  # in which the two have trained
 @pytest.mark.parametrize("case", [c for c in CASES if c.clip is None], ids=lambda c: c.id)
 def test_one_process_resumes_where_two_have_stopped(case: training.Case, reports: Path) -> None:
     model, share = training.alone()

@@ -174,10 +174,13 @@ def average(new: Tensor, state: State, key: str, beta: float) -> Tensor:
 
 
 def maximum(second: Tensor, state: State) -> Tensor:
-    """The maximum of all second moments so far, the coming one with them: AMSGrad's."""
+    """The maximum of all second moments so far, the coming one with them: AMSGrad's.
+
+    Written over the coming one, as torch 2.6 has no other for tensors in tensor parallelism.
+    """
     if "max_exp_avg_sq" not in state:
         return second
-    return torch.maximum(second, real(state["max_exp_avg_sq"]))
+    return torch.maximum(second, real(state["max_exp_avg_sq"]), out=second)
 
 
 def coming_step(state: State) -> Any:
