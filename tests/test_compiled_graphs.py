@@ -23,6 +23,7 @@ from halflife import (
     ProximalL1,
 )
 from halflife.mechanism.compiled import kernels
+from torch_versions import RECOMPILE_LIMIT
 
 pytestmark = pytest.mark.slow
 
@@ -90,7 +91,7 @@ def test_more_rules_than_torch_recompiles_one_function(monkeypatch: pytest.Monke
     """The kernels share their code but not their compilations, whose number torch bounds."""
     counter = CompileCounterWithBackend("eager")
     monkeypatch.setattr(kernels, "BACKEND", counter)
-    count = torch._dynamo.config.recompile_limit + 2
+    count = getattr(torch._dynamo.config, RECOMPILE_LIMIT) + 2
     for i in range(count):
         w = torch.nn.Parameter(torch.ones(3))
         optimizer = halflife.SGD([w], decay=HuberDecay(delta=1.0 + i), **COMPILED)

@@ -17,8 +17,8 @@ from halflife import versions
 from halflife.versions import TORCH
 
 __all__ = [
-    "ADAGRAD_TAKES_GROUPS", "ADAM", "ADAMW", "GRAPHS", "LAST_LR_IS_A_COPY", "QUIET", "TORCH",
-    "before", "refused", "since",
+    "ADAGRAD_TAKES_GROUPS", "ADAM", "ADAMW", "GRAPHS", "LAST_LR_IS_A_COPY", "QUIET",
+    "RECOMPILE_LIMIT", "TORCH", "before", "refused", "since",
 ]  # fmt: skip
 
 if not hasattr(torch.optim, "Muon"):  # tests are collected all the same, and skipped below
@@ -44,10 +44,14 @@ ADAGRAD_TAKES_GROUPS = TORCH >= (2, 12)
 # In how many graphs, at most, a step of ours is compiled: an older dynamo breaks more of them.
 GRAPHS = 7 if TORCH >= (2, 7) else 12
 
+# The option of torch._dynamo.config for how often a function is compiled anew.
+RECOMPILE_LIMIT = "recompile_limit" if TORCH >= (2, 7) else "cache_size_limit"
+
 # Warnings of torch's own code about itself, and whether this version has them.
 QUIET = [
     (TORCH < (2, 9), "ignore:The epoch parameter in `scheduler.step:UserWarning"),  # SequentialLR
     (TORCH < (2, 9), "ignore:Graph break due to unsupported builtin:UserWarning"),  # a rule's check
+    (TORCH < (2, 7), "ignore:Skipping serialization of skipfiles:UserWarning"),  # inductor's cache
     (TORCH >= (2, 14), "ignore:`torch.jit.script` is:FutureWarning"),  # forward derivatives
 ]
 
