@@ -65,7 +65,8 @@ def all_kernels(device: str = DEVICE) -> Iterator[None]:
     with contextlib.ExitStack() as patched:
         for name, devices in known.items():
             for module in modules_with(name):
-                patched.enter_context(mock.patch.object(module, name, return_value=devices))
+                devices_of = functools.partial(list, devices)  # a new one, which torch may change
+                patched.enter_context(mock.patch.object(module, name, devices_of))
         yield
 
 

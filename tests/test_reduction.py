@@ -166,3 +166,10 @@ def test_long_vectors_under_any_number_of_threads(
     found = WholeModel().squares([vector, vector[:5]])
     exact = [float(v.double().square().sum()) for v in (vector, vector[:5])]
     assert list(found) == pytest.approx(exact, rel=1e-6)
+
+
+def test_a_sparse_tensor_is_reduced_as_its_dense_one() -> None:
+    """Entries of one place are one entry: [1 + 2, 0, 4]."""
+    sparse = torch.sparse_coo_tensor([[0, 0, 2]], [1.0, 2.0, 4.0], (3,), check_invariants=True)
+    squares = WholeModel().squares([sparse, torch.ones(2)])
+    assert torch.as_tensor(squares).tolist() == [25.0, 2.0]

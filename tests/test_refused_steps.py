@@ -98,7 +98,7 @@ def test_a_sparse_gradient(base: OptimizerCase, case: RuleCase | MapCase, steps:
     for t in range(steps):
         step(optimizer, params, t)
     before = snapshot(optimizer, params)
-    with pytest.raises(RuntimeError):
+    with pytest.raises((RuntimeError, ValueError), match="[Ss]parse"):
         step(optimizer, params, steps, sparse=True)
     assert_unchanged(optimizer, params, before)
     twins = make_params()
@@ -199,6 +199,24 @@ def test_a_sparse_gradient_beside_dense_ones_in_a_run_that_is_resumed(decay: str
     resumed = make(params)
     resumed.load_state_dict(copy.deepcopy(first.state_dict()))
     before = snapshot(resumed, params)
-    with pytest.raises(RuntimeError):
+    with pytest.raises((RuntimeError, ValueError), match="[Ss]parse"):
         step(resumed, params, 1, sparse=True)
     assert_unchanged(resumed, params, before)
+
+
+@pytest.mark.parametrize(
+    ("cls", "decay", "why"),
+    [
+        (halflife.SGD, "cautious", "the rule looks at the direction of every weight"),
+        (decayed(torch.optim.SparseAdam), "l2", "with a multiple of the weights it is no longer"),
+    ],
+    ids=["cautious", "l2"],
+)
+def test_what_a_sparse_gradient_cannot_have_is_said(cls: Any, decay: str, why: str) -> None:
+    table = torch.nn.Embedding(5, 3, sparse=True)
+    start = table.weight.detach().clone()
+    optimizer = cls(list(table.parameters()), lr=0.1, weight_decay=0.5, decay=decay)
+    table(torch.tensor([1, 3])).sum().backward()
+    with pytest.raises(ValueError, match=f"a gradient is sparse, and {why}; use sparse=False"):
+        optimizer.step()
+    assert torch.equal(table.weight, start)

@@ -14,6 +14,7 @@ import halflife
 from halflife import optim
 from halflife.groups.policies import POLICIES, PolicyName
 from halflife.rules.contract import DecayRule, as_rule
+from torch_versions import before
 
 OPTIMIZERS = {name: getattr(halflife, name) for name in optim.__all__ if hasattr(halflife, name)}
 OPTIMIZERS = {n: c for n, c in OPTIMIZERS.items() if issubclass(c, halflife.Decayed)}
@@ -38,7 +39,16 @@ def test_an_optimizer_takes_its_keywords_and_no_others(name: str) -> None:
             cls(weight, **{wrong: 0.1})
 
 
-@pytest.mark.parametrize("name", [n for n in OPTIMIZERS if hasattr(torch.optim, n)])
+SINCE = {
+    "Adam": before(2, 7, "Adam takes decoupled_weight_decay"),
+    "Muon": before(2, 9, "torch.optim.Muon came with it"),
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=SINCE.get(n, ())) for n in OPTIMIZERS if hasattr(torch.optim, n)],
+)
 def test_what_decayed_promises_of_a_class_of_torch_is_its_signature_and_ours(name: str) -> None:
     native = inspect.signature(getattr(torch.optim, name)).parameters
     ours = inspect.signature(OPTIMIZERS[name]).parameters

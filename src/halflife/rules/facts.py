@@ -154,11 +154,19 @@ def gradients(optimizer: Optimizer, group: dict[str, Any], params: list[Tensor])
     """The gradients to descend along: unscaled, and negated where the base ascends.
 
     They are the direction of bases that only scale them: Adagrad, Adadelta, ASGD.
+
+    Raises:
+        ValueError: if one is sparse, which has no direction where it has no entry.
     """
     factor: Any = -1.0 if group.get("maximize") else 1.0
     if (scale := getattr(optimizer, "grad_scale", None)) is not None:
         factor = factor / scale
     grads: list[Any] = [p.grad for p in params]
+    if any(g.is_sparse for g in grads):
+        raise ValueError(
+            f"decay={group.get('decay')!r}: a gradient is sparse, and the rule looks at the "
+            "direction of every weight; use sparse=False in the embedding, or decay='decoupled'."
+        )
     if isinstance(factor, float) and factor == 1.0:
         return grads
     if any(map(is_sharded, grads)):  # foreach takes no mixture of them and plain tensors
@@ -264,10 +272,7 @@ def _sgd_direction(optimizer: Optimizer, group: dict[str, Any], params: list[Ten
 
 
 def _all_gradients(optimizer: Optimizer) -> list[list[Tensor]]:
-    return [
-        [p.grad.coalesce().values() if p.grad.is_sparse else p.grad for p in params]
-        for params in _all_weights(optimizer)
-    ]
+    return [[p.grad for p in params] for params in _all_weights(optimizer)]
 
 
 def _all_weights(optimizer: Optimizer) -> list[list[Any]]:

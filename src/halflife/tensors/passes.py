@@ -58,6 +58,9 @@ def add_to_gradients(
         coefficient: the multiple.
         scale: what the native step will divide the gradients by, under a gradient scaler.
         packs: for small tensors on an accelerator.
+
+    Raises:
+        ValueError: if a gradient is sparse, as the sum is not.
     """
     amount = -coefficient if group.get("maximize") else coefficient
     amount = amount if scale is None else amount * scale
@@ -65,6 +68,11 @@ def add_to_gradients(
     places = [i for i, p in enumerate(group["params"]) if p.grad is not None]
     params = [group["params"][i] for i in places]
     saved: list[tuple[Tensor, Tensor | None]] = [(p, p.grad) for p in params]
+    if any(g is not None and g.is_sparse for _, g in saved):
+        raise ValueError(
+            f"decay={group.get('decay')!r}: a gradient is sparse, and with a multiple of the "
+            "weights it is no longer; use sparse=False in the embedding, or decay='decoupled'."
+        )
     halves = {i: p for i, p in zip(places, params, strict=True) if is_half(p)}
     full = [p for p in params if not is_half(p)]
     if group.get("differentiable"):

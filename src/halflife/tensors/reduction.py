@@ -269,11 +269,11 @@ class _Spread:
         self._over: dict[Any, list[int]] = {}  # terms by mesh and placements
 
     def local(self, tensor: Tensor) -> Tensor:
-        """What this process holds of the next tensor."""
+        """What this process holds of the next tensor; of a sparse one, its entries."""
         index = self._count
         self._count += 1
         if not is_sharded(tensor):
-            return tensor
+            return tensor.coalesce().values() if tensor.is_sparse else tensor
         from torch.distributed.tensor import Partial, Replicate
 
         t: Any = tensor.detach()

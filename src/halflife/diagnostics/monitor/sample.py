@@ -95,13 +95,11 @@ class Sample:
     def _read_gradients(self) -> None:
         present = [i for i, w in enumerate(self.watched) if w.tensor.grad is not None]
         grads = {i: self._gradient(self.watched[i]) for i in present}
-        dense = [i for i in present if not grads[i].is_sparse]
-        squares: Any = self._reduction.squares([grads[i] for i in dense]) if dense else []
-        for i, value in zip(dense, _floats(squares), strict=True):
+        squares: Any = self._reduction.squares(list(grads.values())) if grads else []
+        for i, value in zip(grads, _floats(squares), strict=True):
             self.sums[i].gradients = value
+        dense = [i for i in present if not grads[i].is_sparse]
         for i in set(present) - set(dense):
-            values = grads[i].coalesce().values()
-            self.sums[i].gradients = float(self._reduction.squares([values])[0])
             self.sums[i].uphill = self.sums[i].active = None
         if "gradient_cosine" in self._wanted and dense:
             pairs = ((self._params[i], grads[i]) for i in dense)
