@@ -98,7 +98,7 @@ def test_a_sparse_gradient(base: OptimizerCase, case: RuleCase | MapCase, steps:
     for t in range(steps):
         step(optimizer, params, t)
     before = snapshot(optimizer, params)
-    with pytest.raises((RuntimeError, ValueError), match="[Ss]parse"):
+    with pytest.raises((RuntimeError, ValueError), match=r"[Ss]parse"):
         step(optimizer, params, steps, sparse=True)
     assert_unchanged(optimizer, params, before)
     twins = make_params()
@@ -199,7 +199,7 @@ def test_a_sparse_gradient_beside_dense_ones_in_a_run_that_is_resumed(decay: str
     resumed = make(params)
     resumed.load_state_dict(copy.deepcopy(first.state_dict()))
     before = snapshot(resumed, params)
-    with pytest.raises((RuntimeError, ValueError), match="[Ss]parse"):
+    with pytest.raises((RuntimeError, ValueError), match=r"[Ss]parse"):
         step(resumed, params, 1, sparse=True)
     assert_unchanged(resumed, params, before)
 
