@@ -168,7 +168,7 @@ def test_the_page_is_written_from_the_committed_results(benchmarks_page: Any) ->
     assert benchmarks_page.PAGE.read_text("utf-8") == written
 
 
-@before(2, 7, "a norm of a list of tensors dispatches an operation less")
+@before(2, 9, "a norm of a list of tensors dispatches an operation less")
 def test_operations_are_counted_anew_as_the_page_has_them(benchmarks_page: Any) -> None:
     """Of GPT-2 small in float32: rules of all kinds."""
     _, counts, _ = benchmarks_page.read()

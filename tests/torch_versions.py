@@ -52,6 +52,8 @@ QUIET = [
     (TORCH < (2, 9), "ignore:The epoch parameter in `scheduler.step:UserWarning"),  # SequentialLR
     (TORCH < (2, 9), "ignore:Graph break due to unsupported builtin:UserWarning"),  # a rule's check
     (TORCH < (2, 7), "ignore:Skipping serialization of skipfiles:UserWarning"),  # inductor's cache
+    # LBFGS; the warning itself came with 2.8.
+    (TORCH < (2, 9), "ignore:Converting a tensor with requires_grad=True to a scalar:UserWarning"),
     (TORCH >= (2, 14), "ignore:`torch.jit.script` is:FutureWarning"),  # forward derivatives
 ]
 
