@@ -66,9 +66,9 @@ docs: $(DEV) ## build the documentation into site/
 bench: $(DEV) ## measure what a decay rule costs, against torch in the same run
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
-compat: ## run the tests with another torch: TORCH=2.6.0 [PYTHON=python3.10] [OLDEST=1 | NEWEST=1] [SMOKE=1]
+compat: ## run the tests with another torch: TORCH=2.6.0 [PYTHON=python3.10] [OLDEST=1 | NEWEST=1] [SMOKE=1] [AGAIN=1]
 	$(COMPAT_PYTHON) scripts/compat.py --python $(PYTHON) --workers $(WORKERS) $(if $(TORCH),--torch $(TORCH)) \
-	  $(if $(OLDEST),--oldest) $(if $(NEWEST),--newest) $(if $(SMOKE),--smoke) $(if $(PYTEST_ARGS),-- $(PYTEST_ARGS))
+	  $(if $(OLDEST),--oldest) $(if $(NEWEST),--newest) $(if $(SMOKE),--smoke) $(if $(AGAIN),--again) $(if $(PYTEST_ARGS),-- $(PYTEST_ARGS))
 
 install: $(DEV) ## install everything into .venv without running anything
 

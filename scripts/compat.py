@@ -10,6 +10,7 @@ Needs nothing but Python's standard library (3.11 or newer), and takes uv where 
     --oldest   numpy and the extras at the lower bounds of pyproject.toml, as is torch if not given
     --newest   everything as new as there is
     --smoke    imports, the public surface and some tests only
+    --again    what failed in the last such run, after a mend; the record says how many
 
 Deprecation warnings are errors with the pins alone: elsewhere they are others' of each other.
 
@@ -62,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
     for kind in ("oldest", "newest"):
         mode.add_argument(f"--{kind}", dest="kind", action="store_const", const=kind)
     parser.add_argument("--smoke", action="store_true")
+    parser.add_argument("--again", action="store_true", help="only what failed last time")
     parser.add_argument("--workers", default="2")
     parser.add_argument("--venv", type=Path, help="made here, and kept")
     parser.add_argument("pytest", nargs="*", help="further arguments of pytest")
@@ -159,6 +161,16 @@ def install(python: Path, wanted: list[str], pins: list[str]) -> None:
 def tested(python: Path, kind: str, args: argparse.Namespace) -> int:
     """Run the suite, print what failed, and record it; the exit status."""
     versions = installed(python)
+    record: dict[str, Any] = {
+        "kind": "smoke" if args.smoke else kind,
+        "date": datetime.date.today().isoformat(),
+        "versions": versions,
+    }
+    last = (
+        next((old for old in recorded() if key(old) == key(record)), None) if args.again else None
+    )
+    if args.again and not (last and last["failed"]):
+        sys.exit("--again: no such run is recorded that had failures; run it whole.")
     names = ", ".join(f"{name} {version}" for name, version in versions.items())
     print(f"{names}; {kind}", flush=True)
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -168,7 +180,8 @@ def tested(python: Path, kind: str, args: argparse.Namespace) -> int:
         command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short"]
         command += ["-n", args.workers, f"--junitxml={report}"]
         command += ["-o", MIXED] if kind != "pinned" else []
-        command += SMOKE if args.smoke else []
+        command += [node_of(test) for test in last["failed"]] if last else []
+        command += SMOKE if args.smoke and not last else []
         done = subprocess.run([*command, *args.pytest], cwd=ROOT, env={**os.environ, **one_thread})
         if not report.exists():  # not even collected
             return done.returncode or 1
@@ -179,15 +192,34 @@ def tested(python: Path, kind: str, args: argparse.Namespace) -> int:
     for reason, count in found["skipped"].items():
         print(f"  skipped {count}: {reason}")
     if not args.pytest:
-        record = {
-            "kind": "smoke" if args.smoke else kind,
-            "date": datetime.date.today().isoformat(),
-            "versions": versions,
-            "minutes": round((time.monotonic() - start) / 60),
-            **found,
-        }
-        write(record)
+        record["minutes"] = round((time.monotonic() - start) / 60)
+        write(mended(last, {**record, **found}) if last else {**record, **found})
     return done.returncode
+
+
+def node_of(test: str) -> str:
+    """A test as pytest is given it.
+
+    Example:
+        >>> node_of("tests/test_a::test_wrong[x]")
+        'tests/test_a.py::test_wrong[x]'
+    """
+    path, _, name = test.partition("::")
+    return f"{path}.py::{name}"
+
+
+def mended(last: dict[str, Any], again: dict[str, Any]) -> dict[str, Any]:
+    """A run of everything, and what became of its failures when they were run again."""
+    both = Counter(last["skipped"]) + Counter(again["skipped"])
+    return {
+        **last,
+        "date": again["date"],
+        "minutes": last["minutes"] + again["minutes"],
+        "passed": last["passed"] + again["passed"],
+        "failed": again["failed"],
+        "skipped": dict(sorted(both.items())),
+        "again": last.get("again", 0) + len(last["failed"]),
+    }
 
 
 def installed(python: Path) -> dict[str, str]:
@@ -222,10 +254,14 @@ def outcome(report: ElementTree.ElementTree) -> dict[str, Any]:
     return {"passed": passed, "failed": failed, "skipped": dict(sorted(skipped.items()))}
 
 
+def recorded() -> list[dict[str, Any]]:
+    """The runs so far, the last of each kind."""
+    return json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else []
+
+
 def write(record: dict[str, Any]) -> None:
     """Put a run in the place of the last one of its kind, and write the page."""
-    records = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else []
-    records = [old for old in records if key(old) != key(record)] + [record]
+    records = [old for old in recorded() if key(old) != key(record)] + [record]
     RESULTS.write_text(json.dumps(sorted(records, key=key), indent=1) + "\n", "utf-8")
     page = runpy.run_path(str(ROOT / "scripts" / "versions_page.py"))
     page["PAGE"].write_text(page["page"](json.loads(RESULTS.read_text("utf-8"))), "utf-8")

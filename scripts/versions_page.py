@@ -27,7 +27,8 @@ $ make compat NEWEST=1                                  # everything as new as t
 $ make compat SMOKE=1 PYTHON=python3.12                 # imports, and a part of the suite
 ```
 
-in an environment of its own, which is removed afterwards. Each run writes its row here.
+in an environment of its own, which is removed afterwards. Each run writes its row here; `AGAIN=1`
+runs only what had failed, and the row says how many tests.
 """
 
 KINDS = {
@@ -89,6 +90,7 @@ def page(records: Sequence[dict[str, Any]]) -> str:
 def row(record: dict[str, Any]) -> str:
     """One run."""
     versions = record["versions"]
+    again = f" ({record['again']} run again)" if "again" in record else ""
     cells = [
         versions["torch"].partition("+")[0],
         versions["python"],
@@ -96,7 +98,7 @@ def row(record: dict[str, Any]) -> str:
         KINDS[record["kind"]],
         f"{record['passed']:,}",
         f"{sum(record['skipped'].values()):,}",
-        str(len(record["failed"])),
+        f"{len(record['failed'])}{again}",
         record["date"],
     ]
     return f"| {' | '.join(cells)} |"

@@ -77,6 +77,22 @@ def test_what_a_run_says_is_read() -> None:
     assert "- torch 2.9: why (2 tests)" in page
 
 
+def test_what_failed_is_run_again_and_the_row_says_so() -> None:
+    was = {"passed": 5, "failed": {"tests/test_a::x[1]": "no", "tests/test_a::y": "no"}}
+    old = {"kind": "pinned", "date": "2026-01-02", "minutes": 9, "skipped": {"why": 1}, **was}
+    old["versions"] = {"torch": "2.8.0", "python": "3.11.7", "numpy": "2.4.6"}
+    again = {"passed": 1, "failed": {}, "skipped": {"why": 1}, "minutes": 1, "date": "2026-01-03"}
+    record = COMPAT["mended"](old, again)
+    assert (record["passed"], record["failed"], record["skipped"]) == (6, {}, {"why": 2})
+    assert (record["date"], record["minutes"], record["again"]) == ("2026-01-03", 10, 2)
+    assert "| 6 | 2 | 0 (2 run again) | 2026-01-03 |" in PAGE["page"]([record])
+    assert COMPAT["mended"](record, again)["again"] == 2
+    assert [*map(COMPAT["node_of"], was["failed"])] == [
+        "tests/test_a.py::x[1]",
+        "tests/test_a.py::y",
+    ]
+
+
 def test_a_run_takes_the_place_of_the_last_of_its_kind() -> None:
     def record(kind: str, torch: str, python: str) -> dict[str, Any]:
         return {"kind": kind, "versions": {"torch": torch, "python": python}}

@@ -42,7 +42,7 @@ LAST_LR_IS_A_COPY = TORCH >= (2, 9)
 ADAGRAD_TAKES_GROUPS = TORCH >= (2, 12)
 
 # In how many graphs, at most, a step of ours is compiled: an older dynamo breaks more of them.
-GRAPHS = 7 if TORCH >= (2, 7) else 12
+GRAPHS = 7 if TORCH >= (2, 9) else 12
 
 # The option of torch._dynamo.config for how often a function is compiled anew.
 RECOMPILE_LIMIT = "recompile_limit" if TORCH >= (2, 7) else "cache_size_limit"
