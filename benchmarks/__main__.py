@@ -47,17 +47,23 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the benchmarks that the command line names."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
+    torch.set_num_threads(options.threads[0])
     chosen = options.benchmark or BENCHMARKS
     if "accelerator" in chosen and (reason := _lacking(options.device or "cuda")):
         parser.error(reason)
     machine = _machine()
     results: dict[str, Any] = {"machine": machine}
     print("torch {torch}, Python {python}, {cores} cores, load {load}\n".format(**machine))
-    if "step" in chosen:
-        results["step"] = step.main(options.models or step.DEFAULT, options.rounds, options.caches)
-    if "rules" in chosen:
-        results["rules"] = rules.main(options.models or rules.DEFAULT, options.rounds)
+    for threads in options.threads:
+        torch.set_num_threads(threads)
+        if "step" in chosen:
+            models = options.models or step.DEFAULT
+            found = step.main(models, options.rounds, options.caches)
+            results["step"] = [*results.get("step", []), *found]
+        if "rules" in chosen:
+            found = rules.main(options.models or rules.DEFAULT, options.rounds)
+            results["rules"] = [*results.get("rules", []), *found]
+    torch.set_num_threads(options.threads[0])
     if "operations" in chosen:
         results["operations"] = operations.main(options.models or ["resnet20", "gpt2"])
     if "ensemble" in chosen and importlib.util.find_spec("benchmarks.ensemble"):
@@ -120,7 +126,14 @@ def _parser() -> argparse.ArgumentParser:
         help="for step: steps one after the other, or the caches emptied before each. "
         "Default: both.",
     )
-    parser.add_argument("--threads", type=_positive, default=1, help="torch threads. Default: 1.")
+    parser.add_argument(
+        "--threads",
+        type=_threads,
+        default=(1,),
+        metavar="N,...",
+        help="torch threads, for step and rules several one after the other, such as 1,all. "
+        "Default: 1.",
+    )
     parser.add_argument(
         "--device",
         help="for accelerator. Default: cuda; cpu rehearses it.",
@@ -129,6 +142,11 @@ def _parser() -> argparse.ArgumentParser:
         "--json", type=Path, metavar="FILE", help="write all figures to this file too."
     )
     return parser
+
+
+def _threads(text: str) -> tuple[int, ...]:
+    cores = os.cpu_count() or 1
+    return tuple(cores if part == "all" else _positive(part) for part in text.split(","))
 
 
 def _benchmark(text: str) -> str:

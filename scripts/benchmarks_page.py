@@ -34,7 +34,7 @@ One optimizer step under every rule, against torch and against other packages, o
 lists of two models. `make bench` measures it on your machine; this page was written from
 
 ```console
-$ python -m benchmarks rules --json benchmarks/results.json
+$ python -m benchmarks rules --threads 1,all --json benchmarks/results.json
 $ python scripts/benchmarks_page.py
 ```
 
@@ -125,8 +125,9 @@ def page(
         counts: of the operations benchmark.
         device: of the accelerator benchmark, where it has been run.
     """
-    machine, models = results["machine"], results["rules"]
-    threads = models[0]["threads"]
+    machine, everything = results["machine"], results["rules"]
+    threads = everything[0]["threads"]
+    models = [m for m in everything if m["threads"] == threads]
     lines = [
         HEAD,
         f"Machine: {machine['processor']}, {machine['cores']} cores of which {threads} used, torch "
@@ -136,6 +137,8 @@ def page(
     ]
     for model in models:
         lines += ["", *section(model)]
+    if len(models) < len(everything):
+        lines += ["", *by_threads(everything)]
     lines += ["", ON_A_DEVICE, *(device_section(device) if device else [NOT_MEASURED])]
     lines += ["", COUNTED, *counted(counts)]
     return "\n".join([*lines, "", ALLOWS.format(**figures(models))])
@@ -226,6 +229,26 @@ def counted(models: list[dict[str, Any]]) -> list[str]:
     for name in models[0]["rows"]:
         counts = [f"{count:,}" for m in models for count in m["rows"][name].values()]
         lines.append(f"| {name} | {' | '.join(counts)} |")
+    return lines
+
+
+def by_threads(models: list[dict[str, Any]]) -> list[str]:
+    """The ratio to torch's fused kernel on as many threads: a column for each model and number."""
+    names = list(dict.fromkeys(row["name"] for model in models for row in model["rows"]))
+    heads = [f"{m['model']}, {m['threads']}" for m in models]
+    lines = [
+        "## With more threads",
+        "",
+        "The column **fused** again, torch's kernel and ours on as many threads as the head says.",
+        "",
+        f"| | {' | '.join(heads)} |",
+        f"|---|{'---|' * len(heads)}",
+    ]
+    for name in names:
+        found = [next((r for r in m["rows"] if r["name"] == name), {}) for m in models]
+        shown = [spread(row, "ratio") for row in found]
+        if any(shown):
+            lines.append(f"| {name} | {' | '.join(shown)} |")
     return lines
 
 

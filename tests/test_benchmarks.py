@@ -7,6 +7,7 @@ import gc
 import importlib
 import json
 import math
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -349,11 +350,36 @@ def test_without_arguments_every_benchmark_is_run(monkeypatch: pytest.MonkeyPatc
     run: list[str] = []
     for module in (step, rules, curvature, monitor, imports):
         name = module.__name__.rpartition(".")[2]
-        monkeypatch.setattr(module, "main", lambda *_, name=name: run.append(name))
+        monkeypatch.setattr(module, "main", lambda *_, name=name: run.append(name) or [])
     ensemble = SimpleNamespace(main=lambda: run.append("ensemble"), __spec__=True)
     monkeypatch.setitem(sys.modules, "benchmarks.ensemble", ensemble)  # type: ignore[arg-type]
     assert main([]) == 0
     assert run == ["step", "rules", "ensemble", "curvature", "monitor", "imports"]
+
+
+def test_rules_are_measured_with_each_number_of_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, benchmarks_page: Any
+) -> None:
+    counts, before = [1, os.cpu_count()], torch.get_num_threads()
+
+    def measure(models: list[str], _: int | None) -> list[dict[str, Any]]:
+        threads = torch.get_num_threads()
+        spread = {"median": 1.0 + threads, "low": 1.0, "high": 2.0}
+        row = {"name": "AdamW Stable", "ratio": spread}
+        return [{"model": model, "threads": threads, "rows": [row]} for model in models]
+
+    monkeypatch.setattr(rules, "main", measure)
+    file = tmp_path / "results.json"
+    try:
+        main(["rules", "--models", "tiny", "--threads", "1,all", "--json", str(file)])
+    finally:
+        torch.set_num_threads(before)
+    found = json.loads(file.read_text("utf-8"))["rules"]
+    assert [m["threads"] for m in found] == counts
+    lines = benchmarks_page.by_threads(found)
+    assert f"| | tiny, 1 | tiny, {counts[1]} |" in lines
+    ratios = " | ".join(f"{1.0 + n:.2f} (1.00-2.00)" for n in counts)
+    assert lines[-1] == f"| AdamW Stable | {ratios} |"
 
 
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
