@@ -65,9 +65,13 @@ def all_kernels(device: str = DEVICE) -> Iterator[None]:
     with contextlib.ExitStack() as patched:
         for name, devices in known.items():
             for module in modules_with(name):
-                devices_of = functools.partial(list, devices)  # a new one, which torch may change
-                patched.enter_context(mock.patch.object(module, name, devices_of))
+                patched.enter_context(mock.patch.object(module, name, _lister(devices)))
         yield
+
+
+def _lister(devices: list[str]) -> Callable[..., list[str]]:
+    """What torch asks for devices: a list that it may change."""
+    return lambda *_, **__: [*devices]
 
 
 def modules_with(name: str) -> list[Any]:
