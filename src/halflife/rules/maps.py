@@ -81,7 +81,7 @@ class View:
 
         A graph that reads the whole state is guarded by the gradients of all parameters, those of
         other groups too, and made anew whenever one of them is replaced: at every step. Nor is one
-        made of the looking: before torch 2.11 it is taken for another group's with as many tensors.
+        made of the looking: torch 2.10 takes it for another group's with as many tensors.
         """
         seen = seen_by_facts
         if torch.compiler.is_compiling():
