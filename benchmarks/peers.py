@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -17,6 +18,10 @@ from torch.optim import Optimizer
 from .workbench import Workbench
 
 ADAM_STATE = {"exp_avg": "exp_avg", "exp_avg_sq": "exp_avg_sq"}
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,7 @@ class Peer:
         group: entries of the parameter group, where the setting is not an argument.
         state: its name for each of the reference's state tensors; None if it makes its own.
         reference: whose state it shares, "adamw" or "sgd".
+        since: the lowest version that does so, where an older one may be met.
         compiles: it compiles the whole list of parameters at once, which takes longer than all
             else here; measured without.
     """
@@ -42,6 +48,7 @@ class Peer:
     group: dict[str, Any] = field(default_factory=dict)
     state: dict[str, str] | None = field(default_factory=lambda: dict(ADAM_STATE))
     reference: str = "adamw"
+    since: str | None = None
     compiles: bool = False
 
     @property
@@ -54,9 +61,11 @@ class Peer:
         """The optimizer, without state.
 
         Raises:
-            ImportError: without the package.
+            ImportError: without the package, or with one that is too old.
         """
         module = importlib.import_module(self.module)
+        if self.since and _numbers(version(self.module)) < _numbers(self.since):
+            raise ImportError(f"{self.module} {self.since} or newer is needed")
         if self.compiles:
             module.utils.compile_mode = None
         cls = getattr(module, self.optimizer)
@@ -84,7 +93,7 @@ PEERS = [
     Peer("optimi", "AdamW", "AdamW Independent", {"decouple_lr": True, "foreach": True}),
     Peer("pytorch_optimizer", "AdamC", "AdamW Constant", {"fixed_decay": True}),
     Peer("pytorch_optimizer", "AdamC", "AdamW Corrected", group={"normalized": True}),
-    Peer("heavyball", "AdamC", "AdamW Corrected", state=None, compiles=True),
+    Peer("heavyball", "AdamC", "AdamW Corrected", state=None, since="3.0", compiles=True),
     Peer("pytorch_optimizer", "AdamS", "AdamW Stable"),
     Peer(
         "heavyball",
@@ -92,6 +101,7 @@ PEERS = [
         "AdamW Cautious",
         {"cautious_weight_decay": True},
         state=None,
+        since="3.0",
         compiles=True,
     ),
     Peer(

@@ -249,7 +249,7 @@ def _entry(
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, ImportError):
+    if isinstance(error, ModuleNotFoundError):
         return f"{error.name} is not installed: pip install --group third-party"
     first = str(error).partition("\n")[0]
     return f"{type(error).__name__}: {first[:150]}"

@@ -102,6 +102,8 @@ PLACES = {
 
 @pytest.mark.parametrize("name", PLACES)
 def test_depths(name: str) -> None:
+    if name == "swin":
+        pytest.importorskip("transformers", "5.0", reason="transformers 5 names its layers so")
     groups = param_groups(builder(name)(), lr=1.0, layer_decay=0.5)
     below = {d.name: -math.log2(groups[d.group]["lr"]) for d in groups.decisions}  # type: ignore[index]
     assert {name: below[name] for name in PLACES[name]} == PLACES[name]

@@ -241,11 +241,18 @@ def test_a_device_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--device hpu: there is no such device here" in capsys.readouterr().err
 
 
+def made_or_skipped(peer: Peer) -> None:
+    try:
+        peer.make([torch.nn.Parameter(torch.ones(2, 2))], 0.1, 0.1)
+    except ImportError as error:
+        pytest.skip(f"pip install --group third-party: {error}")
+
+
 @pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
 @pytest.mark.filterwarnings("ignore")  # theirs
 def test_a_peer_does_what_our_row_does(peer: Peer) -> None:
     """Three steps at a falling lr: its weights are ours, to a hundredth of what the decay does."""
-    pytest.importorskip(peer.module, reason="pip install --group third-party")
+    made_or_skipped(peer)
     base, name = peer.against.split()
     rule = {**rules.SCALAR_RULES, **rules.ELEMENTWISE}[name]
     momentum = {"momentum": 0.9} if base == "SGD" else {}
@@ -275,7 +282,7 @@ def test_a_peer_does_what_our_row_does(peer: Peer) -> None:
 @pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
 @pytest.mark.filterwarnings("ignore")
 def test_a_peer_that_shares_moments_has_the_state_of_one_that_does_not(peer: Peer) -> None:
-    pytest.importorskip(peer.module, reason="pip install --group third-party")
+    made_or_skipped(peer)
     bench = Workbench("tiny")
     alone = peer.make(bench.params, 1e-4, 1e-5)
     sharing = peer.on(bench, 1e-4, 1e-5)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tomllib
 from typer.testing import CliRunner
 
 import halflife
@@ -81,6 +80,7 @@ def plain(text: str) -> str:
 
 
 def test_the_extra_is_typer_and_rich_and_the_lab_has_it_too() -> None:
+    tomllib = pytest.importorskip("tomllib", reason="in the standard library from Python 3.11")
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     names = {
         extra: {re.split(r"[<>=~! ]", package)[0] for package in packages}

@@ -184,5 +184,7 @@ def test_layers_of_transformers(path, expected, value):
     import importlib
 
     module, _, name = path.partition(":")
+    if name == "Qwen3NextRMSNormGated":
+        pytest.importorskip("transformers", "5.0", reason="transformers 5 changed this layer")
     cls = getattr(importlib.import_module(f"transformers.models.{module}"), name)
     assert findings(cls(SIZE), value)[0] == expected

@@ -14,7 +14,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn, get_type_hints
+from typing import Any, NoReturn
 
 import typer
 
@@ -101,8 +101,9 @@ def flags_of(command: Callable[..., Any]) -> dict[str, str]:
     What the library calls by another name, the command says in an attribute ``spoken``.
     """
     flags = {}
-    for name, hint in get_type_hints(command, include_extras=True).items():
-        for about in getattr(hint, "__metadata__", ()):
+    # Not by typing.get_type_hints, which before Python 3.11 hides what has None for a default.
+    for name, parameter in inspect.signature(command, eval_str=True).parameters.items():
+        for about in getattr(parameter.annotation, "__metadata__", ()):
             declared = (getattr(about, "default", None), *(getattr(about, "param_decls", ()) or ()))
             long = [text for text in declared if isinstance(text, str) and text.startswith("--")]
             argument = type(about).__name__ == "ArgumentInfo"
