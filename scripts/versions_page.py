@@ -121,7 +121,10 @@ def reasons(records: Sequence[dict[str, Any]]) -> list[str]:
         for reason, count in record["skipped"].items():
             if re.search(r"torch [\d.]+", reason):
                 most[reason] = max(count, most.get(reason, 0))
-    return [f"- {escaped(reason)} ({count} tests)" for reason, count in sorted(most.items())]
+    return [
+        f"- {escaped(reason)} ({count} test{'s' * (count > 1)})"
+        for reason, count in sorted(most.items())
+    ]
 
 
 def escaped(text: str) -> str:
