@@ -81,7 +81,9 @@ def cells(row: str) -> list[str]:
 def test_a_row_of_the_page(row) -> None:
     package = row.path.partition(".")[0]
     pytest.importorskip(package, reason=f"{package}: pip install -e .[third-party]")
-    importlib.import_module(row.path.rpartition(".")[0])
+    module = importlib.import_module(row.path.rpartition(".")[0])
+    if package == "heavyball" and not hasattr(module, row.path.rpartition(".")[2]):
+        pytest.skip("heavyball 3 needs Python 3.11")
     if row.path == "torch.optim.Muon" and torch_versions.TORCH < (2, 9):
         pytest.skip("torch 2.9: torch.optim.Muon came with it")
     assert cells(SCRIPT["line"](row)) == cells(written(row)), "run python scripts/probe_table.py"

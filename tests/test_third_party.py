@@ -8,7 +8,6 @@ fractions are written out here.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,8 +51,10 @@ class Package:
 
     def load(self) -> Any:
         reason = f"{self.module} is not installed: pip install -e .[third-party]"
-        pytest.importorskip(self.module, reason=reason)
-        return getattr(importlib.import_module(self.module), self.name)
+        module = pytest.importorskip(self.module, reason=reason)
+        if not hasattr(module, self.name):
+            pytest.skip(f"this version of {self.module} has no {self.name}")
+        return getattr(module, self.name)
 
 
 PACKAGES = [
