@@ -192,20 +192,25 @@ def tested(python: Path, kind: str, args: argparse.Namespace) -> int:
     for reason, count in found["skipped"].items():
         print(f"  skipped {count}: {reason}")
     if not args.pytest:
+        run = found["passed"] + len(found["failed"]) + sum(found["skipped"].values())
+        if run < len(last["failed"] if last else [1]):
+            sys.exit(f"{run} tests were run, which are too few: nothing is recorded.")
         record["minutes"] = round((time.monotonic() - start) / 60)
         write(mended(last, {**record, **found}) if last else {**record, **found})
     return done.returncode
 
 
 def node_of(test: str) -> str:
-    """A test as pytest is given it.
+    """A test as pytest is given it; of a file that was not even collected, the file.
 
     Example:
         >>> node_of("tests/test_a::test_wrong[x]")
         'tests/test_a.py::test_wrong[x]'
+        >>> node_of("::tests.test_a")
+        'tests/test_a.py'
     """
     path, _, name = test.partition("::")
-    return f"{path}.py::{name}"
+    return f"{path}.py::{name}" if path else f"{name.replace('.', '/')}.py"
 
 
 def mended(last: dict[str, Any], again: dict[str, Any]) -> dict[str, Any]:

@@ -87,6 +87,7 @@ def test_what_failed_is_run_again_and_the_row_says_so() -> None:
     assert (record["date"], record["minutes"], record["again"]) == ("2026-01-03", 10, 2)
     assert "| 6 | 2 | 0 (2 run again) | 2026-01-03 |" in PAGE["page"]([record])
     assert COMPAT["mended"](record, again)["again"] == 2
+    assert COMPAT["node_of"]("::tests.test_a") == "tests/test_a.py"
     assert [*map(COMPAT["node_of"], was["failed"])] == [
         "tests/test_a.py::x[1]",
         "tests/test_a.py::y",
