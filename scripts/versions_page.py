@@ -17,7 +17,8 @@ HEAD = """\
 
 <!-- Written by scripts/versions_page.py from docs/versions.json: edit neither; run make compat. -->
 
-torch {torch} and newer, Python 3.10 to 3.14, numpy {numpy} and newer. Development is with what
+torch {torch} and newer, Python 3.10 to 3.14, numpy {numpy} and newer; the table says which of them
+have been run. Development is with what
 `constraints.txt` pins; with another torch, the whole suite runs by
 
 ```console
