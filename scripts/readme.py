@@ -46,7 +46,7 @@ def speed() -> str:
         MODELS[result["model"]]: 1.0 / row["of_default"]["median"]
         for result in results["rules"]
         for row in result["rows"]
-        if row["name"] == "AdamW Decoupled" and result["model"] in MODELS
+        if row["name"] == "AdamW Decoupled" and result["model"] in MODELS and result["threads"] == 1
     }
     return " and ".join(f"{times[name]:.1f} times ({name})" for name in MODELS.values())
 

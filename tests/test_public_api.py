@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import re
 import subprocess
 import sys
@@ -147,7 +148,9 @@ def test_name_is_documented(name):
 def run_fresh(code: str) -> dict:
     """What a new interpreter prints as JSON. No warning may come up in it."""
     command = [sys.executable, "-W", "error", "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT / "tests")
+    # Bytecode is kept, as for everybody who installs a package.
+    env = {name: v for name, v in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT / "tests", env=env)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
