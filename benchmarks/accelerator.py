@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 import halflife
 
 from .rules import ELEMENTWISE, LR, NORMS, PEAK, SCALAR_RULES, WEIGHT_DECAY
-from .timing import Measured, Parts, paired
+from .timing import Measured, Parts, paired, spread
 from .workbench import ADAM, SGD, Workbench
 
 DEFAULT = ["resnet18", "gpt2"]
@@ -146,9 +146,7 @@ def table(result: dict[str, Any]) -> str:
         if "missing" in row:
             lines.append(f"  {row['name']:45}  not measured: {row['missing']}")
             continue
-        ratio = ""
-        if r := row.get("ratio"):
-            ratio = f"{r['median']:.2f} ({r['low']:.2f}-{r['high']:.2f})"
+        ratio = spread(row.get("ratio"))
         peak = "" if row["peak"] is None else f"{row['peak'] / 2**20:.1f} MiB"
         time = row["seconds"]["median"] * 1e3
         lines.append(f"  {row['name']:45}{time:>8.3f} ms  {ratio:<18}{peak:>10}".rstrip())

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .timing import Measured
+from .timing import Measured, spread
 
 ROUNDS = 5
 TARGET = 1.2
@@ -46,9 +46,8 @@ def measure(rounds: int | None = None) -> dict[str, Any]:
 def main(rounds: int | None = None, show: Callable[[str], None] = print) -> dict[str, Any]:
     """Measure and show."""
     result = measure(rounds)
-    r = result["ratio"]
     show(
-        f"import halflife / import torch: {r['median']:.3f} ({r['low']:.2f}-{r['high']:.2f}), "
+        f"import halflife / import torch: {spread(result['ratio'], digits=3)}, "
         f"torch {result['torch_seconds']['median']:.2f} s; <= {TARGET} {result['verdict']}\n"
     )
     return result

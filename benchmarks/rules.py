@@ -24,7 +24,7 @@ import halflife
 from halflife import rules
 
 from .peers import PEERS
-from .timing import Measured, Parts, paired
+from .timing import Measured, Parts, paired, spread
 from .workbench import ADAM, Workbench, state_bytes
 
 DEFAULT = ["resnet18", "gpt2"]
@@ -269,9 +269,7 @@ def table(result: dict[str, Any]) -> str:
         if "missing" in row:
             lines.append(f"  {row['name']:45}  not measured: {row['missing']}")
             continue
-        ratio = ""
-        if r := row.get("ratio"):
-            ratio = f"{r['median']:.2f} ({r['low']:.2f}-{r['high']:.2f})"
+        ratio = spread(row.get("ratio"))
         default = f"{row['of_default']['median']:.2f}" if "of_default" in row else ""
         lines.append(
             f"  {row['name']:45}{row['seconds']['median'] * 1e3:>8.2f} ms  {ratio:<18}{default:>8}"
@@ -283,9 +281,8 @@ def table(result: dict[str, Any]) -> str:
 def verdict(row: dict[str, Any]) -> str:
     """Whether a row meets its target."""
     if "of_peer" in row:
-        r = row["of_peer"]
         told = "ours is faster" if row["verdict"] == "met" else f"ours faster: {row['verdict']}"
-        return f"{told}: {r['median']:.2f} ({r['low']:.2f}-{r['high']:.2f})"
+        return f"{told}: {spread(row['of_peer'])}"
     return f"<= {row['target']:.2f} {row['verdict']}" if "target" in row else ""
 
 

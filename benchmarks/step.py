@@ -19,7 +19,7 @@ from torch.nn.utils import clip_grad_norm_ as torch_clip_grad_norm_
 
 import halflife
 
-from .timing import Measured, Parts, paired
+from .timing import Measured, Parts, paired, spread
 from .workbench import ADAM, SGD, Workbench, state_bytes
 
 DEFAULT = ["resnet20", "resnet18", "gpt2"]
@@ -161,9 +161,7 @@ def table(result: dict[str, Any]) -> str:
         f"  {'':34}{'median':>10}  {'ratio (10-90 %)':<22}{'share':>6}  {'B/param':>7}  target",
     ]
     for row in result["rows"]:
-        ratio, share, verdicts = "", "", []
-        if r := row.get("ratio"):
-            ratio = f"{r['median']:.3f} ({r['low']:.2f}-{r['high']:.2f})"
+        ratio, share, verdicts = spread(row.get("ratio"), digits=3), "", []
         if "target" in row:
             verdicts.append(f"<= {row['target']:.2f} {row['verdict']}")
         if s := row.get("share"):

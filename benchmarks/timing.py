@@ -93,3 +93,15 @@ class Measured:
     def as_dict(self) -> dict[str, float]:
         """Plain data, for a JSON file."""
         return dict(vars(self))
+
+
+def spread(found: Mapping[str, float] | None, digits: int = 2) -> str:
+    """A median and, in parentheses, 10 to 90 % of the rounds; nothing where it was not measured.
+
+    Args:
+        found: plain data of `Measured`.
+        digits: of the median.
+    """
+    if not found:
+        return ""
+    return f"{found['median']:.{digits}f} ({found['low']:.2f}-{found['high']:.2f})"

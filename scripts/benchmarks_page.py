@@ -18,6 +18,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import timing  # noqa: E402
 from benchmarks.rules import ADDED, AGAIN, FUSED, TRAFFIC  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results.json"
@@ -329,9 +330,7 @@ def median(row: dict[str, Any], key: str) -> str:
 
 
 def spread(row: dict[str, Any], key: str) -> str:
-    if key not in row:
-        return ""
-    return f"{row[key]['median']:.2f} ({row[key]['low']:.2f}-{row[key]['high']:.2f})"
+    return timing.spread(row.get(key))
 
 
 def read(

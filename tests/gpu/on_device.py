@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 import cases
+import halflife
 from cases import PEAK, MapCase, OptimizerCase, RuleCase
 from halflife.rules import DecayMap
 
@@ -139,6 +140,16 @@ def torchs_own(
         native.step()
     except (RuntimeError, NotImplementedError, TypeError) as error:
         pytest.skip(f"torch's own {case.native.__name__} with {how}: {error}")
+
+
+def possible(
+    case: OptimizerCase, how: dict[str, Any], device: torch.device, dtype: torch.dtype
+) -> None:
+    """Skip what our class refuses, or torch's own cannot do, in this precision on this device."""
+    ours = case.cls is halflife.SGD and device.type == "cpu" and dtype in HALVES
+    if ours and how.get("fused"):
+        pytest.skip("our SGD refuses it: torch's fused one takes no half precision on the CPU")
+    torchs_own(case, how, device, dtype)
 
 
 def state_of(optimizer: Any) -> dict[Any, dict[str, Tensor]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from on_device import HALVES, LARGE, bases, made, rules_of, state_of, torchs_own, train
+from on_device import HALVES, LARGE, bases, made, possible, rules_of, state_of, train
 
 import cases
 import halflife
@@ -20,11 +20,6 @@ SIZES = [LARGE, (999,), (3001,)]
 HALF_BASES = [b for b in bases() if b.values[0].id in ("SGD-momentum", "AdamW", "Lion")]
 
 
-def refused(case: OptimizerCase, how: dict[str, Any], device: torch.device) -> bool:
-    """Our fused SGD on the CPU, of torch's there."""
-    return bool(how.get("fused")) and case.cls is halflife.SGD and device.type == "cpu"
-
-
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
 @pytest.mark.parametrize(("case", "how"), HALF_BASES)
 def test_their_mean_decays_as_in_float32(
@@ -32,9 +27,7 @@ def test_their_mean_decays_as_in_float32(
 ) -> None:
     """Without gradients, so that nothing but the decay moves them; under a changing lr."""
     device = there()
-    if refused(case, how, device):
-        pytest.skip("our SGD refuses it: torch's fused one takes no half precision on the CPU")
-    torchs_own(case, how, device, dtype)
+    possible(case, how, device, dtype)
     case = case.given(eps=1e-3) if "Adam" in case.id else case  # else the rates are 1 / 1e-8
     apart = {}
     # A term of the gradients is as large as SGD's update, whose rounding is torch's own.
@@ -67,9 +60,7 @@ def test_resuming_is_not_stopping(
 ) -> None:
     """Every bit, by a checkpoint that went through the CPU."""
     device = there()
-    if refused(case, how, device):
-        pytest.skip("our SGD refuses it: torch's fused one takes no half precision on the CPU")
-    torchs_own(case, how, device, dtype)
+    possible(case, how, device, dtype)
     apart = []
     for rule in rules_of(case, how):
         optimizer, params = made(case, rule, device, dtype, **how)

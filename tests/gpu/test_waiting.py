@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from on_device import HALVES, bases, made, no_waiting, rules_of, torchs_own, written
-from test_half_precision import refused
+from on_device import HALVES, bases, made, no_waiting, possible, rules_of, torchs_own, written
 
 import cases
 import halflife
@@ -31,6 +31,16 @@ def torchs_waits(case: OptimizerCase, how: dict[str, Any], device: torch.device)
                 pytest.skip(f"torch's own {case.native.__name__} with {how} waits")
 
 
+def waits_in(optimizer: Any, t: int, device: torch.device) -> str | None:
+    """Why step `t` could not be taken without waiting; the first three, which make state, may."""
+    try:
+        with no_waiting(device) if t >= 3 else contextlib.nullcontext():
+            optimizer.step()
+    except RuntimeError as error:
+        return str(error)
+    return None
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, *HALVES], ids=str)
 @pytest.mark.parametrize(("case", "how"), bases())
 def test_no_step_waits(
@@ -38,23 +48,15 @@ def test_no_step_waits(
 ) -> None:
     """After some that make state and buffers: under another lr, and with a gradient more."""
     device = there()
-    if dtype in HALVES and refused(case, how, device):
-        pytest.skip("our SGD refuses it: torch's fused one takes no half precision on the CPU")
-    torchs_own(case, how, device, dtype)
+    possible(case, how, device, dtype)
     torchs_waits(case, how, device)
     waiting = {}
     for rule in rules_of(case, how):
         optimizer, params = made(case, rule, device, dtype, **how)
         for t in range(7):
             written(optimizer, params, t)  # at odd t a parameter has no gradient
-            try:
-                if t < 3:
-                    optimizer.step()
-                    continue
-                with no_waiting(device):
-                    optimizer.step()
-            except RuntimeError as error:
-                waiting[rule.id] = str(error)
+            if why := waits_in(optimizer, t, device):
+                waiting[rule.id] = why
                 break
     assert not waiting
 
@@ -76,14 +78,8 @@ def test_nor_with_tensors_for_lr_and_weight_decay(
                 for name in ("lr", "weight_decay"):
                     if kind in (name, "both"):
                         group[name] = torch.full((), float(group[name]), device=device)
-            try:
-                if t < 3:
-                    optimizer.step()
-                    continue
-                with no_waiting(device):
-                    optimizer.step()
-            except RuntimeError as error:
-                waiting[rule.id] = str(error)
+            if why := waits_in(optimizer, t, device):
+                waiting[rule.id] = why
                 break
     assert not waiting
 
