@@ -1,0 +1,104 @@
+"""Metrics: what a training is judged by, whatever its name, unit and direction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..checks import is_number, require
+
+__all__ = ["Metric"]
+
+_GOALS = ("min", "max")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number of a training.
+
+    Args:
+        name: key of what the training returns.
+        unit: written after the number, such as ``"%"`` or ``"nats"``; ``""`` for none.
+        goal: ``"min"`` if lower is better, ``"max"`` if higher is.
+        examples: for a share of wrong or right answers, how many were asked: what is left of the
+            noise when all seeds agree is then that of a binomial count. The share is read in
+            percent where the unit is ``"%"``, and from 0 to 1 elsewhere. None for other metrics.
+
+    Raises:
+        ValueError: for an empty name, another goal, or examples that are no positive integer.
+
+    Example:
+        >>> Metric("accuracy", "%", goal="max").loss(93.0)
+        -93.0
+    """
+
+    name: str
+    unit: str = ""
+    goal: str = "min"
+    examples: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be a metric."""
+        require(
+            isinstance(self.name, str) and bool(self.name),
+            "name",
+            "the key of a number that the training returns",
+            self.name,
+            'such as lab.Metric("val_error", "%")',
+        )
+        require(isinstance(self.unit, str), "unit", "a string", self.unit, '"" for none')
+        require(
+            self.goal in _GOALS,
+            "goal",
+            '"min" or "max"',
+            self.goal,
+            '"min" if a lower value is better, as of an error; "max" for an accuracy',
+        )
+        ok = self.examples is None or (
+            isinstance(self.examples, int)
+            and not isinstance(self.examples, bool)
+            and self.examples > 0
+        )
+        require(
+            ok, "examples", "a positive integer", self.examples, "None if it is no share of answers"
+        )
+
+    @property
+    def sign(self) -> float:
+        """1 if lower is better, else -1."""
+        return 1.0 if self.goal == "min" else -1.0
+
+    def loss(self, value: float) -> float:
+        """The value as one of which less is better."""
+        return self.sign * value
+
+    def of(self, metrics: Mapping[str, Any]) -> float:
+        """Its value among those of a training; NaN where it is missing."""
+        value = metrics.get(self.name)
+        return float(value) if is_number(value) else math.nan
+
+    @property
+    def title(self) -> str:
+        """Name and unit.
+
+        Example:
+            >>> Metric("test_error", "%").title
+            'test error (%)'
+        """
+        words = self.name.replace("_", " ")
+        return f"{words} ({self.unit})" if self.unit else words
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain data, to be stored."""
+        return asdict(self)
+
+    @classmethod
+    def read(cls, stored: Mapping[str, Any]) -> Metric:
+        """The metric that was stored; keys that are not known here are passed over.
+
+        Raises:
+            ValueError: if it is none.
+        """
+        return cls(**{k: v for k, v in stored.items() if k in cls.__dataclass_fields__})
