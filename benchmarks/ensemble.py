@@ -21,10 +21,10 @@ import warnings
 import torch
 
 from halflife.lab.axes import Currency, parse_axis
-from halflife.lab.ensemble import train_ensemble, train_one
+from halflife.lab.tasks.ensemble import train_ensemble, train_one
 from halflife.lab.landscape import CHUNK
 from halflife.lab.tasks import find_task
-from halflife.lab.training import Member, Training
+from halflife.lab.tasks.training import Member, Training
 from halflife.lab.workers import Workers
 from halflife.rules.contract import as_rule
 

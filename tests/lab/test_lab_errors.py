@@ -13,7 +13,7 @@ from halflife.cli import app
 from halflife.lab.axes import Currency, parse_axis
 from halflife.lab.landscape import Landscape
 from halflife.lab.tasks import find_task
-from halflife.lab.training import Training
+from halflife.lab.tasks.training import Training
 from halflife.rules.scalar import Decoupled
 
 V = ValueError

@@ -18,8 +18,8 @@ from halflife.lab.axes import Axis, Currency, parse_axis
 from halflife.lab.landscape import Landscape, run_landscape
 from halflife.lab.ledger import Ledger, cell_of
 from halflife.lab.tasks import Digits, find_task
-from halflife.lab.training import Training
-from halflife.lab.trial import Outcome
+from halflife.lab.tasks.training import Training
+from halflife.lab.tasks.single import Scores
 from halflife.rules.contract import as_rule
 
 TRAINING = Training(Digits("digits", images=60), "adam", 1, 20, "cosine")

@@ -13,7 +13,7 @@ from halflife.lab.landscape import Landscape, run_landscape
 from halflife.lab.ledger import Ledger
 from halflife.lab.meta import Meta
 from halflife.lab.tasks import Digits
-from halflife.lab.training import OPTIMIZERS, Training
+from halflife.lab.tasks.training import OPTIMIZERS, Training
 
 FIELDS = {f.name for f in fields(Meta)}
 GROWN = {"rule": "stable", "axis": "lr", "side": "low", "value": 1e-5}

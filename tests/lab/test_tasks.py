@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from halflife.lab.ensemble import Ensemble
+from halflife.lab.tasks.ensemble import Ensemble
 from halflife.lab.tasks import Digits, find_task, generator, task_names
-from halflife.lab.training import Member, Training
-from halflife.lab.trial import train
+from halflife.lab.tasks.training import Member, Training
+from halflife.lab.tasks.single import train
 from halflife.rules.scalar import Decoupled
 
 
@@ -99,10 +99,10 @@ def test_a_task_that_cannot_be_loaded(name):
 
 
 def test_own_task_by_module_and_attribute(monkeypatch):
-    import halflife.lab.tasks as module
+    import halflife.lab.tasks.task as module
 
     monkeypatch.setattr(module, "mine", Digits("mine"), raising=False)
-    assert find_task("halflife.lab.tasks:mine").name == "mine"
+    assert find_task("halflife.lab.tasks.task:mine").name == "mine"
 
 
 @pytest.mark.parametrize(

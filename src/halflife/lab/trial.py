@@ -1,189 +1,406 @@
-"""One run from the initial weights to what is recorded of it.
+r"""What a training is given: its numbers, an optimizer with its rule, and a place to report to.
 
-`train` runs anything that can take a step and be evaluated. Two things can: `Single` (here), one
-model with one of halflife's optimizers, as a user would write it; and
-`halflife.lab.ensemble.Ensemble`, many models at once. The first is what the second is tested
-against and timed against.
+    def train(trial):
+        model = make_model().to(trial.device)
+        optimizer = trial.optimizer(model)
+        for epoch in trial.epochs(10):
+            fit(model, optimizer)
+            trial.report(val=error(model, val))
+        return {"val": error(model, val), "test": error(model, test)}
+
+Python's, NumPy's and torch's generators are seeded with the trial's seed before the training is
+called, so a training that draws from them repeats itself.
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import math
+import os
+import random
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
+from ..checks import near, require_count
+from ..groups import param_groups
+from ..rules.contract import DecayRule, as_rule
+from ..rules.scalar import Decoupled
 from ..rules.step import Step
-from ..theory.transient import mean_square
-from .tasks import Data
-from .training import Member, Training
+from ..units.reading import read_group
+from .bases import made
+from .cell import BASELINE, Cell
 
-__all__ = ["CURVE_ROWS", "Outcome", "Single", "Trainee", "train"]
+if TYPE_CHECKING:
+    from .bases import BaseOptimizer
 
-CURVE_ROWS = 300  # of the test set; all of it would take longer than the training
+__all__ = ["Paused", "Trial", "seeded"]
+
+_CHECKPOINT_EVERY = 30.0  # seconds: a training shorter than that never writes one
+_SAMPLES = 50  # first steps whose fraction is read, then one in ten: reading waits for a device
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a run came to.
+class Paused(BaseException):  # noqa: N818  # no error: the training is stopped where it was asked
+    """Ends a training at the share that was asked for; leave it to pass."""
+
+
+class Trial:
+    """One training's numbers and services.
 
     Attributes:
-        test_error: final, percent. A run that diverged has what its weights then score.
-        test_loss: final.
-        train_loss: final, over the whole training set.
-        weight_rms: final RMS over all weight matrices (tensors of two or more dimensions).
-        predicted_rms: the same by `halflife.theory.transient`; None where there is no prediction.
-        fraction: removed per step at the peak lr. Where it depends on the gradients (Stable): the
-            sum over the run divided by that of the schedule's multipliers. None where the rule
-            has none (L2), or for a `Single`, whose optimizer does not tell.
-        curve: lists ``step``, ``train_loss`` and ``test_error``, the last over the first 300 rows
-            of the test set.
-        diverged: whether a loss or a weight is not finite.
-        seconds: wall time, an equal share of the ensemble's.
-    """
-
-    test_error: float
-    test_loss: float
-    train_loss: float
-    weight_rms: float
-    predicted_rms: float | None
-    fraction: float | None
-    curve: dict[str, list[Any]]
-    diverged: bool
-    seconds: float
-
-
-class Trainee(Protocol):
-    """What `train` can run: E members that see the same batches."""
-
-    @property
-    def members(self) -> Sequence[Member]:
-        """The runs."""
-
-    def step(self, inputs: Tensor, targets: Tensor, multiplier: float) -> tuple[Any, Any] | None:
-        """One step at this multiple of the peak lr: fraction and step size by member, if known."""
-
-    def evaluate(self, data: Data) -> Tensor:
-        """Rows training loss, test loss, test error; shape ``[3, E]``."""
-
-    def mean_square(self) -> Tensor:
-        """Mean square of the entries of all weight matrices, shape ``[E]``."""
-
-
-def train(training: Training, trainee: Trainee) -> list[Outcome]:
-    """Run to the end of the schedule.
-
-    Returns:
-        One outcome per member, in order.
-    """
-    start = time.perf_counter()
-    members = trainee.members
-    data = training.data(members[0].seed)
-    some = data._replace(
-        test_inputs=data.test_inputs[:CURVE_ROWS], test_targets=data.test_targets[:CURVE_ROWS]
-    )
-    initial = trainee.mean_square()
-    rates, points = [], []
-    for done, rows in enumerate(training.batches(members[0].seed)):
-        batch = data.train_inputs[rows], data.train_targets[rows]
-        if (rate := trainee.step(*batch, training.curve(done))) is not None:
-            rates.append(rate)
-        if done + 1 in training.evaluated:
-            points.append(trainee.evaluate(some))
-    curves = torch.stack(points).tolist()
-    finals = trainee.evaluate(data).T.tolist()
-    end_square = trainee.mean_square()
-    seconds = (time.perf_counter() - start) / len(members)
-
-    fractions: list[float | None] = [None] * len(members)
-    predictions = fractions
-    if rates:
-        removed = torch.stack([d for d, _ in rates])
-        fractions = _at_peak(training, members, removed)
-        beta1 = training.base(members[0].lr).momentum if training.optimizer == "adamw" else None
-        if beta1 is not None:
-            sizes = torch.stack([s for _, s in rates])
-            predictions = mean_square(removed, sizes, beta1, initial).sqrt().tolist()
-    outcomes = []
-    for e, member in enumerate(members):
-        train_loss, test_loss, test_error = finals[e]
-        weight_rms = math.sqrt(end_square[e])
-        # L2 joins the gradient: what it removes is up to the optimizer, and not predicted.
-        # What a map removes is a fraction of some elements at most, or a length.
-        none = member.weight_decay == 0.0
-        known = none or member.rule.uniform
-        outcomes.append(
-            Outcome(
-                test_error=test_error,
-                test_loss=test_loss,
-                train_loss=train_loss,
-                weight_rms=weight_rms,
-                predicted_rms=predictions[e] if known else None,
-                fraction=fractions[e] if known else None,
-                curve={
-                    "step": list(training.evaluated),
-                    "train_loss": [losses[e] for losses, _, _ in curves],
-                    "test_error": [errors[e] for _, _, errors in curves],
-                },
-                diverged=not math.isfinite(train_loss + test_loss + weight_rms),
-                seconds=seconds,
-            )
-        )
-    return outcomes
-
-
-def _at_peak(training: Training, members: Sequence[Member], removed: Tensor) -> list[float | None]:
-    total = sum(map(training.curve, range(training.steps)))
-    measured = (removed.sum(0) / total).tolist()
-    return [
-        measured[e]
-        if m.rule.follows_gradients
-        else float(m.rule.fraction(Step(m.lr, m.lr, m.weight_decay)))
-        for e, m in enumerate(members)
-    ]
-
-
-class Single:
-    """One model with halflife's own optimizer, as a user would train it.
+        rule: name of the decay rule; ``"none"`` for the trainings without decay.
+        lr: peak learning rate.
+        weight_decay: the rule's own coefficient; 0 without decay.
+        seed: of whatever is random.
+        params: other swept parameters, by name; ``trial["momentum"]`` is one of them.
+        device: where to train.
 
     Args:
-        training: what all members share.
-        member: the run.
+        cell: what is trained.
+        base: the base optimizer of the sweep.
+        device: where to train.
+        checkpoint: where the state of an unfinished training may be kept.
+        until: share of the training after which it is stopped.
+        fabric: arguments of Lightning's Fabric.
     """
 
-    def __init__(self, training: Training, member: Member) -> None:
-        self.members = [member]
-        self._training = training
-        self.model = training.model(member.seed)
-        self._optimizer = training.family.decayed(
-            self.model.parameters(),
-            lr=member.lr,
-            weight_decay=member.weight_decay,
-            decay=member.rule,
-            peak_lr=member.lr,
-            **training.family.settings,
+    def __init__(
+        self,
+        cell: Cell,
+        *,
+        base: BaseOptimizer,
+        device: torch.device | str = "cpu",
+        checkpoint: Path | None = None,
+        until: float = 1.0,
+        fabric: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.rule, self.lr, self.weight_decay = cell.rule, cell.lr, cell.weight_decay
+        self.seed, self.params = cell.seed, dict(cell.params)
+        self.device = torch.device(device)
+        self._base, self._path, self._until = base, checkpoint, until
+        self._fabric_options, self._fabric = fabric, None
+        self._kept: dict[str, Any] = {}
+        self._optimizers: list[Optimizer] = []
+        self._models: list[nn.Module] = []
+        self._reports: dict[str, list[Any]] = {}
+        self._done = self._total = 0
+        self._removed = self._passed = 0.0
+        self._steps = 0
+        self._restored = False
+        self.notes: list[str] = []
+
+    def __getitem__(self, name: str) -> Any:
+        """A swept parameter.
+
+        Raises:
+            KeyError: if the sweep has none of that name.
+        """
+        if name not in self.params:
+            raise KeyError(
+                f"trial[{name!r}]: this sweep has no such parameter; give its values as "
+                f"sweep(..., params={{{name!r}: [...]}}){near(name, self.params)}."
+            )
+        return self.params[name]
+
+    @property
+    def decay(self) -> DecayRule:
+        """The rule itself."""
+        return Decoupled() if self.rule == BASELINE else as_rule(self.rule)
+
+    # --- the optimizer ----------------------------------------------------------------------------
+
+    def optimizer(
+        self, parameters: nn.Module | Iterable[Any], base: Any = None, **settings: Any
+    ) -> Optimizer:
+        """The base optimizer with this trial's rule, learning rate and decay.
+
+        Args:
+            parameters: a model, of which `halflife.param_groups` decides what decays (no biases
+                and no norms); or what torch's optimizers take, all of which decays.
+            base: one of halflife's optimizer classes, or its name. Default: that of the sweep.
+            **settings: of the optimizer, such as ``betas``; over those of the sweep.
+
+        Returns:
+            The optimizer, whose steps are counted, and which is in the trial's checkpoints.
+
+        Example:
+            >>> from halflife.lab.bases import BaseOptimizer
+            >>> trial = Trial(Cell("independent", 1e-3, 1e-4, 0), base=BaseOptimizer("adamw"))
+            >>> optimizer = trial.optimizer(nn.Linear(2, 1))
+            >>> type(optimizer).__name__, [group["weight_decay"] for group in optimizer.param_groups]
+            ('AdamW', [0.0001, 0.0])
+        """
+        kind = self._base if base is None else made(base)
+        if isinstance(parameters, nn.Module):
+            self._models.append(parameters)
+            parameters = param_groups(parameters, weight_decay=self.weight_decay)
+        optimizer = kind.build(
+            parameters, lr=self.lr, weight_decay=self.weight_decay, decay=self.decay, **settings
         )
+        return self.watch(optimizer)
 
-    def step(self, inputs: Tensor, targets: Tensor, multiplier: float) -> None:
-        """Take one step of the optimizer."""
-        for group in self._optimizer.param_groups:
-            group["lr"] = group["peak_lr"] * multiplier
-        self._training.task.loss(self.model(inputs), targets).backward()
-        self._optimizer.step()
-        self._optimizer.zero_grad()
+    def watch(self, optimizer: Optimizer) -> Optimizer:
+        """Count an optimizer's steps and keep it in checkpoints; for one made by other means."""
+        self._optimizers.append(optimizer)
+        optimizer.register_step_post_hook(self._after_step)
+        return optimizer
+
+    def _after_step(self, optimizer: Optimizer, *_: Any) -> None:
+        if optimizer is not self._optimizers[0]:
+            return
+        self._steps += 1
+        rule = self.decay
+        if rule.follows_gradients and (self._steps <= _SAMPLES or self._steps % 10 == 0):
+            group = next(g for g in optimizer.param_groups if g["weight_decay"] != 0.0)
+            lr = float(group["lr"])
+            fraction = read_group(optimizer, group).fraction_at(lr, group["weight_decay"])
+            if fraction is not None and math.isfinite(float(fraction)):
+                self._removed += float(fraction)
+                self._passed += lr / self.lr
+
+    # --- progress ---------------------------------------------------------------------------------
+
+    def epochs(self, n: int) -> Iterator[int]:
+        """Numbers of the epochs still to be trained: ``for epoch in trial.epochs(10)``.
+
+        A training that was cut short goes on from its checkpoint, if the models and optimizers are
+        known (by `optimizer` and `keep`); else from the start. After the share of the training that
+        was asked for (`sampler="halving"`), the loop ends the training.
+
+        Raises:
+            ValueError: if n is no positive integer.
+        """
+        require_count("epochs", n, "pass the number of passes over the training set")
+        self._total = n
+        first = self._restore()
+        last = math.ceil(self._until * n)
+        saved = time.monotonic()
+        for epoch in range(first, n):
+            if epoch >= last:
+                self._save(epoch)
+                raise Paused
+            yield epoch
+            self._done = epoch + 1
+            if self._path and time.monotonic() - saved >= _CHECKPOINT_EVERY:
+                self._save(epoch + 1)
+                saved = time.monotonic()
+
+    def report(self, step: int | None = None, **metrics: float | Tensor) -> None:
+        """Metrics of a moment in the training, for its learning curve.
+
+        Args:
+            step: when it was. Default: the number of epochs done, or of reports so far.
+            **metrics: by name; a tensor of one element is a number too.
+
+        Raises:
+            ValueError: for a metric that is no number.
+        """
+        if step is None:
+            # Within the loop's body the epoch is not counted as done yet.
+            step = self._done + 1 if self._total else len(self._reports.get("step", [])) + 1
+        values = numbers(metrics)
+        count = len(self._reports.setdefault("step", []))
+        self._reports["step"].append(step)
+        for name in {*self._reports, *values} - {"step"}:
+            column = self._reports.setdefault(name, [math.nan] * count)
+            column.append(values.get(name, math.nan))
+
+    def keep(self, **objects: Any) -> None:
+        """Put objects with ``state_dict`` and ``load_state_dict`` into the trial's checkpoints.
+
+        Raises:
+            ValueError: for an object without them.
+        """
+        for name, value in objects.items():
+            if not (hasattr(value, "state_dict") and hasattr(value, "load_state_dict")):
+                raise ValueError(
+                    f"keep({name}=...): must have state_dict and load_state_dict, got "
+                    f"{type(value).__name__}; keep the object that owns the state."
+                )
+        self._kept.update(objects)
+
+    @property
+    def fabric(self) -> Any:
+        """Lightning's Fabric for this trial: device, precision, DDP or FSDP2, as the sweep says.
+
+        ``sweep(..., fabric={"precision": "bf16-mixed"})`` gives its arguments; the processes of a
+        strategy with more than one belong to one cell.
+        """
+        if self._fabric is None:
+            from .fabric import made_fabric
+
+            self._fabric = made_fabric(self._fabric_options or {}, self.device)
+        return self._fabric
+
+    # --- checkpoints ------------------------------------------------------------------------------
+
+    def _state(self) -> dict[str, Any] | None:
+        """What a checkpoint holds; None where something that changes is not known."""
+        if not self._optimizers and not self._kept:
+            return None
+        if self._optimizers and not self._models and "model" not in self._kept:
+            self._note("no model is known (pass the model to trial.optimizer, or trial.keep it)")
+            return None
+        for optimizer in self._optimizers:
+            scheduled = getattr(optimizer.step, "_wrapped_by_lr_sched", False)
+            if scheduled and not any(_schedules(o, optimizer) for o in self._kept.values()):
+                self._note("a scheduler acts on the optimizer and is not known: trial.keep it")
+                return None
+        return {
+            "model": [m.state_dict() for m in self._models],
+            "optimizer": [o.state_dict() for o in self._optimizers],
+            "kept": {name: value.state_dict() for name, value in self._kept.items()},
+        }
+
+    def _note(self, why: str) -> None:
+        text = f"a training that is cut short begins anew, not from a checkpoint: {why}"
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def _save(self, done: int) -> None:
+        if self._path is None or (state := self._state()) is None:
+            return
+        state |= {
+            "done": done,
+            "random": generators(),
+            "reports": self._reports,
+            "own": [self._steps, self._removed, self._passed],
+        }
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        beside = self._path.with_suffix(f".{os.getpid()}")
+        torch.save(state, beside)
+        os.replace(beside, self._path)
+
+    def _restore(self) -> int:
+        """Load the checkpoint, if there is one; returns the number of epochs done."""
+        if self._path is None or not self._path.exists():
+            return 0
+        if self._state() is None:
+            return 0
+        state = torch.load(self._path, map_location=self.device, weights_only=True)
+        for mine, theirs in (
+            (self._models, state["model"]),
+            (self._optimizers, state["optimizer"]),
+            ([self._kept[k] for k in state["kept"] if k in self._kept], state["kept"].values()),
+        ):
+            for value, saved in zip(mine, theirs, strict=True):
+                value.load_state_dict(saved)
+        self._reports = state["reports"]
+        self._steps, self._removed, self._passed = state["own"]
+        self._done = state["done"]
+        set_generators(state["random"])
+        return int(state["done"])
+
+    # --- what is known at the end -----------------------------------------------------------------
+
+    @property
+    def progress(self) -> float:
+        """Share of the training that is done; 0 where it does not count epochs."""
+        return self._done / self._total if self._total else 0.0
+
+    @property
+    def curve(self) -> dict[str, list[Any]] | None:
+        """The reports; None without any."""
+        return self._reports or None
+
+    @property
+    def last_report(self) -> dict[str, float]:
+        """The metrics of the last report."""
+        return {k: v[-1] for k, v in self._reports.items() if k != "step"}
+
+    @property
+    def steps(self) -> int | None:
+        """Steps of the first optimizer; None if the trial knows of none."""
+        return self._steps if self._optimizers else None
+
+    @property
+    def fraction(self) -> float | None:
+        """Removed of each weight per step at the peak lr; None where there is no such number."""
+        rule = self.decay
+        if self.weight_decay == 0.0:
+            return 0.0
+        if not rule.uniform:
+            return None
+        if rule.follows_gradients:
+            return self._removed / self._passed if self._passed else None
+        return float(rule.fraction(Step(self.lr, self.lr, self.weight_decay)))
 
     @torch.no_grad()
-    def evaluate(self, data: Data) -> Tensor:
-        """Training loss, test loss, test error; shape ``[3, 1]``."""
-        params, buffers = dict(self.model.named_parameters()), dict(self.model.named_buffers())
-        return torch.stack(self._training.evaluate(self.model, params, buffers, data))[:, None]
+    def weight_rms(self) -> float | None:
+        """RMS over the weight matrices in the optimizers; None if there are none."""
+        groups = itertools.chain(*(o.param_groups for o in self._optimizers))
+        matrices = [p for g in groups for p in g["params"] if p.dim() >= 2]
+        count = sum(p.numel() for p in matrices)
+        if not count:
+            return None
+        return math.sqrt(sum(float(p.double().square().sum()) for p in matrices) / count)
 
-    @torch.no_grad()
-    def mean_square(self) -> Tensor:
-        """Mean square of the entries of all weight matrices, shape ``[1]``."""
-        entries = torch.cat([p.flatten() for p in self.model.parameters() if p.dim() >= 2])
-        return entries.double().square().mean(0, keepdim=True)
+
+def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Metrics as plain numbers.
+
+    Raises:
+        ValueError: for one that is none.
+    """
+    out = {}
+    for name, value in metrics.items():
+        try:
+            if isinstance(value, (str, bytes)):
+                raise TypeError
+            out[str(name)] = float(value)
+        except (TypeError, ValueError, RuntimeError):
+            raise ValueError(
+                f"metric {name!r}: must be a number, got {type(value).__name__}; return means over "
+                "the examples, as floats or tensors of one element."
+            ) from None
+    return out
+
+
+def _schedules(value: Any, optimizer: Optimizer) -> bool:
+    return getattr(value, "optimizer", None) is optimizer
+
+
+# --- random numbers -------------------------------------------------------------------------------
+
+
+def generators() -> dict[str, Any]:
+    """The states of Python's, NumPy's and torch's generators, as plain data and tensors."""
+    kind, keys, *rest = np.random.get_state(legacy=True)
+    version, words, gauss = random.getstate()
+    return {
+        "python": [version, list(words), gauss],
+        "numpy": [kind, torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+    }
+
+
+def set_generators(states: Mapping[str, Any]) -> None:
+    """Put the generators back."""
+    version, words, gauss = states["python"]
+    random.setstate((version, tuple(words), gauss))
+    kind, keys, *rest = states["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(states["torch"].cpu())
+    if states["cuda"]:
+        torch.cuda.set_rng_state_all([s.cpu() for s in states["cuda"]])
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed all generators, and put them back afterwards."""
+    before = generators()
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+    try:
+        yield
+    finally:
+        set_generators(before)

@@ -24,17 +24,17 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.optim import Optimizer
 
-from ..bases.measures import Measures
-from ..checks import Scalar
-from ..rules import Anchored, DecayMap, View, apply_maps
-from ..rules.contract import DecayRule
-from ..rules.facts import Column
-from ..rules.step import Step
-from ..rules.wish import check_fraction, never, wish_of
-from ..tensors.reduction import PerMember
-from .tasks import Data
-from .training import Member, Training
-from .trial import Outcome, Single, train
+from ...bases.measures import Measures
+from ...checks import Scalar
+from ...rules import Anchored, DecayMap, View, apply_maps
+from ...rules.contract import DecayRule
+from ...rules.facts import Column
+from ...rules.step import Step
+from ...rules.wish import check_fraction, never, wish_of
+from ...tensors.reduction import PerMember
+from .task import Data
+from .single import Scores, Single, train
+from .training import SCORES, Member, Training
 
 __all__ = ["Ensemble", "train_ensemble", "train_one"]
 
@@ -48,7 +48,7 @@ _LANES = 16
 _EVALUATED_AT_ONCE = 8
 
 
-def train_ensemble(training: Training, members: Sequence[Member]) -> list[Outcome]:
+def train_ensemble(training: Training, members: Sequence[Member]) -> list[Scores]:
     """Train the members, all at once.
 
     Args:
@@ -65,7 +65,7 @@ def train_ensemble(training: Training, members: Sequence[Member]) -> list[Outcom
     return train(training, Ensemble(training, [*members, *padding]))[: len(members)]
 
 
-def train_one(training: Training, member: Member) -> Outcome:
+def train_one(training: Training, member: Member) -> Scores:
     """Train one model with halflife's own optimizer: slow, and what an ensemble must equal."""
     return train(training, Single(training, member))[0]
 
@@ -182,11 +182,11 @@ class Ensemble:
         return _MemberView(self._native, self._moved, rule, rows, own, amount, self._initial)
 
     @torch.no_grad()
-    def evaluate(self, data: Data) -> Tensor:
-        """Training loss, test loss, test error of each member; shape ``[3, E]``."""
+    def evaluate(self, data: Data, names: Sequence[str] = SCORES) -> Tensor:
+        """What is asked for of `SCORES`, of each member; shape ``[len(names), E]``."""
 
         def one(params: dict[str, Tensor], buffers: dict[str, Tensor]) -> tuple[Tensor, ...]:
-            return self._training.evaluate(self._model, params, buffers, data)
+            return self._training.evaluate(self._model, params, buffers, data, names)
 
         measured = torch.vmap(one, chunk_size=_EVALUATED_AT_ONCE)(self.params, self._buffers)
         return torch.stack(measured)

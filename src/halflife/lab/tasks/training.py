@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias
@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ..bases.noise import Base, base_of
-from ..checks import near
-from ..optim import SGD, Adam
-from ..rules.contract import DecayRule
-from ..schedules import Curve, constant, cosine, linear, warmup
-from ..units.convert import optimizer_named
-from .tasks import Data, Task, generator
+from ...bases.noise import Base, base_of
+from ...checks import near
+from ...optim import SGD, Adam
+from ...rules.contract import DecayRule
+from ...schedules import Curve, constant, cosine, linear, warmup
+from ...units.convert import optimizer_named
+from .task import Data, Task, generator
 
-__all__ = ["OPTIMIZERS", "SCHEDULES", "Member", "Training"]
+__all__ = ["OPTIMIZERS", "SCHEDULES", "SCORES", "Member", "Training", "val_rows"]
 
 
 Weights: TypeAlias = Mapping[str, Tensor]
@@ -47,6 +47,10 @@ SCHEDULES: Mapping[str, Callable[[int], Curve]] = {
 }
 
 _CURVE_POINTS = 20
+_PIECE = 2000  # rows evaluated at a time: the activations of all would fill the memory
+
+# What a run is judged by.
+SCORES = ("train_loss", "val_error", "test_loss", "test_error")
 
 
 @dataclass(frozen=True)
@@ -164,26 +168,47 @@ class Training:
             yield from shuffled.split(self.batch_size)[: self.steps_per_epoch]
 
     def evaluate(
-        self, model: nn.Module, params: Weights, buffers: Weights, data: Data
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Training loss, test loss and test error (percent) on all of `data`, each 0-dim.
+        self,
+        model: nn.Module,
+        params: Weights,
+        buffers: Weights,
+        data: Data,
+        names: Sequence[str] = SCORES,
+    ) -> tuple[Tensor, ...]:
+        """What is asked for of `SCORES`, each 0-dim: losses, and errors in percent.
 
+        ``val_error`` is over the first third of the test rows, on which settings are chosen;
+        ``test_error`` and ``test_loss`` are over all others. Rows are evaluated a piece at a time.
         The model's buffers, if any, are first set by one pass over the whole training set in
         training mode: with a batch-norm momentum of 1 they are then its statistics.
         """
         if buffers:
             functional_call(model.train(), (dict(params), dict(buffers)), (data.train_inputs,))
         model.eval()
-        train = functional_call(model, (dict(params), dict(buffers)), (data.train_inputs,))
-        test = functional_call(model, (dict(params), dict(buffers)), (data.test_inputs,))
-        loss, error = self.task.loss, self.task.error
-        measured = (
-            loss(train, data.train_targets),
-            loss(test, data.test_targets),
-            error(test, data.test_targets),
-        )
+        weights, split = (dict(params), dict(buffers)), val_rows(len(data.test_inputs))
+        parts = {
+            "train": (data.train_inputs, data.train_targets),
+            "val": (data.test_inputs[:split], data.test_targets[:split]),
+            "test": (data.test_inputs[split:], data.test_targets[split:]),
+        }
+        outputs = {
+            part: torch.cat(
+                [functional_call(model, weights, (rows,)) for rows in inputs.split(_PIECE)]
+            )
+            for part, (inputs, _) in parts.items()
+            if any(name.startswith(part) for name in names)
+        }
         model.train()
-        return measured
+        of = {"loss": self.task.loss, "error": self.task.error}
+        return tuple(
+            of[kind](outputs[part], parts[part][1])
+            for part, _, kind in (name.partition("_") for name in names)
+        )
+
+
+def val_rows(test_rows: int) -> int:
+    """Rows of a test set that settings are chosen on, the first third; the others report."""
+    return test_rows // 3
 
 
 def _is_count(value: object) -> bool:

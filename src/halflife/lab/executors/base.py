@@ -1,0 +1,80 @@
+"""What a sweep asks of whoever trains for it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+from ..cell import Outcome
+from ..job import Job, Piece
+
+__all__ = ["Done", "Executor", "ExecutorError"]
+
+
+class ExecutorError(RuntimeError):
+    """Nothing can be trained this way; the message says why and what to do."""
+
+
+class Done(NamedTuple):
+    """A piece that came back.
+
+    Attributes:
+        number: under which it was handed over.
+        outcomes: one for each cell, in order; None if whoever trained it is gone.
+        error: what became of it then.
+    """
+
+    number: int
+    outcomes: Sequence[Outcome] | None
+    error: str = ""
+
+
+class Executor(ABC):
+    """Trains pieces, some at a time.
+
+    Attributes:
+        slots: pieces it works on at once.
+        chunk: most cells of a piece, which are then of one seed.
+        notes: what is to be said of the choices it made, such as why it stacks.
+        remote: whether it trains where this machine's folders may not be.
+    """
+
+    slots: int = 1
+    chunk: int = 1
+    remote: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    @abstractmethod
+    def open(self, job: Job) -> None:
+        """Get ready.
+
+        Raises:
+            ExecutorError: if it cannot.
+        """
+
+    @abstractmethod
+    def submit(self, number: int, piece: Piece) -> None:
+        """Hand a piece over; no more than `slots` at once."""
+
+    @abstractmethod
+    def wait(self, seconds: float) -> list[Done]:
+        """Pieces that came back; none after so many seconds without one.
+
+        Raises:
+            ExecutorError: if it cannot go on.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """End what is still being trained, at once."""
+
+    def __enter__(self) -> Executor:
+        """Use as ``with executor``, opened."""
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        """Close it."""
+        self.close()

@@ -1,0 +1,280 @@
+"""Trainings in processes of this machine, watched over: one that dies is replaced."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, BinaryIO, NamedTuple, cast
+
+import cloudpickle
+import torch
+
+from ...checks import require, require_count
+from ..job import Job, Piece
+from .base import Done, Executor, ExecutorError
+from .worker import read_frame, write_frame
+
+__all__ = ["Local", "cores"]
+
+_TAIL = 2000  # characters of what a dead worker last wrote
+_STARTS = 3  # times a worker may die before it is ready
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class Local(Executor):
+    """Train in processes of this machine.
+
+    A worker that dies is replaced; its cell is trained once more, and then recorded as failed.
+    Workers end with the process that started them.
+
+    Args:
+        workers: processes that train at once. Default: one for each accelerator; else one for each
+            processor core.
+        threads: of torch in each; 1, as the workers share the cores already.
+        timeout: seconds after which a training is ended as failed. Default: none.
+        devices: where the workers train, in turn. Default: the accelerators, else the CPU.
+        processes: of one training: with 2, each cell is trained by two processes that
+            `Trial.fabric` joins (DDP, FSDP2), and rank 0 reports.
+
+    Raises:
+        ValueError: for a count that is none, or a timeout that is not positive.
+    """
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        *,
+        threads: int = 1,
+        timeout: float | None = None,
+        devices: Sequence[str] | None = None,
+        processes: int = 1,
+    ) -> None:
+        super().__init__()
+        remedy = "pass how many processes train at once, such as 2"
+        if workers is not None:
+            require_count("workers", workers, remedy)
+        require_count("threads", threads, "pass 1, or more where the workers leave cores idle")
+        require_count("processes", processes, "pass 1, or the world size of one training")
+        ok = timeout is None or timeout > 0
+        require(ok, "timeout", "a number of seconds > 0", timeout, "pass None for no limit")
+        self._workers, self._threads, self._timeout = workers, threads, timeout
+        self._devices, self._processes = devices, processes
+        self._slots: list[_Slot] = []
+        self._events: queue.SimpleQueue[tuple[_Slot, int, int, str, Any]] = queue.SimpleQueue()
+        self._setup: dict[str, Any] = {}
+
+    def open(self, job: Job) -> None:
+        """Start the workers."""
+        count = torch.accelerator.device_count() if torch.accelerator.is_available() else 0
+        kind = torch.accelerator.current_accelerator() if count else None
+        devices = list(self._devices or [f"{kind}:{i}" for i in range(count)] or ["cpu"])
+        each = self._processes * self._threads
+        self.slots = self._workers or (count or max(cores() // each, 1))
+        try:
+            content = cloudpickle.dumps(job)
+        except Exception as error:  # whatever the user's objects raise
+            raise ExecutorError(
+                f"train: cannot be sent to another process ({error}); define it in a module, keep "
+                "open files and locks out of it, or use executor=lab.InProcess()."
+            ) from error
+        self._setup = {"path": [p or os.getcwd() for p in sys.path], "threads": self._threads,
+                       "job": content}  # fmt: skip
+        for index in range(self.slots):
+            slot = _Slot(index, devices[index % len(devices)])
+            self._slots.append(slot)
+            self._start(slot)
+
+    def _start(self, slot: _Slot) -> None:
+        """Start a slot's processes, which replace those that it had."""
+        slot.generation += 1
+        slot.ready, slot.workers = 0, []
+        environment = dict(os.environ)
+        for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+            environment.pop(name, None)
+        port = _free_port() if self._processes > 1 else 0
+        for rank in range(self._processes):
+            if self._processes > 1:
+                environment |= {
+                    "RANK": str(rank),
+                    "LOCAL_RANK": str(rank),
+                    "WORLD_SIZE": str(self._processes),
+                    "LOCAL_WORLD_SIZE": str(self._processes),
+                    "GROUP_RANK": "0",
+                    "MASTER_ADDR": "127.0.0.1",
+                    "MASTER_PORT": str(port),
+                    # What Fabric knows processes by that others have started.
+                    "TORCHELASTIC_RUN_ID": f"halflife-{os.getpid()}-{slot.index}",
+                }
+            # Deleted with this process; a dead worker's last words are in it.
+            words = tempfile.TemporaryFile()  # noqa: SIM115
+            process = subprocess.Popen(
+                [sys.executable, "-m", f"{__package__}.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=words,
+                env=environment,
+                start_new_session=os.name != "nt",  # Ctrl-C is for us, who end them
+            )
+            worker = _Worker(process, cast("BinaryIO", words), rank)
+            slot.workers.append(worker)
+            frame = pickle.dumps(self._setup | {"device": slot.device})
+            threading.Thread(
+                target=self._listen, args=(slot, slot.generation, worker, frame), daemon=True
+            ).start()
+
+    def _listen(self, slot: _Slot, generation: int, worker: _Worker, frame: bytes) -> None:
+        """Hand on what a worker says, until it is gone; of a thread of its own."""
+        stdin, stdout = worker.process.stdin, worker.process.stdout
+        assert stdin is not None and stdout is not None
+        with contextlib.suppress(OSError):
+            write_frame(cast("BinaryIO", stdin), frame)
+            while (answer := read_frame(cast("BinaryIO", stdout))) is not None:
+                kind, content = pickle.loads(answer)
+                self._events.put((slot, generation, worker.rank, kind, content))
+        stdout.close()
+        self._events.put((slot, generation, worker.rank, "gone", worker))
+
+    def submit(self, number: int, piece: Piece) -> None:
+        """Hand a piece to a slot that is free."""
+        slot = next(s for s in self._slots if s.number is None)
+        slot.number, slot.piece, slot.since = number, piece, None
+        self._hand(slot)
+
+    def _hand(self, slot: _Slot) -> None:
+        if slot.number is None or slot.ready < self._processes:
+            return
+        slot.since = time.monotonic()
+        frame = cloudpickle.dumps((slot.number, slot.piece))
+        for worker in slot.workers:
+            with contextlib.suppress(OSError):  # one that is gone says so by itself
+                write_frame(cast("BinaryIO", worker.process.stdin), frame)
+
+    def wait(self, seconds: float) -> list[Done]:
+        """Pieces that came back."""
+        until = time.monotonic() + seconds
+        done: list[Done] = []
+        while not done:
+            left = until - time.monotonic()
+            limits = [s.since + self._timeout for s in self._slots if s.since and self._timeout]
+            soonest = min([until, *limits]) - time.monotonic()
+            try:
+                event = self._events.get(timeout=max(soonest, 0.0))
+            except queue.Empty:
+                done += self._overdue()
+                if left <= 0.0:
+                    break
+                continue
+            done += self._heard(*event)
+        return done
+
+    def _heard(
+        self, slot: _Slot, generation: int, rank: int, kind: str, content: Any
+    ) -> list[Done]:
+        if generation != slot.generation:
+            return []  # of one that has been replaced
+        if kind == "ready":
+            slot.ready += 1
+            slot.starts = 0
+            self._hand(slot)
+        elif kind == "broken":
+            raise ExecutorError(f"a worker cannot take up the training:\n{content}")
+        elif kind == "done" and rank == 0:
+            number, outcomes = content
+            slot.number, slot.since = None, None
+            return [Done(number, outcomes)]
+        elif kind == "gone":
+            return self._replaced(slot, _last_words(content))
+        return []
+
+    def _overdue(self) -> list[Done]:
+        done = []
+        for slot in self._slots:
+            if slot.since and self._timeout and time.monotonic() - slot.since > self._timeout:
+                done += self._replaced(slot, f"took longer than timeout={self._timeout:g} seconds")
+        return done
+
+    def _replaced(self, slot: _Slot, why: str) -> list[Done]:
+        started = slot.ready == self._processes
+        slot.end()
+        if not started:
+            slot.starts += 1
+            if slot.starts >= _STARTS:
+                raise ExecutorError(f"a worker process ended {_STARTS} times before it was ready: {why}")
+        number = None
+        if started:
+            number, slot.number, slot.since = slot.number, None, None
+        self._start(slot)  # what was not handed over yet goes to the next
+        return [] if number is None else [Done(number, None, why)]
+
+    def close(self) -> None:
+        """End all workers."""
+        for slot in self._slots:
+            slot.generation += 1
+            slot.end()
+        self._slots.clear()
+
+
+class _Worker(NamedTuple):
+    process: subprocess.Popen[bytes]
+    words: BinaryIO
+    rank: int
+
+
+class _Slot:
+    """The processes that train one piece at a time."""
+
+    def __init__(self, index: int, device: str) -> None:
+        self.index, self.device = index, device
+        self.generation = self.ready = self.starts = 0
+        self.workers: list[_Worker] = []
+        self.number: int | None = None
+        self.piece: Piece | None = None
+        self.since: float | None = None
+
+    def end(self) -> None:
+        for worker in self.workers:
+            worker.process.kill()
+        for worker in self.workers:
+            worker.process.wait()
+            for stream in (worker.process.stdin, worker.words):
+                with contextlib.suppress(OSError):  # what was still to be written
+                    cast("BinaryIO", stream).close()
+        self.workers = []
+
+
+def _last_words(worker: _Worker) -> str:
+    code = worker.process.wait()
+    why = f"the worker process ended with exit code {code}"
+    if code < 0:
+        with contextlib.suppress(ValueError):
+            why = f"the worker process was ended by {signal.Signals(-code).name}"
+        if -code == getattr(signal, "SIGKILL", 9):
+            why += ", as the system does when memory runs out"
+    with contextlib.suppress(OSError, ValueError):
+        worker.words.seek(0, os.SEEK_END)
+        worker.words.seek(max(worker.words.tell() - _TAIL, 0))
+        if words := worker.words.read().decode(errors="replace").strip():
+            why += f"; it last wrote:\n{words}"
+    return why
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

@@ -1,0 +1,205 @@
+"""A user's training as work: called with a trial or with numbers, its result read, its errors kept.
+
+A training takes a trial, or numbers by name:
+
+    def train(trial): ...
+    def train(lr, weight_decay, seed): ...
+
+It returns a number, a mapping of metrics, or nothing after it has reported some.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..checks import is_number
+from .bases import BaseOptimizer
+from .cell import Cell, Outcome
+from .metric import Metric
+from .trial import Paused, Trial, numbers, seeded
+
+__all__ = ["Job", "Piece", "TrainingError", "run_piece", "takes_trial"]
+
+_NUMBERS = ("lr", "weight_decay", "seed", "rule")
+
+
+class TrainingError(ValueError):
+    """A training that cannot be called, or whose result cannot be read."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all trainings of a sweep share, as it is sent to those who do them.
+
+    Attributes:
+        train: the user's training.
+        base: the base optimizer of `Trial.optimizer`.
+        metrics: what it is chosen by and what is told, which it must return.
+        folder: where checkpoints may be kept.
+        fabric: arguments of Lightning's Fabric, for `Trial.fabric`.
+    """
+
+    train: Callable[..., Any]
+    base: BaseOptimizer
+    metrics: tuple[Metric, ...]
+    folder: Path | None = None
+    fabric: Mapping[str, Any] | None = None
+
+    @property
+    def stacks(self) -> bool:
+        """Whether many cells of one seed can be trained at once."""
+        return hasattr(self.train, "stacked")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one worker does at a time: a cell, or several of one seed at once.
+
+    Attributes:
+        cells: what is trained.
+        until: share of the training after which it is stopped.
+    """
+
+    cells: tuple[Cell, ...]
+    until: float = 1.0
+
+
+def takes_trial(train: Callable[..., Any], params: Sequence[str] = ()) -> bool:
+    """Whether a training is called with a trial; else with numbers by name.
+
+    Raises:
+        TrainingError: if it can be called in neither way.
+
+    Example:
+        >>> takes_trial(lambda trial: 0.0), takes_trial(lambda lr, weight_decay, seed: 0.0)
+        (True, False)
+    """
+    if not callable(train):
+        raise TrainingError(
+            f"train={train!r}: must be a function of a trial, or of lr, weight_decay and seed."
+        )
+    try:
+        parameters = inspect.signature(train).parameters.values()
+    except ValueError:  # written in C
+        return True
+    needed = [
+        p.name for p in parameters
+        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]  # fmt: skip
+    known = {*_NUMBERS, *params}
+    if len(needed) == 1 and needed[0] not in known:
+        return True
+    named = {p.name for p in parameters}
+    unknown = [name for name in needed if name not in known]
+    lacking = [name for name in ("lr", "weight_decay", *params) if name not in named]
+    anything = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    if unknown or (lacking and not anything):
+        shown = getattr(train, "__name__", repr(train))
+        raise TrainingError(
+            f"train={shown}{inspect.signature(train)}: must take one argument, the trial, or "
+            f"{', '.join(known - {'rule'})} by name"
+            + (f"; {', '.join(unknown)} is not known here" if unknown else "")
+            + (f"; {', '.join(lacking)} is missing" if lacking else "")
+            + ". Give other arguments by functools.partial."
+        )
+    return False
+
+
+def run_piece(job: Job, piece: Piece, device: torch.device | str = "cpu") -> list[Outcome]:
+    """Train the cells of a piece, whatever happens in the user's code."""
+    if len(piece.cells) > 1:
+        return list(job.train.stacked(piece.cells))  # type: ignore[attr-defined]
+    return [_run(job, piece.cells[0], piece.until, device)]
+
+
+def _run(job: Job, cell: Cell, until: float, device: torch.device | str) -> Outcome:
+    path = None if job.folder is None else job.folder / f"{_name_of(cell)}.pt"
+    trial = Trial(
+        cell, base=job.base, device=device, checkpoint=path, until=until, fabric=job.fabric
+    )
+    start = time.perf_counter()
+    try:
+        with seeded(cell.seed), torch.enable_grad():
+            result = _call(job.train, trial)
+        outcome = result if isinstance(result, Outcome) else _read(result, trial, job.metrics)
+    except Paused:
+        # The generators are the caller's again; what the training needs of them is in its file.
+        outcome = _known(trial, "paused", trial.last_report)
+    except (Exception, SystemExit) as error:
+        # Without our own frames: the user's code is what can be mended.
+        frames = error.__traceback__.tb_next.tb_next if _deep(error) else error.__traceback__  # type: ignore[union-attr]
+        text = "".join(traceback.format_exception(type(error), error, frames))
+        outcome = Outcome("failed", progress=trial.progress, error=text)
+    if path is not None and outcome.status != "paused":
+        path.unlink(missing_ok=True)
+    seconds = outcome.seconds or time.perf_counter() - start
+    return replace(outcome, seconds=seconds, notes=tuple(trial.notes))
+
+
+def _deep(error: BaseException) -> bool:
+    frames = error.__traceback__
+    return frames is not None and frames.tb_next is not None and frames.tb_next.tb_next is not None
+
+
+def _call(train: Callable[..., Any], trial: Trial) -> Any:
+    if takes_trial(train, tuple(trial.params)):
+        return train(trial)
+    given = {
+        "lr": trial.lr,
+        "weight_decay": trial.weight_decay,
+        "seed": trial.seed,
+        "rule": trial.rule,
+        **trial.params,
+    }
+    parameters = inspect.signature(train).parameters.values()
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        given = {name: value for name, value in given.items() if name in {p.name for p in parameters}}
+    return train(**given)
+
+
+def _read(result: Any, trial: Trial, metrics: Sequence[Metric]) -> Outcome:
+    names = [m.name for m in metrics]
+    if result is None:
+        values = trial.last_report
+    elif isinstance(result, Mapping):
+        values = {**trial.last_report, **numbers(result)}
+    elif is_number(result) or (isinstance(result, torch.Tensor) and result.numel() == 1):
+        values = dict.fromkeys(names, float(result))
+    else:
+        raise TrainingError(
+            f"train returned {type(result).__name__}: must return a number, or a mapping such as "
+            f'{{"{names[0]}": 0.1}}.'
+        )
+    missing = [name for name in dict.fromkeys(names) if name not in values]
+    if missing:
+        raise TrainingError(
+            f"train returned no {' and no '.join(map(repr, missing))}, only "
+            f"{', '.join(map(repr, values)) or 'nothing'}: say what it is judged by with "
+            "choose=lab.Metric(name, unit) and report=lab.Metric(name, unit)."
+        )
+    return _known(trial, "done", values)
+
+
+def _known(trial: Trial, status: str, values: Mapping[str, float]) -> Outcome:
+    return Outcome(
+        status,
+        values,
+        curve=trial.curve,
+        progress=1.0 if status == "done" else trial.progress,
+        steps=trial.steps,
+        fraction=trial.fraction,
+        weight_rms=trial.weight_rms(),
+    )
+
+
+def _name_of(cell: Cell) -> str:
+    return hashlib.sha256(cell.key.encode()).hexdigest()[:24]

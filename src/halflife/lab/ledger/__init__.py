@@ -1,0 +1,6 @@
+"""The ledger: every training of a sweep, safe against a kill at any moment."""
+
+from .errors import LedgerError
+from .ledger import Ledger
+
+__all__ = ["Ledger", "LedgerError"]
