@@ -33,8 +33,8 @@ def meta(rules=("decoupled", "independent"), *, lrs=None, strengths=None, seeds=
         for rule in rules
     }
     return Meta(
-        task="digits",
-        task_description="a small network on 400 handwritten digits, a fifth mislabelled",
+        name="digits",
+        description="a small network on 400 handwritten digits, a fifth mislabelled",
         optimizer="adamw",
         rules=list(rules),
         lrs=lrs,
@@ -54,7 +54,7 @@ def meta(rules=("decoupled", "independent"), *, lrs=None, strengths=None, seeds=
         prediction="updates are pure noise and training lasts long enough to forget its start",
         command="halflife landscape --task digits --optimizer adamw --out runs/demo",
         versions={"halflife": "0.1.0", "torch": "2.13.0"},
-        metric="test error (%)",
+        report={"name": "test_error", "unit": "%"},
         **extra,
     )
 

@@ -12,6 +12,7 @@ from halflife.lab.axes import Axis
 from halflife.lab.landscape import Landscape, run_landscape
 from halflife.lab.ledger import Ledger
 from halflife.lab.meta import Meta
+from halflife.lab.metric import Metric
 from halflife.lab.tasks import Digits
 from halflife.lab.tasks.training import OPTIMIZERS, Training
 
@@ -25,6 +26,9 @@ STORED = {
     "extensions": [GROWN],
     "unresolved": [{**GROWN, "reason": "4 extensions, the limit"}],
     "calibration": {"stable": RATE},
+    "choose": {"name": "val", "unit": "nats", "goal": "min", "examples": None},
+    "params": {"momentum": [0.9, 0.99], "nesterov": [True]},
+    "confirm_seeds": [10_000, 10_001],
 }
 
 
@@ -41,18 +45,28 @@ def test_what_is_stored_comes_back():
 
 
 def test_an_older_ledger_has_defaults_and_a_newer_one_more_keys():
-    old = Meta.read({"task": "digits", "lrs": [0.1], "seeds": None})
-    assert (old.task, old.lrs, old.seeds, old.strengths, old.extend) == (
+    old = Meta.read({"name": "digits", "lrs": [0.1], "seeds": None})
+    assert (old.name, old.lrs, old.seeds, old.strengths, old.extend) == (
         "digits", [0.1], (), {}, None,
     )  # fmt: skip
     assert Meta.read({}) == Meta()
     assert Meta.read({**STORED, "invented": {"later": 1}}) == Meta.read(STORED)
 
 
+def test_one_metric_stands_for_the_other():
+    accuracy = Metric("acc", "%", goal="max", examples=500)
+    error = Metric("err")
+    both = Meta(choose=error.as_dict(), report=accuracy.as_dict())
+    assert (both.chosen_by, both.reported) == (error, accuracy)
+    for one in (Meta(choose=error.as_dict()), Meta(report=error.as_dict())):
+        assert (one.chosen_by, one.reported) == (error, error)
+    assert Meta().chosen_by == Meta().reported == Metric("value")
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("task", 3, "task must be a string, got 3"),
+        ("name", 3, "name must be a string, got 3"),
         ("steps", "240", "steps must be an integer, got '240'"),
         ("steps", True, "steps must be an integer, got True"),
         ("extend", 1, "extend must be true or false, got 1"),
@@ -60,6 +74,9 @@ def test_an_older_ledger_has_defaults_and_a_newer_one_more_keys():
         ("rules", "stable", "rules must be a list, got 'stable'"),
         ("lrs", [0.1, "x"], r"lrs\[1\] must be a number, got 'x'"),
         ("strengths", [0.1], r"strengths must be a mapping, got \[0.1\]"),
+        ("choose", {"unit": "%"}, "choose must be a metric with a name"),
+        ("params", {"momentum": 0.9}, r"params\['momentum'\] must be a list, got 0.9"),
+        ("confirm_seeds", [0.5], r"confirm_seeds\[0\] must be an integer, got 0.5"),
         ("omitted", {"l2": 0.5}, r"omitted\['l2'\] must be an integer, got 0.5"),
         ("extensions", [{"rule": "l2"}], r"extensions\[0\] must be a mapping with rule, axis"),
         ("calibration", {"stable": RATE | {"lr": "x"}}, r"calibration\['stable'\]\['lr'\] must"),
@@ -80,5 +97,6 @@ def test_every_key_that_a_landscape_writes_is_a_field(optimizer, tmp_path):
         run_landscape(landscape, ledger, workers=0)
         stored = ledger._study.user_attrs["meta"]
     others = {key for family in OPTIMIZERS.values() for key in family.settings}
-    assert stored.keys() == FIELDS - (others - training.family.settings.keys())
+    unset = {"choose", "curve_unit", "default_decay", "equivalence"}
+    assert stored.keys() == FIELDS - unset - (others - training.family.settings.keys())
     assert Ledger(tmp_path).meta().as_dict() == stored

@@ -308,7 +308,7 @@ def _summary(records: list[dict[str, Any]], meta: Meta) -> None:
     rows += map(_summary_row, analysis.rules)
     show(
         rows,
-        title=f"{meta.task}, {meta.optimizer}, {counted(meta.steps or 0, 'step')}",
+        title=f"{meta.name}, {meta.optimizer}, {counted(meta.steps or 0, 'step')}",
     )
     say(
         "Half-life in steps. Gain: points of error below the best run without decay. Slope: of log "

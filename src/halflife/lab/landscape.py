@@ -93,8 +93,8 @@ class Landscape:
         """The settings that all cells of one ledger share."""
         training = self.training
         return {
-            "task": training.task.name,
-            "task_description": training.task.description,
+            "name": training.task.name,
+            "description": training.task.description,
             "optimizer": training.optimizer,
             **training.family.settings,
             "epochs": training.epochs,
@@ -281,7 +281,7 @@ class _Grid:
                 "exact mean square over the run's own schedule, from the initial weights, if "
                 "Adam's gradients were pure noise"
             ),
-            metric="test error (%)",
+            report={"name": "test_error", "unit": "%", "examples": training.test_rows},
             test_examples=training.test_rows,
             curve_examples=min(CURVE_ROWS, training.test_rows),
             command=self.command,

@@ -11,8 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
 
 from ..checks import is_number, require
+from .metric import Metric
 
-__all__ = ["Calibration", "Extension", "Meta", "OpenEnd", "spelled_as_now"]
+__all__ = ["FORMAT", "PLAIN", "Calibration", "Extension", "Meta", "OpenEnd", "spelled_as_now"]
+
+FORMAT = 2  # of the records and of this one
+PLAIN = "value"  # the metric of a training that returns a number without a name
 
 _REMEDY = "restore the ledger from a copy, or map the landscape again in another directory"
 
@@ -37,7 +41,7 @@ class Extension(TypedDict):
     """One row or column by which a grid grew.
 
     Attributes:
-        rule: name of the rule whose best cell lay on the border.
+        rule: name of the rule whose best setting lay on the border.
         axis: ``"lr"`` or ``"strength"``.
         side: ``"low"`` or ``"high"``.
         value: added to the axis, in its unit.
@@ -50,7 +54,7 @@ class Extension(TypedDict):
 
 
 class OpenEnd(Extension):
-    """An extension that was not made, though the best cell lies on the border.
+    """An extension that was not made, though the best setting lies on the border.
 
     Attributes:
         reason: why not, in words.
@@ -64,8 +68,17 @@ class Meta:
     """What analysis and report need beside the records.
 
     Attributes:
-        task: its name.
-        task_description: in words.
+        format: of the records that belong to it.
+        name: what is trained, such as ``"digits"`` or ``"my_module:train"``.
+        description: in words.
+        choose: the metric on validation data that settings are chosen by, as `Metric.as_dict`; that
+            of ``report`` if None.
+        report: the metric on test data that is told; that of ``choose`` if None.
+        default_decay: weight decay of torch's default, where it was run with rule "decoupled" at
+            every lr; None where it was not.
+        equivalence: margin within which two settings are called equal, in units of ``report``; the
+            noise between seeds if None.
+        params: values of the parameters that are swept beside lr and decay, by name.
         optimizer: the base optimizer's name.
         betas: averaging factors of Adam.
         eps: of Adam.
@@ -77,7 +90,8 @@ class Meta:
         rules: names, in the order of the report.
         lr: peak learning rates asked for.
         strength: fractions removed per step at the central lr, asked for.
-        seeds: one run of every cell each.
+        seeds: by which settings are chosen; one run of every setting each.
+        confirm_seeds: of the runs that only the finalists get, and that choose nothing.
         lrs: peak learning rates, rising, with those of the extensions.
         strengths: by rule, fractions per step at the central lr, with those of the extensions.
         coefficients: by rule, its own weight decay at each of the strengths.
@@ -88,19 +102,25 @@ class Meta:
         extension_limit: rows and columns that each rule might add.
         extensions: what was added.
         unresolved: what would have been added and was not.
-        omitted: by rule, cells left out as a step would remove whole weights.
+        omitted: by rule, settings left out as a step would remove whole weights.
         calibration: by rule, for those whose rate was measured.
         l2_on_adam: how strengths of L2 on Adam are placed, in words.
         prediction: what the predicted weight RMS assumes, in words.
-        metric: what the error is, in words.
-        test_examples: rows of the test set, over which it is measured.
+        test_examples: rows of the test set.
         curve_examples: the first of them, over which learning curves are.
+        curve_unit: what learning curves count, such as ``"step"`` or ``"epoch"``.
         command: what reproduces the run.
         versions: by package.
     """
 
-    task: str | None = None
-    task_description: str | None = None
+    format: int = FORMAT
+    name: str | None = None
+    description: str | None = None
+    choose: Mapping[str, Any] | None = None
+    report: Mapping[str, Any] | None = None
+    default_decay: float | None = None
+    equivalence: float | None = None
+    params: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     optimizer: str | None = None
     betas: Sequence[float] | None = None
     eps: float | None = None
@@ -113,6 +133,7 @@ class Meta:
     lr: Sequence[float] = ()
     strength: Sequence[float] = ()
     seeds: Sequence[int] = ()
+    confirm_seeds: Sequence[int] = ()
     lrs: Sequence[float] = ()
     strengths: Mapping[str, Sequence[float]] = field(default_factory=dict)
     coefficients: Mapping[str, Sequence[float]] = field(default_factory=dict)
@@ -127,11 +148,21 @@ class Meta:
     calibration: Mapping[str, Calibration] = field(default_factory=dict)
     l2_on_adam: str | None = None
     prediction: str | None = None
-    metric: str | None = None
     test_examples: int | None = None
     curve_examples: int | None = None
+    curve_unit: str | None = None
     command: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def chosen_by(self) -> Metric:
+        """The metric that settings are chosen by."""
+        return Metric.read(self.choose or self.report or {"name": PLAIN})
+
+    @property
+    def reported(self) -> Metric:
+        """The metric that is told."""
+        return Metric.read(self.report or self.choose or {"name": PLAIN})
 
     @classmethod
     def read(cls, stored: Mapping[str, Any]) -> Meta:
@@ -148,6 +179,11 @@ class Meta:
         known = spelled_as_now(known)
         for name, value in known.items():
             _require_type(name, value, hints[name])
+        for name in ("choose", "report"):
+            if name in known:
+                named = "name" in known[name]
+                require(named, name, "a metric with a name", known[name], _REMEDY)
+                Metric.read(known[name])
         return cls(**known)
 
     def as_dict(self) -> dict[str, Any]:
@@ -162,6 +198,8 @@ def spelled_as_now(stored: Mapping[str, Any]) -> dict[str, Any]:
 
 def _require_type(name: str, value: Any, hint: Any) -> None:
     kind, parts = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return
     if type(None) in parts:
         _require_type(name, value, parts[0])
     elif kind is Sequence:

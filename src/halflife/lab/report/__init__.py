@@ -97,10 +97,10 @@ def build(records: Sequence[Record], meta: Meta) -> Page:
     points = charts.rms_points(records, meta)
     names = [rule.rule for rule in analysis.rules]
     page = _template().render(
-        title=f"Weight decay and learning rate on {meta.task} with {meta.optimizer}",
+        title=f"Weight decay and learning rate on {meta.name} with {meta.optimizer}",
         style=Markup(_resource("style.css") + svg.STYLE),
         what_ran=summary.what_ran(analysis, meta),
-        task_description=(meta.task_description or "").rstrip("."),
+        task_description=(meta.description or "").rstrip("."),
         lead=summary.lead(analysis, meta),
         separability=[
             (r.rule, _VERDICTS[r.ridge.verdict], summary.slope_text(r)) for r in analysis.rules
@@ -192,9 +192,9 @@ def _grid(rule: RuleAnalysis) -> dict[str, Any]:
 
 def _facts(meta: Meta) -> list[tuple[str, str]]:
     facts = {
-        "task": meta.task,
+        "task": meta.name,
         "optimizer": meta.optimizer,
-        "metric": meta.metric,
+        "metric": meta.reported.title,
         "seeds": ", ".join(str(s) for s in meta.seeds),
         "training": f"{counted(meta.epochs or 0, 'epoch')}, {counted(meta.steps or 0, 'step')}, "
         f"batch size {meta.batch_size}, {meta.schedule} schedule",

@@ -226,7 +226,7 @@ def landscape_picture(analysis: Analysis, meta: Meta) -> str:
 
 
 def _heading(meta: Meta) -> str:
-    return f"Weight decay and learning rate on {meta.task} with {meta.optimizer}"
+    return f"Weight decay and learning rate on {meta.name} with {meta.optimizer}"
 
 
 def _scale_of(values: FloatArray) -> str:

@@ -28,7 +28,7 @@ __all__ = [
 
 def lead(analysis: Analysis, meta: Meta) -> str:
     """What to use, and what it gains over no decay."""
-    where = f"On {meta.task} with {meta.optimizer}"
+    where = f"On {meta.name} with {meta.optimizer}"
     rule = analysis.best
     if rule is None or rule.best is None:
         return f"{where}, no cell is finished yet: there is nothing to recommend."
