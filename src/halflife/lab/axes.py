@@ -17,15 +17,17 @@ and one depends on the gradients: Stable on Adam uses an effective rate measured
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..bases.noise import Base
+from ..checks import is_number
 from ..rules.contract import DecayRule
 from ..rules.step import Step
-from .training import Training
 
-__all__ = ["Axis", "Currency", "parse_axis"]
+__all__ = ["Axis", "Currency", "axis_of", "log", "parse_axis", "rounded"]
 
 # On the digits task the best coefficient was 0.01 for L2 on Adam, 2.4 for Decoupled.
 L2_ON_ADAM = 100.0
@@ -56,7 +58,7 @@ class Axis:
         if len(self.values) < 2:
             return None
         end, inner = self.values[:2] if side == "low" else self.values[:-3:-1]
-        return _rounded(end * end / inner)
+        return rounded(end * end / inner)
 
     def extended(self, value: float) -> Axis:
         """With one more value."""
@@ -93,7 +95,7 @@ def parse_axis(name: str, text: str) -> Axis:
             f"{name}={text!r}: must be lo:hi:n, n log-spaced values such as 1e-4:1e-1:9, or a list "
             "such as 0.001,0.01, all positive."
         ) from None
-    return Axis(tuple(sorted({_rounded(v) for v in values})))
+    return Axis(tuple(sorted({rounded(v) for v in values})))
 
 
 @dataclass(frozen=True)
@@ -102,14 +104,14 @@ class Currency:
 
     Args:
         rule: the decay rule.
-        training: for the base optimizer.
+        base: what is known of the base optimizer at a learning rate.
         central_lr: where strengths are defined.
         effective_rate: measured, for a rule whose fraction follows the gradients: what the fraction
             is per unit of lr and coefficient (under `Stable`, the optimizer's effective rate).
     """
 
     rule: DecayRule
-    training: Training
+    base: Callable[[float], Base]
     central_lr: float
     effective_rate: float | None = None
 
@@ -125,9 +127,15 @@ class Currency:
                 f"removed per step at the central lr {self.central_lr:g}; zero decay is always run."
             )
         if not self.rule.removes_fraction:  # L2: it joins the gradient
-            rate = self.training.base(self.central_lr).effective_rate
+            rate = self.base(self.central_lr).effective_rate
             return strength / self.central_lr / (L2_ON_ADAM if rate is None else rate)
         return float(self.rule.coefficient(strength, self._step(self.central_lr)))
+
+    def strength(self, coefficient: float) -> float:
+        """The strength of a coefficient, inverse of `coefficient`."""
+        if not self.rule.removes_fraction:
+            return coefficient / self.coefficient(0.5) * 0.5
+        return self.fraction(coefficient, self.central_lr)
 
     def fraction(self, coefficient: float, lr: float) -> float:
         """Removed per step at a peak lr; 0 for L2, and for Stable what the probe run foretells."""
@@ -140,13 +148,13 @@ class Currency:
     @property
     def needs_probe(self) -> bool:
         """Whether the fraction depends on gradients, so that a run must tell the rate."""
-        known = self.training.base(self.central_lr).effective_rate is not None
+        known = self.base(self.central_lr).effective_rate is not None
         return self.rule.follows_gradients and not (
             known and self.rule.needs == ("effective_rate",)
         )
 
     def _step(self, lr: float, coefficient: float = 0.0) -> Step:
-        rate = self.effective_rate or self.training.base(lr).effective_rate
+        rate = self.effective_rate or self.base(lr).effective_rate
         if rate is None:
             return Step(lr, lr, coefficient)
         # Any rule that follows the gradients by one of these, or by the ratio of the norms.
@@ -154,5 +162,38 @@ class Currency:
         return Step(lr, lr, coefficient, measured)
 
 
-def _rounded(value: float) -> float:
+def log(low: float, high: float, n: int) -> Axis:
+    """``n`` values from low to high, evenly spaced in the logarithm, both included.
+
+    Raises:
+        ValueError: if an end is not positive and finite, or n is no positive integer.
+
+    Example:
+        >>> log(1e-4, 1e-2, 3).values
+        (0.0001, 0.001, 0.01)
+    """
+    return parse_axis("log", f"{low!r}:{high!r}:{n!r}")
+
+
+def axis_of(name: str, values: Axis | str | float | Sequence[float]) -> Axis:
+    """An axis from what a user may give: one from `log`, its text, a number, or a list of them.
+
+    Raises:
+        ValueError: if it is none of these.
+    """
+    if isinstance(values, Axis):
+        return values
+    if isinstance(values, str):
+        return parse_axis(name, values)
+    numbers = [values] if is_number(values) else list(values)  # type: ignore[arg-type]
+    if not numbers or not all(is_number(v) and 0.0 < v < math.inf for v in numbers):
+        raise ValueError(
+            f"{name}={values!r}: must be lab.log(low, high, n), or a list of positive numbers; "
+            "trainings without decay are always run."
+        )
+    return Axis(tuple(sorted({rounded(float(v)) for v in numbers})))
+
+
+def rounded(value: float) -> float:
+    """A value of an axis, equal to any other that means the same number."""
     return float(f"{value:.{_DIGITS}g}")

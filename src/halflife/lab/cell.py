@@ -6,29 +6,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
-__all__ = ["BASELINE", "Cell", "Outcome", "Setting", "params_of"]
+__all__ = ["BASELINE", "Cell", "Outcome", "params_of"]
 
 BASELINE = "none"  # the rule of the trainings without decay
 
 Params = tuple[tuple[str, Any], ...]
-
-
-class Setting(NamedTuple):
-    """What is chosen: a rule, its learning rate and decay, and whatever else is swept.
-
-    Attributes:
-        rule: the rule's name, or ``"none"``.
-        lr: peak learning rate.
-        weight_decay: the rule's own coefficient.
-        params: other parameters, by name, in the order of their names.
-    """
-
-    rule: str
-    lr: float
-    weight_decay: float
-    params: Params = ()
 
 
 @dataclass(frozen=True)
@@ -63,9 +47,9 @@ class Cell:
         return json.dumps(own, separators=(",", ":"))
 
     @property
-    def setting(self) -> Setting:
+    def setting(self) -> tuple[Any, ...]:
         """The cell without its seed."""
-        return Setting(self.rule, self.lr, self.weight_decay, self.params)
+        return (self.rule, self.lr, self.weight_decay, self.params)
 
     def with_seed(self, seed: int) -> Cell:
         """The same setting with another seed."""
