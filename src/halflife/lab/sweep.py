@@ -1,0 +1,262 @@
+"""A sweep: a training in, an honest answer out."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+
+from .. import __version__
+from ..checks import is_number, require, require_count
+from .axes import Axis, axis_of
+from .bases import BaseOptimizer, made
+from .cell import BASELINE
+from .display import Bar, Display
+from .driver import Driver, OutOfTime, SweepError, Terminated, terminable
+from .executors import Executor, ExecutorError, InProcess, Local
+from .executors.local import cores
+from .fingerprint import parts_of
+from .job import Job, TrainingError, takes_trial
+from .ledger import Ledger
+from .metric import Metric
+from .plan import Plan, default_decay
+from .result import Result
+from .samplers import Sampler, sampler_of
+
+__all__ = ["Interrupted", "sweep"]
+
+_PLAIN = Metric("loss")
+
+
+class Interrupted(KeyboardInterrupt):
+    """A sweep that was ended by Ctrl-C or SIGTERM; the message says how to go on."""
+
+
+def sweep(
+    train: Callable[..., Any],
+    *,
+    lr: Axis | str | Sequence[float],
+    weight_decay: Axis | str | Sequence[float] | None = None,
+    strength: Axis | str | Sequence[float] | None = None,
+    rules: Sequence[str] | str = ("decoupled",),
+    seeds: int | Sequence[int] = 3,
+    out: str | Path | None = None,
+    choose: Metric | str | None = None,
+    report: Metric | str | None = None,
+    optimizer: Any = "adamw",
+    settings: Mapping[str, Any] | None = None,
+    params: Mapping[str, Sequence[Any]] | None = None,
+    sampler: Sampler | str | optuna.samplers.BaseSampler = "grid",
+    executor: Executor | None = None,
+    confirm: int = 8,
+    default: bool = True,
+    extend: bool = True,
+    extension_limit: int = 4,
+    equivalence: float | None = None,
+    resume: bool = False,
+    retry_failed: bool = False,
+    storage: str | None = None,
+    time_limit: float | None = None,
+    fabric: Mapping[str, Any] | None = None,
+    name: str | None = None,
+    command: str = "",
+    progress: bool | Display = True,
+) -> Result:
+    """Map a training over learning rate and weight decay, and confirm what it says.
+
+    Every setting is trained with all `seeds`, and so are trainings without decay and with torch's
+    default at every learning rate. The best setting of each rule is chosen by `choose`, on
+    validation data; the finalists are then trained again with `confirm` fresh seeds, and `report`
+    is told of those alone.
+
+    Args:
+        train: a function of a `Trial`, or of ``lr``, ``weight_decay`` and ``seed``; it returns a
+            number or a mapping of metrics.
+        lr: peak learning rates: ``lab.log(1e-4, 1e-1, 9)``, its text ``"1e-4:1e-1:9"``, or a list.
+        weight_decay: of the first of the rules, in its own unit; other rules are given what removes
+            the same fraction at the central lr.
+        strength: in place of `weight_decay`: the fraction of each weight that one step removes at
+            the central lr, the same for every rule.
+        rules: names of decay rules.
+        seeds: how many, or which; by them settings are chosen.
+        out: directory of the ledger and the report. None keeps all in memory.
+        choose: the metric that settings are chosen by. Default: that of `report`, else the number
+            that the training returns.
+        report: the metric that is told. Default: that of `choose`.
+        optimizer: base of `Trial.optimizer`: a name or class of halflife's.
+        settings: of the optimizer, such as ``{"betas": (0.9, 0.95)}``.
+        params: other parameters to sweep, by name: ``{"momentum": [0.8, 0.9]}``.
+        sampler: ``"grid"``, ``"two-stage"``, ``"halving"``, ``"optuna"``, a sampler of Optuna, or
+            one of `halflife.lab` with its settings.
+        executor: who trains. Default: `Local`, with a process a core or accelerator.
+        confirm: fresh seeds of the finalists; 0 for none.
+        default: whether torch's default weight decay is compared with (AdamW's 0.01).
+        extend: whether the grid grows where the best setting lies on its border.
+        extension_limit: rows and columns that each rule may add.
+        equivalence: margin, in the unit of `report`, within which two settings are called equal.
+            Default: the noise between seeds.
+        resume: go on with the ledger in `out`.
+        retry_failed: train cells again that are recorded as failed.
+        storage: database URL for the ledger, instead of a file in `out`.
+        time_limit: seconds after which no more is trained.
+        fabric: arguments of Lightning's Fabric, for `Trial.fabric`.
+        name: of the training, for the report. Default: that of the function.
+        command: what goes on with the sweep, for messages and the report. Default: this call.
+        progress: whether a bar is shown.
+
+    Returns:
+        What is known; `Result.sentence` says it.
+
+    Raises:
+        ValueError: for an argument that cannot be used, or a ledger that cannot (`LedgerError`).
+        SweepError: if the training fails wherever it is tried.
+        Interrupted: after Ctrl-C or SIGTERM; what is trained is safe.
+
+    Example:
+        >>> def train(lr, weight_decay, seed):
+        ...     return (lr - 0.01) ** 2 + (weight_decay - 0.1) ** 2 + 1e-5 * (seed % 7)
+        >>> result = sweep(train, lr=[0.005, 0.01, 0.02], weight_decay=[0.05, 0.1, 0.2],
+        ...                executor=InProcess(), default=False, progress=False)
+        >>> result.best.lr, result.best.weight_decay
+        (0.01, 0.1)
+    """
+    reported = _metric(report) or _metric(choose) or _PLAIN
+    chosen = _metric(choose) or reported
+    names = (rules,) if isinstance(rules, str) else tuple(dict.fromkeys(rules))
+    base = made(optimizer, settings)
+    params = dict(params or {})
+    _check(train, names, params)
+    ok = time_limit is None or (is_number(time_limit) and time_limit > 0)
+    require(ok, "time_limit", "a number of seconds > 0", time_limit, "pass None for no limit")
+    decays, strengths = _decays(weight_decay, strength)
+    title = name or _name_of(train)
+    plan = Plan(
+        title,
+        base,
+        names,
+        axis_of("lr", lr),
+        decays,
+        strengths,
+        _seeds(seeds),
+        confirm,
+        chosen,
+        reported,
+        params=params,
+        default=default_decay(base) if default else None,
+        extend=extend,
+        extension_limit=extension_limit,
+        equivalence=equivalence,
+        about=getattr(train, "about", {}),
+    )
+    display = progress if isinstance(progress, Display) else Bar() if progress else Display()
+    folder = None if out is None else Path(out) / "checkpoints"
+    job = Job(train, base, (chosen, reported), folder, fabric)
+    goes_on = command or f"sweep(..., out={str(out)!r}, resume=True)"
+    with Ledger(out, storage=storage, writing=True, goal=chosen.goal) as ledger:
+        for note in ledger.notes:
+            display.say(note)
+        shared = {"optimizer": base.name, **base.settings, **getattr(train, "configuration", {})}
+        ledger.configure(shared, parts_of(train), resume=resume)
+        _keep_center(plan, ledger)
+        driver = Driver(
+            plan,
+            ledger,
+            executor or _usual(train),
+            job,
+            sampler_of(sampler),
+            display,
+            None if time_limit is None else time.monotonic() + time_limit,
+            retry_failed,
+            {"command": command or None, "versions": _versions()},
+        )
+        try:
+            with terminable(), display:
+                driver.run()
+        except OutOfTime:
+            display.say(_early(f"Stopped after time_limit={time_limit:g} seconds", ledger, goes_on))
+        except ExecutorError as error:
+            raise SweepError(_early(str(error), ledger, goes_on)) from error.__cause__
+        except SweepError as error:
+            raise SweepError(_early(str(error), ledger, goes_on)) from None
+        except KeyboardInterrupt as error:
+            why = "Terminated" if isinstance(error, Terminated) else "Interrupted"
+            raise Interrupted(_early(why, ledger, goes_on)) from None
+        return Result(ledger.records(), ledger.meta(), out=out, storage=storage)
+
+
+def _early(why: str, ledger: Ledger, command: str) -> str:
+    """The sentence that a run ends with that ends early."""
+    cells = len(ledger.records())
+    if ledger.out is None:
+        return f"{why}. {cells} trained cells were in memory; pass out= to keep them."
+    return f"{why}. {cells} trained cells are safe in {ledger.place}; go on with\n\n    {command}\n"
+
+
+def _check(train: Any, rules: Sequence[str], params: Mapping[str, Any]) -> None:
+    if takes_trial(train, tuple(params)):
+        return
+    import inspect
+
+    seen = "rule" in inspect.signature(train).parameters
+    if len(rules) > 1 and not seen:
+        raise TrainingError(
+            f"rules={list(rules)}: the training takes numbers and does not see the rule; let it "
+            "take the trial and make its optimizer by trial.optimizer(model), or sweep one rule."
+        )
+
+
+def _metric(metric: Metric | str | None) -> Metric | None:
+    return Metric(metric) if isinstance(metric, str) else metric
+
+
+def _decays(weight_decay: Any, strength: Any) -> tuple[Axis, bool]:
+    if (weight_decay is None) == (strength is None):
+        raise ValueError(
+            f"weight_decay={weight_decay!r}, strength={strength!r}: exactly one is needed, such as "
+            "weight_decay=lab.log(1e-3, 1, 9)."
+        )
+    if strength is not None:
+        return axis_of("strength", strength), True
+    return axis_of("weight_decay", weight_decay), False
+
+
+def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
+    if isinstance(seeds, int):
+        require_count("seeds", seeds, "pass how many trainings each setting gets, such as 3")
+        return tuple(range(seeds))
+    for seed in seeds:
+        require_count("seeds", seed, "pass integers from 0 on, or how many", minimum=0)
+    return tuple(dict.fromkeys(seeds))
+
+
+def _usual(train: Any) -> Executor:
+    """Where trainings go if nobody says."""
+    return InProcess() if cores() == 1 and not torch.accelerator.is_available() else Local()
+
+
+def _keep_center(plan: Plan, ledger: Ledger) -> None:
+    """A resumed sweep measures strengths at the lr at which it began, whatever its grid is now."""
+    known = ledger.meta().central_lr
+    if known is not None:
+        plan.central = known
+
+
+def _name_of(train: Any) -> str:
+    name = getattr(train, "name", None) or getattr(train, "__name__", None)
+    module = getattr(train, "__module__", None)
+    name = name or type(train).__name__
+    return str(name) if module in (None, "__main__") or hasattr(train, "name") else f"{module}:{name}"
+
+
+def _versions() -> Mapping[str, str]:
+    return {
+        "halflife": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "optuna": optuna.__version__,
+    }
