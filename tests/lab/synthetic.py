@@ -69,9 +69,14 @@ def record(rule, lr, strength, coefficient, seed, error, *, fraction=None, predi
         "weight_decay": coefficient,
         "fraction": fraction,
         "seed": seed,
-        "test_error": error,
-        "test_loss": error / 20.0,
-        "train_loss": error / 40.0,
+        "params": {},
+        "status": "done",
+        "metrics": {
+            "test_error": error,
+            "test_loss": error / 20.0,
+            "train_loss": error / 40.0,
+        },
+        "error": None,
         "weight_rms": 0.12,
         "predicted_rms": predicted,
         "curve": {"step": steps, "train_loss": [c / 40.0 for c in curve], "test_error": curve},
@@ -90,14 +95,16 @@ def landscape(
     baseline=1.6,
     seed=0,
     width=1.2,
+    default=1.2,
 ):
     """Records of a landscape. Slopes are in each rule's own coefficient, noise in points.
 
     At the central lr the best strength is ``bottom``; without decay the error is ``baseline``
-    higher than at the bottom of the valley.
+    higher than at the bottom of the valley, and with torch's default ``default`` higher. The
+    confirmation seeds of ``meta`` have every setting: it is the analysis that must pass them over.
     """
     rng = np.random.default_rng(seed)
-    center, seeds = meta.central_lr, meta.seeds
+    center, seeds = meta.central_lr, [*meta.seeds, *meta.confirm_seeds]
     draw = lambda: noise * rng.standard_normal()  # noqa: E731
     shared = {s: draw() for s in seeds}
     bowl = lambda lr: 0.12 * math.log(lr / center) ** 2  # noqa: E731
@@ -106,6 +113,13 @@ def landscape(
         for s in seeds:
             error = best + baseline + bowl(lr) + shared[s] + draw()
             out.append(record("none", lr, 0.0, 0.0, s, error, fraction=0.0))
+    for lr in meta.lrs if meta.default_decay is not None else ():
+        for s in seeds:
+            error = best + default + bowl(lr) + shared[s] + draw()
+            fraction = lr * meta.default_decay
+            out.append(
+                record("decoupled", lr, None, meta.default_decay, s, error, fraction=fraction)
+            )
     for rule in meta.rules:
         for lr in meta.lrs:
             columns = zip(meta.strengths[rule], meta.coefficients[rule], strict=True)

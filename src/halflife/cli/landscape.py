@@ -19,10 +19,10 @@ from .terminal import Mistake, errors, print_json, progress, say, show
 from .user_code import UserCodeError, load
 
 if TYPE_CHECKING:
-    from ..lab.analysis import RuleAnalysis
     from ..lab.landscape import Landscape
     from ..lab.ledger import Ledger
     from ..lab.meta import Meta
+    from ..lab.statistics.analysis import RuleAnalysis
     from ..lab.tasks import Task
 
 __all__ = ["landscape", "report"]
@@ -298,22 +298,20 @@ def _resumable(ledger: Ledger, command: str) -> Iterator[None]:
 
 
 def _summary(records: list[dict[str, Any]], meta: Meta) -> None:
-    from ..lab.analysis import analyse
+    from ..lab.statistics.analysis import analyse
     from ..units.writing import counted
 
     analysis = analyse(records, meta)
     rows: list[tuple[str, ...]] = [
-        ("rule", "lr", "decay", "half-life", "error, %", "gain", "slope")
+        ("rule", "lr", "decay", "half-life", meta.reported.title, "slope")
     ]
     rows += map(_summary_row, analysis.rules)
     show(
         rows,
         title=f"{meta.name}, {meta.optimizer}, {counted(meta.steps or 0, 'step')}",
     )
-    say(
-        "Half-life in steps. Gain: points of error below the best run without decay. Slope: of log "
-        "best weight decay on log lr. In brackets: 95 % intervals."
-    )
+    say(analysis.sentence)
+    say("Half-life in steps. Slope: of log best weight decay on log lr, with its 95 % interval.")
     for extension in meta.extensions:
         say(
             "Grid extended for {rule}: {axis} {value:.3g}, as its best cell lay on the {side} "
@@ -330,15 +328,10 @@ def _summary(records: list[dict[str, Any]], meta: Meta) -> None:
 def _summary_row(rule: RuleAnalysis) -> tuple[str, ...]:
     from ..units.writing import quantity
 
-    best, against, ridge = rule.best, rule.against_none, rule.ridge
-    if best is None:
-        return (rule.rule, *["-"] * 6)
+    best, ridge = rule.best, rule.ridge
+    if best is None or best.value is None:
+        return (rule.rule, *["-"] * 5)
     half_life = best.half_life
-    gain = "-"
-    if against is not None:
-        gain = f"{against.difference:.1f}"
-        if against.low is not None and against.high is not None:
-            gain += f" [{against.low:.1f}, {against.high:.1f}]"
     slope = ridge.verdict
     if ridge.slope is not None:
         slope = f"{ridge.slope:.2f}"
@@ -350,7 +343,6 @@ def _summary_row(rule: RuleAnalysis) -> tuple[str, ...]:
         f"{best.lr:.2g}",
         f"{best.weight_decay:.2g}",
         "-" if half_life is None or math.isinf(half_life) else quantity(half_life),
-        f"{best.error:.1f}{spread}",
-        gain,
+        f"{best.value:.1f}{spread}",
         slope,
     )

@@ -25,7 +25,8 @@ from .axes import L2_ON_ADAM, Axis, Currency
 from .ensemble import train_ensemble
 from .ledger import CellKey, Ledger, cell_of
 from .meta import Extension, Meta, OpenEnd
-from .surface import BASELINE, surface
+from .statistics.closeness import Border, worth_extending
+from .statistics.surface import BASELINE
 from .training import Member, Training
 from .trial import CURVE_ROWS
 from .workers import Workers
@@ -221,23 +222,22 @@ class _Grid:
         # A resumed ledger may know more than the grid, which grows as it did the first time.
         records = [r for r in self.ledger.records() if cell_of(r) in planned]
         for name in self.landscape.rules:
-            grid = surface(records, meta, name)
-            best = grid.best_index()
-            if best is None:
-                continue
-            lr, strength = grid.lrs[best[0]], grid.strengths[best[1]]
-            self._grow_if_at_end(name, "lr", self.lrs, lr, _HIGHEST_LR)
-            self._grow_if_at_end(name, "strength", self.strengths[name], strength, 1.0)
+            for border in worth_extending(records, meta, name):
+                if border.axis == "lr":
+                    self._grow(name, "lr", border, self.lrs, _HIGHEST_LR)
+                else:
+                    self._grow(name, "strength", border, self.strengths[name], 1.0)
         return len(self.extensions) > before
 
-    def _grow_if_at_end(self, rule: str, axis: str, values: Axis, best: float, top: float) -> None:
-        side = "low" if best == values.values[0] else "high"
-        value = values.beyond(side)
-        if value is None or best not in (values.values[0], values.values[-1]):
-            return  # fixed by a single value, or interior
+    def _grow(self, rule: str, axis: str, border: Border, values: Axis, top: float) -> None:
+        side, value = border.side, values.beyond(border.side)
+        if value is None:
+            return  # fixed by a single value
         spent = sum(e["rule"] == rule for e in self.extensions)
         grown: Extension = {"rule": rule, "axis": axis, "side": side, "value": value}
-        if side == "high" and value >= top:
+        if not border.worth:
+            self.unresolved.append({**grown, "reason": border.reason})
+        elif side == "high" and value >= top:
             self.unresolved.append({**grown, "reason": f"the next would be {value:.3g}"})
         elif spent >= self.landscape.extension_limit:
             self.unresolved.append({**grown, "reason": f"{spent} extensions, the limit"})

@@ -77,7 +77,7 @@ class Metric:
     def of(self, metrics: Mapping[str, Any]) -> float:
         """Its value among those of a training; NaN where it is missing."""
         value = metrics.get(self.name)
-        return float(value) if is_number(value) else math.nan
+        return float(value) if value is not None and is_number(value) else math.nan
 
     @property
     def title(self) -> str:

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -20,15 +20,16 @@ import jinja2
 from markupsafe import Markup
 
 from ...units.writing import counted
-from ..analysis import Analysis, RuleAnalysis, analyse
 from ..ledger import Ledger
 from ..meta import Meta
 from ..ridge import SEPARABLE
-from ..surface import Record
+from ..statistics.analysis import Analysis, RuleAnalysis, analyse, plain
+from ..statistics.sentence import differences, separability, slope_text
+from ..statistics.surface import BASELINE, Record
+from ..wording import figure, interval, measured, scientific, short, signed, spread, steps
 from . import charts, heatmap, legend, summary, svg
-from .numbers import interval, percent, scientific, short, signed, steps
 
-__all__ = ["Page", "build", "write"]
+__all__ = ["Page", "build", "separability", "write"]
 
 _VERDICTS = {
     "separable": "can be tuned separately",
@@ -42,11 +43,12 @@ _COLUMNS = (
     "weight_decay",
     "half-life, steps (epochs)",
     "timescale, steps",
-    "test error",
-    "gain over no decay, points",
+    "by the seeds that chose",
+    "on fresh seeds",
+    "leader's gain over it",
     "ridge slope",
-    "cells within 1 point",
-    "seed noise, points",
+    "settings within the noise",
+    "noise between seeds",
 )
 
 
@@ -93,7 +95,7 @@ def build(records: Sequence[Record], meta: Meta) -> Page:
         meta: what was to be run.
     """
     analysis = analyse(records, meta)
-    scale = legend.Scale.of(analysis)
+    scale = legend.Scale.of(analysis, meta.reported)
     points = charts.rms_points(records, meta)
     names = [rule.rule for rule in analysis.rules]
     page = _template().render(
@@ -101,17 +103,16 @@ def build(records: Sequence[Record], meta: Meta) -> Page:
         style=Markup(_resource("style.css") + svg.STYLE),
         what_ran=summary.what_ran(analysis, meta),
         task_description=(meta.description or "").rstrip("."),
-        lead=summary.lead(analysis, meta),
-        separability=[
-            (r.rule, _VERDICTS[r.ridge.verdict], summary.slope_text(r)) for r in analysis.rules
-        ],
-        differences=summary.differences(analysis),
+        lead=analysis.sentence,
+        separability=[(r.rule, _VERDICTS[r.ridge.verdict], slope_text(r)) for r in analysis.rules],
+        differences=differences(analysis, meta),
         caveats=summary.caveats(analysis, meta),
         legend=Markup(legend.legend(scale, "legend")),
         maps=[
             Markup(heatmap.heat_map(rule, meta, scale, f"map-{index}"))
             for index, rule in enumerate(analysis.rules)
         ],
+        metric=meta.reported.title,
         grids=[_grid(rule) for rule in analysis.rules],
         curves=_markup(charts.learning_curves(analysis, records, meta)),
         examples=charts.examples(meta),
@@ -123,8 +124,8 @@ def build(records: Sequence[Record], meta: Meta) -> Page:
         facts=_facts(meta),
         band=SEPARABLE,
     )
-    numbers = {"meta": meta.as_dict(), "lead": summary.lead(analysis, meta)} | analysis.as_dict()
-    return Page(page, heatmap.landscape_picture(analysis, meta), _without_nan(numbers))
+    numbers = {"meta": meta.as_dict()} | analysis.as_dict()
+    return Page(page, heatmap.landscape_picture(analysis, meta), plain(numbers))
 
 
 def _template() -> jinja2.Template:
@@ -145,22 +146,30 @@ def _markup(drawing: str | None) -> Markup | None:
 def _table(analysis: Analysis, meta: Meta) -> list[list[str]]:
     """One row per rule, the runs without decay last."""
     baseline = [analysis.baseline] if analysis.baseline else []
-    return [_row(rule, meta) for rule in [*analysis.rules, *baseline]]
+    return [_row(rule, analysis, meta) for rule in [*analysis.rules, *baseline]]
 
 
-def _row(rule: RuleAnalysis, meta: Meta) -> list[str]:
-    best, against, ridge = rule.best, rule.against_none, rule.ridge
-    is_baseline = not (rule.surface.coefficients > 0.0).any()
+def _row(rule: RuleAnalysis, analysis: Analysis, meta: Meta) -> list[str]:
+    best, ridge, unit = rule.best, rule.ridge, meta.reported.unit
+    is_baseline = rule.rule == BASELINE
     name = "no decay" if is_baseline else rule.rule
     if best is None:
         return [name, *[_NONE] * (len(_COLUMNS) - 1)]
-    gain = slope = life = _NONE
+    gain = slope = life = on_fresh = chosen = _NONE
     if best.half_life is not None:
         life = steps(best.half_life)
         if per_epoch := meta.steps_per_epoch:
             life += f" ({steps(best.half_life / per_epoch)})"
-    if against:
-        gain = f"{signed(against.difference, 1)} {interval(against.low, against.high, 1)}"
+    if best.value is not None:
+        chosen = measured(best.value, unit, best.standard_error)
+    if rule.fresh and rule.fresh.value is not None and rule.fresh.interval:
+        low, high = rule.fresh.interval
+        value = measured(rule.fresh.value, unit, 0.25 * (high - low))
+        on_fresh = f"{value} {spread(low, high)}"
+    against = next((c for c in analysis.comparisons if c.other == rule.rule), None)
+    if against and against.interval:
+        low, high = against.interval
+        gain = f"{figure(against.gain, 0.25 * (high - low))} {spread(low, high)}"
     if ridge.slope is not None and not is_baseline:
         slope = f"{signed(ridge.slope)} {interval(ridge.low, ridge.high) or '(no interval)'}"
     return [
@@ -169,22 +178,24 @@ def _row(rule: RuleAnalysis, meta: Meta) -> list[str]:
         short(best.weight_decay),
         life,
         steps(best.timescale) if best.timescale else _NONE,
-        percent(best.error, best.standard_error) + (" (border)" if rule.border else ""),
+        chosen + (" (border)" if rule.border else ""),
+        on_fresh,
         gain,
         slope,
-        f"{rule.area_cells} ({rule.area_share:.0%})",
-        f"{rule.seed_noise:.2f}" if rule.seed_noise is not None else _NONE,
+        f"{rule.within.count} ({rule.within.share:.0%})" if rule.within else _NONE,
+        measured(rule.noise.total, unit, rule.noise.total) if rule.noise else _NONE,
     ]
 
 
 def _grid(rule: RuleAnalysis) -> dict[str, Any]:
     """One rule's errors as a table, lr from high to low as in the picture."""
     grid = rule.surface
-    rows = []
+    rows, noise = [], rule.noise.total if rule.noise else None
     for i in reversed(range(len(grid.lrs))):
-        cells = zip(grid.mean[i], grid.diverged[i], strict=True)
+        cells = zip(grid.mean[i], grid.unusable[i], strict=True)
         shown = [
-            ("diverged" if bad else "missing") if math.isnan(e) else f"{e:.1f}" for e, bad in cells
+            ("unusable" if bad else "missing") if math.isnan(e) else figure(e, noise)
+            for e, bad in cells
         ]
         rows.append((scientific(grid.lrs[i]), shown))
     return {"rule": rule.rule, "columns": [short(c) for c in grid.coefficients], "rows": rows}
@@ -201,17 +212,6 @@ def _facts(meta: Meta) -> list[tuple[str, str]]:
         "grid extension": "on" if meta.extend else "off",
     } | dict(meta.versions)
     return [(name, str(value)) for name, value in facts.items() if value not in (None, "")]
-
-
-def _without_nan(value: Any) -> Any:
-    """The same data with None for what JSON has no number for."""
-    if isinstance(value, Mapping):
-        return {str(k): _without_nan(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def _replace(path: Path, content: str) -> None:

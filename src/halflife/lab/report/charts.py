@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..analysis import Analysis
 from ..meta import Meta
-from ..surface import BASELINE, Cell, Record
+from ..statistics.analysis import Analysis
+from ..statistics.surface import BASELINE, Record, key_of
 from ..trial import CURVE_ROWS
+from ..wording import figure, scientific
 from .colour import rule_colour
-from .numbers import scientific
 from .svg import LogAxis, marker, path, svg_figure, tag, text
 
 __all__ = ["RmsPoint", "examples", "learning_curves", "rms_points", "rms_scatter"]
@@ -42,28 +42,33 @@ class RmsPoint:
 
 
 def learning_curves(analysis: Analysis, records: Sequence[Record], meta: Meta) -> str | None:
-    """Test error over the epochs: each rule's best cell, and the best one without decay.
+    """The reported metric over training: each rule's best setting, and the best without decay.
 
     Lines are means over seeds, bands reach from the lowest seed to the highest. None if there is
-    no curve to draw.
+    no curve to draw, or one that is not positive and has no place on a logarithmic axis.
     """
     cells = [(i, rule.best) for i, rule in enumerate(analysis.rules) if rule.best]
     baseline = analysis.baseline.best if analysis.baseline else None
+    per_unit = (meta.steps_per_epoch or 1) if _counts_steps(meta) else 1
+    of_setting: dict[object, list[Record]] = {}
+    for r in records:
+        if r.get("curve") and r["status"] == "done" and r["seed"] in meta.seeds:
+            of_setting.setdefault(key_of(r), []).append(r["curve"])
     curves: list[tuple[int | None, str, np.ndarray, np.ndarray]] = []
     for index, cell in [*cells, *([(None, baseline)] if baseline else [])]:
-        at, runs = _curve_of(cell, records)
+        at, runs = _curve_of(of_setting.get(cell.key, []), meta.reported.name)
         if len(at) > 1:
             name = "no decay" if cell.rule == BASELINE else cell.rule
-            curves.append((index, name, at / (meta.steps_per_epoch or 1), runs))
-    if not curves:
+            curves.append((index, name, at / per_unit, runs))
+    if not curves or min(float(runs.min()) for *_, runs in curves) <= 0.0:
         return None
     left, right, top, bottom = 40.0, WIDTH - 92.0, 22.0, HEIGHT - 38.0
     last = max(at[-1] for *_, at, _ in curves)
     low = min(float(runs.min()) for *_, runs in curves)
     high = max(float(runs.max()) for *_, runs in curves)
-    error = LogAxis(0.95 * max(low, 0.1), 1.05 * max(high, 0.2), bottom, top)
+    error = LogAxis(0.95 * low, 1.05 * high, bottom, top)
 
-    title = f"test error in percent (log scale), {examples(meta)}"
+    title = f"{meta.reported.title} (log scale), {examples(meta)}"
     body = [text(left - 34, 12, title, class_="soft")]
     for value in error.labels():
         y = error(value)
@@ -73,7 +78,7 @@ def learning_curves(analysis: Analysis, records: Sequence[Record], meta: Meta) -
         x = left + (right - left) * epoch / last
         body.append(path([(x, bottom), (x, bottom + 4)], class_="frame"))
         body.append(text(x, bottom + 16, f"{epoch:g}", text_anchor="middle"))
-    body.append(text(0.5 * (left + right), bottom + 32, "epoch", text_anchor="middle"))
+    body.append(text(0.5 * (left + right), bottom + 32, _unit(meta), text_anchor="middle"))
     ends = _spread([error(float(runs[:, -1].mean())) for *_, runs in curves], top, bottom)
     for (index, name, at, runs), end in zip(curves, ends, strict=True):
         x = left + (right - left) * at / last
@@ -83,9 +88,11 @@ def learning_curves(analysis: Analysis, records: Sequence[Record], meta: Meta) -
         body.append(path([(float(x[-1]), final), (right + 10, end)], **place))
         body.append(text(right + 13, end + 4, name))
     label = (
-        f"Learning curves of the best cells: test error in percent, {examples(meta)}, "
-        "logarithmic, over the epochs. "
-        + "; ".join(f"{name} ends at {runs[:, -1].mean():.1f}" for _, name, _, runs in curves)
+        f"Learning curves of the best settings: {meta.reported.title}, {examples(meta)}, "
+        "logarithmic, over training. "
+        + "; ".join(
+            f"{name} ends at {figure(float(runs[:, -1].mean()))}" for _, name, _, runs in curves
+        )
     )
     return svg_figure(WIDTH, HEIGHT, label, *body, name="curves", most=520)
 
@@ -171,18 +178,23 @@ def rms_scatter(points: Sequence[RmsPoint], rules: Sequence[str]) -> str | None:
     return svg_figure(WIDTH, top + side + 44, label, *body, name="rms", most=520)
 
 
-def _curve_of(cell: Cell, records: Iterable[Record]) -> tuple[np.ndarray, np.ndarray]:
-    """Steps of shape (T,) and test errors of shape (seeds, T) of one cell's runs."""
-    wanted = (cell.rule, cell.lr, cell.weight_decay)
-    curves = [
-        r["curve"]
-        for r in records
-        if (r["rule"], r["lr"], r["weight_decay"]) == wanted and r.get("curve")
-    ]
+def _counts_steps(meta: Meta) -> bool:
+    return (meta.curve_unit or "step") == "step"
+
+
+def _unit(meta: Meta) -> str:
+    if not _counts_steps(meta):
+        return meta.curve_unit or ""
+    return "epoch" if meta.steps_per_epoch else "step"
+
+
+def _curve_of(curves: Sequence[Record], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps of shape (T,) and values of shape (seeds, T) of one setting's runs."""
+    curves = [c for c in curves if name in c]
     if not curves:
         return np.array([]), np.array([])
-    length = min(len(c["test_error"]) for c in curves)
-    runs = np.array([c["test_error"][:length] for c in curves], dtype=float)
+    length = min(len(c[name]) for c in curves)
+    runs = np.array([c[name][:length] for c in curves], dtype=float)
     at = np.array(curves[0]["step"][:length], dtype=float)
     finite = np.isfinite(runs).all(0)
     return at[finite], runs[:, finite]

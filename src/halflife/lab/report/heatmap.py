@@ -12,12 +12,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...theory.equilibrium import half_life
-from ..analysis import Analysis, RuleAnalysis
+from ...units.writing import counted
 from ..meta import Meta
-from ..ridge import FloatArray
+from ..statistics.analysis import Analysis, RuleAnalysis
+from ..statistics.surface import FloatArray
+from ..wording import interval, measured, scientific, short, signed, steps
 from .legend import HEIGHT as LEGEND_HEIGHT
 from .legend import KINDS, WIDTH, Scale, legend_parts, patterns
-from .numbers import interval, percent, scientific, short, signed, steps
 from .svg import decades, path, standalone, svg_figure, tag, text
 
 __all__ = ["heat_map", "landscape_picture"]
@@ -66,15 +67,16 @@ class _Map:
         if np.isfinite(fraction) and fraction > 0.0:
             place += f", half-life {steps(half_life(float(fraction)))} steps"
         if not math.isnan(grid.mean[row, column]):
-            cell = grid.cell(row, column)
-            return f"{place}: {percent(cell.error, cell.standard_error)} ({cell.seeds} seeds)"
+            cell = grid.setting(row, column)
+            value = measured(cell.value or 0.0, grid.metric.unit, cell.standard_error)
+            return f"{place}: {value} ({counted(cell.seeds, 'seed')})"
         return f"{place}: {KINDS[self._kind(row, column)]}"
 
     def _kind(self, row: int, column: int) -> str:
         """Why a cell has no mean."""
-        if self.grid.diverged[row, column]:
-            return "diverged"
-        return "omitted" if self.grid.omitted[row, column] else "missing"
+        kinds = ("failed", "diverged", "pruned", "omitted")
+        found = (kind for kind in kinds if getattr(self.grid, kind)[row, column])
+        return next(found, "missing")
 
     def axes(self) -> list[str]:
         """Tick labels on three sides, and their titles."""
@@ -132,8 +134,11 @@ class _Map:
         return points
 
     def _distance_to_best(self, point: tuple[float, float]) -> float:
-        at = self.grid.best_index()
+        at = self._best_index()
         return math.dist(point, (self.x[at[1]], self.y[at[0]])) if at else point[1]
+
+    def _best_index(self) -> tuple[int, int] | None:
+        return self.grid.index_of(self.rule.best) if self.rule.best else None
 
     def ridge(self) -> list[str]:
         """The best weight decay of the rows that count, and the line through them."""
@@ -155,12 +160,12 @@ class _Map:
 
     def optimum(self) -> list[str]:
         """A ring around the best cell and its error; dashed if it lies on the border."""
-        at = self.grid.best_index()
+        at = self._best_index()
         if at is None or self.rule.best is None:
             return []
         x, y = float(self.x[at[1]]), float(self.y[at[0]])
         dashes = {"stroke_dasharray": "4 3"} if self.rule.border else {}
-        label = percent(self.rule.best.error) + (" (border)" if self.rule.border else "")
+        label = _value(self.rule) + (" (border)" if self.rule.border else "")
         right = x > 0.7 * WIDTH
         anchor, shift = ("end", -15) if right else ("start", 15)
         place = {"text_anchor": anchor, "font_weight": 600}
@@ -209,7 +214,7 @@ def heat_map(rule: RuleAnalysis, meta: Meta, scale: Scale, name: str) -> str:
 
 def landscape_picture(analysis: Analysis, meta: Meta) -> str:
     """The heat maps of all rules as one SVG file."""
-    scale = Scale.of(analysis)
+    scale = Scale.of(analysis, meta.reported)
     maps = [_Map(rule, meta, scale) for rule in analysis.rules]
     columns = 2 if len(maps) > 1 else 1
     height = max((m.height for m in maps), default=0.0) + 12.0
@@ -243,12 +248,19 @@ def _slope(rule: RuleAnalysis) -> str:
     return f"ridge slope {signed(ridge.slope)} {bounds}"
 
 
+def _value(rule: RuleAnalysis) -> str:
+    best = rule.best
+    if best is None or best.value is None:
+        return "not measured"
+    return measured(best.value, rule.surface.metric.unit, best.standard_error)
+
+
 def _description(rule: RuleAnalysis) -> str:
     rows: Sequence[float] = rule.surface.lrs.tolist()
     grid = f"{len(rows)} learning rates by {len(rule.surface.coefficients)} weight decays"
     if rule.best is None:
-        return f"Heat map of rule {rule.rule}, {grid}: no cell is finished."
+        return f"Heat map of rule {rule.rule}, {grid}: no setting is finished."
     place = f"lr {scientific(rule.best.lr)}, weight_decay {short(rule.best.weight_decay)}"
-    best = f"lowest test error {percent(rule.best.error)} at {place}"
+    best = f"best {rule.surface.metric.name.replace('_', ' ')} {_value(rule)} at {place}"
     border = " on the border of the grid" if rule.border else ""
     return f"Heat map of rule {rule.rule}, {grid}: {best}{border}; {_slope(rule)}."

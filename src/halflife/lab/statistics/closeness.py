@@ -1,0 +1,213 @@
+r"""Which settings the noise cannot tell from the best, and whether a grid should grow.
+
+A set of settings that holds the truly best one with a probability of 0.95 (Hsu, Multiple
+Comparisons with the Best): those whose mean over n seeds is above the lowest by at most
+
+    d * sigma * sqrt(2 / n),
+
+with ``sigma`` the noise between seeds and ``d`` Dunnett's one-sided quantile for the k - 1 other
+settings and sigma's degrees of freedom f,
+
+    E_s[ integral phi(z) Phi(sqrt(2) d s + z)^(k - 1) dz ] = 0.95,    f s^2 ~ chi^2_f.
+
+It is a matter of noise, not of percent: with more seeds the set narrows.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize, stats
+
+from ...theory.equilibrium import half_life
+from ..meta import Meta
+from .selection import Choice, choose
+from .surface import AXES, BASELINE, BoolArray, FloatArray, Record, records_of
+
+__all__ = [
+    "CONFIDENCE",
+    "Border",
+    "Within",
+    "borders",
+    "dunnett",
+    "within_noise",
+    "worth_extending",
+]
+
+CONFIDENCE = 0.95
+_NODES = 64
+_LEVELS = 512  # the few lowest decide where there are few degrees of freedom
+
+
+@dataclass(frozen=True, eq=False)
+class Within:
+    """The settings of one rule that cannot be told from its best one.
+
+    Attributes:
+        settings: which they are, on the slice of the best setting; shape (R, C).
+        count: how many.
+        share: of the settings that were planned there.
+        threshold: by how much their mean over seeds may be worse than the best mean, in units of
+            the metric that settings are chosen by; None with one seed, when only the best is in it.
+        lr: lowest and highest learning rate among them.
+        weight_decay: lowest and highest weight decay.
+        half_life: shortest and longest half-life in steps; None where no setting has one.
+        includes_none: whether no decay cannot be told from the best; None if that is not known,
+            for want of runs without decay or of seeds.
+    """
+
+    settings: BoolArray
+    count: int
+    share: float
+    threshold: float | None
+    lr: tuple[float, float]
+    weight_decay: tuple[float, float]
+    half_life: tuple[float, float] | None
+    includes_none: bool | None
+
+    @property
+    def everything(self) -> bool:
+        """Whether no setting at all can be told from the best."""
+        return self.threshold is not None and self.share == 1.0
+
+
+@dataclass(frozen=True)
+class Border:
+    """A side of the grid on which the best setting of a rule lies.
+
+    Attributes:
+        axis: ``"lr"`` or ``"weight_decay"``.
+        side: ``"low"`` or ``"high"``.
+        worth: whether the grid should grow there.
+        reason: why not, in words; empty where it should.
+    """
+
+    axis: str
+    side: str
+    worth: bool
+    reason: str = ""
+
+    @property
+    def name(self) -> str:
+        """In words, such as "highest lr"."""
+        return f"{self.side}est {self.axis.replace('_', ' ')}"
+
+
+@functools.lru_cache(maxsize=256)
+def dunnett(others: int, freedom: int, confidence: float = CONFIDENCE) -> float:
+    """One-sided quantile of the largest of several differences from one mean.
+
+    Args:
+        others: number of means that are compared with it, at least 1.
+        freedom: degrees of freedom of the standard deviation, at least 1.
+        confidence: probability that none is above the quantile.
+
+    Example:
+        >>> round(dunnett(1, 10), 3), round(float(stats.t.ppf(0.95, 10)), 3)
+        (1.812, 1.812)
+    """
+    z, weight = np.polynomial.hermite_e.hermegauss(_NODES)
+    weight = weight / weight.sum()
+    levels = (np.arange(_LEVELS) + 0.5) / _LEVELS
+    s = np.sqrt(stats.chi2.ppf(levels, freedom) / freedom)
+
+    def lack(d: float) -> float:
+        below = stats.norm.cdf(math.sqrt(2.0) * d * s[:, None] + z) ** others
+        return float((below @ weight).mean()) - confidence
+
+    return float(optimize.brentq(lack, 0.0, 1e4, xtol=1e-6))
+
+
+def within_noise(choice: Choice, none: Choice | None) -> Within:
+    """The settings that cannot be told from the best of a rule, and whether no decay is one.
+
+    Args:
+        choice: of the rule.
+        none: of the runs without decay; None if there are none.
+    """
+    grid = choice.surface
+    complete = grid.complete
+    loss = np.where(complete, grid.metric.sign * grid.mean, np.inf)
+    at = grid.index_of(choice.setting)
+    near = np.zeros(loss.shape, dtype=bool)
+    threshold = included = None
+    if choice.noise is not None:
+        without = none.setting.value if none else None
+        own = None if without is None else grid.metric.loss(without)
+        others = int(complete.sum()) - 1 + (own is not None)
+        d = dunnett(max(others, 1), choice.noise.freedom)
+        runs = max(choice.setting.seeds, 1)
+        threshold = d * choice.noise.residual * math.sqrt(2.0 / runs)
+        near = loss <= loss.min() + threshold
+        included = None if own is None else bool(own <= loss.min() + threshold)
+    if at is not None:
+        near[at] = True
+    rows, columns = np.nonzero(near)
+    fractions = grid.fractions[near]
+    fractions = fractions[np.isfinite(fractions) & (fractions > 0.0)]
+    return Within(
+        settings=near,
+        count=int(near.sum()),
+        share=float(near.sum() / max((~grid.omitted).sum(), 1)),
+        threshold=threshold,
+        lr=_range(grid.lrs[rows]),
+        weight_decay=_range(grid.coefficients[columns]),
+        half_life=_range([half_life(float(f)) for f in fractions]) if len(fractions) else None,
+        includes_none=included,
+    )
+
+
+def borders(choice: Choice, within: Within) -> tuple[Border, ...]:
+    """The sides of the grid the best setting of a rule lies on, and whether to grow there.
+
+    An axis with one value has no border. The grid does not grow where every setting is within the
+    noise, nor towards less decay where the best is not told from no decay.
+    """
+    at = choice.surface.index_of(choice.setting)
+    if at is None:
+        return ()
+    out = []
+    for index, length, axis in zip(at, choice.surface.values.shape, AXES, strict=False):
+        for side, end in (("low", 0), ("high", length - 1)):
+            if length > 1 and index == end:
+                reason = _reason(axis, side, within)
+                out.append(Border(axis, side, not reason, reason))
+    return tuple(out)
+
+
+def worth_extending(records: Iterable[Record], meta: Meta, rule: str) -> tuple[Border, ...]:
+    """The sides of the grid a rule's best setting lies on, and whether to grow there.
+
+    Args:
+        records: of the ledger, in any order; only those of the selection seeds count.
+        meta: what was planned.
+        rule: the rule's name.
+
+    Returns:
+        Empty where the best setting is inside, or nothing is complete. A grid that grows should do
+        so where ``worth`` is true, and say the ``reason`` elsewhere.
+    """
+    of_rule = records_of(records, meta)
+    choice = choose(of_rule.get(rule, ()), meta, rule)
+    if choice is None:
+        return ()
+    return borders(choice, within_noise(choice, choose(of_rule.get(BASELINE, ()), meta, BASELINE)))
+
+
+def _reason(axis: str, side: str, within: Within) -> str:
+    if within.everything:
+        return "no setting can be told from the best"
+    if (axis, side) == ("weight_decay", "low"):
+        if within.includes_none:
+            return "the best there cannot be told from no decay"
+        if within.includes_none is None:
+            return "whether decay helps there is not known, for want of seeds or of a run without"
+    return ""
+
+
+def _range(values: Sequence[float] | FloatArray) -> tuple[float, float]:
+    return float(min(values)), float(max(values))

@@ -1,0 +1,323 @@
+r"""What a setting does on fresh seeds, and whether one is better than another there.
+
+Settings are chosen by the selection seeds and judged by others, so that no figure here has been
+chosen for being low. All comparisons are paired over seeds, by Student's t. The rule that leads is
+chosen before; its comparison with no decay is the one that the verdict rests on and stands by
+itself, those with torch's default and the other rules are corrected after Holm.
+
+A standard deviation from few seeds may come out far too small, zero where the runs tie. It counts
+as at least
+
+    q s_0,    q^2 = chi^2_{0.025, n - 1} / (n - 1),
+
+with ``s_0`` the noise pooled over the settings near the best: smaller than that it is in one of 40
+cases only, so that an interval of 0.95 covers 0.975 at most where ``s_0`` is the true noise. A
+share of answers (`Metric.examples`, E of them a run, N = n E in all) has at least the variance
+
+    (q^2 p (1 - p) + 2 / N) / E,
+
+which is a binomial count's with the two answers added that make it hold near 0 and 1. Where nothing
+bounds the noise and all seeds agree, there is no interval and nothing is told.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from ..meta import Meta
+from ..metric import Metric
+from .closeness import CONFIDENCE
+from .selection import Noise
+from .surface import FloatArray, Record, Setting, key_of
+
+__all__ = [
+    "Comparison",
+    "Fresh",
+    "compare",
+    "equivalence",
+    "floor",
+    "fresh",
+    "holm",
+    "student",
+]
+
+_TAIL = 0.025
+_ROUNDING = 8.0 * float(np.finfo(float).eps)  # differences of equal runs are this, not zero
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Fresh:
+    """One setting's runs on the confirmation seeds.
+
+    Attributes:
+        setting: as it was chosen.
+        values: the reported metric, NaN where there is none; one for each confirmation seed.
+        missing: runs that are not finished.
+        failed: runs that raised or died.
+        diverged: runs that diverged, or without a finite value.
+        value: mean; None without a run, or where one diverged.
+        interval: 95 % interval of it; None where there is none.
+    """
+
+    setting: Setting
+    values: FloatArray
+    missing: int
+    failed: int
+    diverged: int
+    value: float | None
+    interval: Interval | None
+
+    @property
+    def seeds(self) -> int:
+        """Number of usable runs."""
+        return int(np.isfinite(self.values).sum())
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """By how much the leading setting is better than another on fresh seeds.
+
+    Attributes:
+        better: the rule that leads.
+        other: what it is compared with: a rule, ``"none"`` or ``"default"``.
+        gain: mean difference over seeds in units of the metric; positive if the leader is better.
+        interval: of the gain; it excludes 0 exactly where the test tells them apart, and is
+            therefore wider than 95 % where several are corrected for. None where there is none.
+        p: two-sided p-value, not corrected.
+        corrected: p-value after Holm; ``p`` for the comparison that stands by itself.
+        margin: within which the two are called equal.
+        equal: whether they are, by two one-sided tests at 5 %; None without an interval.
+        seeds: number of pairs.
+    """
+
+    better: str
+    other: str
+    gain: float
+    interval: Interval | None
+    p: float | None
+    corrected: float | None
+    margin: float | None
+    equal: bool | None
+    seeds: int
+
+    @property
+    def clear(self) -> bool:
+        """Whether the leader is better, beyond the noise."""
+        return self.interval is not None and self.interval[0] > 0.0
+
+    @property
+    def worse(self) -> bool:
+        """Whether the leader is worse, beyond the noise."""
+        return self.interval is not None and self.interval[1] < 0.0
+
+
+def fresh(
+    chosen: Iterable[Setting], records: Iterable[Record], meta: Meta, noise: Noise | None
+) -> list[Fresh]:
+    """The runs of some settings on the confirmation seeds.
+
+    Args:
+        chosen: the settings.
+        records: of the ledger, in any order.
+        meta: of the ledger.
+        noise: of the reported metric near the best setting, by the selection seeds.
+    """
+    seeds = {seed: i for i, seed in enumerate(meta.confirm_seeds)}
+    metric = meta.reported
+    found: dict[object, dict[int, Record]] = {}
+    for r in records:
+        if r["seed"] in seeds:
+            found.setdefault(key_of(r), {})[seeds[r["seed"]]] = r
+    out = []
+    for setting in chosen:
+        values = np.full(len(seeds), np.nan)
+        failed = diverged = done = 0
+        for at, r in found.get(setting.key, {}).items():
+            failed += r["status"] in ("failed", "pruned")
+            if r["status"] == "done":
+                measured, done = metric.of(r["metrics"]), done + 1
+                fine = math.isfinite(measured) and not r.get("diverged")
+                diverged += not fine
+                values[at] = measured if fine else math.nan
+        usable = values[np.isfinite(values)]
+        told = len(usable) > 0 and not diverged
+        value = float((usable / len(usable)).sum()) if told else None
+        interval = None
+        if told:
+            least = floor(metric, [usable], noise.total if noise else 0.0)
+            interval = _inside(metric, student(usable, least))
+        missing = len(seeds) - failed - done
+        out.append(Fresh(setting, values, missing, failed, diverged, value, interval))
+    return out
+
+
+def floor(metric: Metric, runs: Sequence[FloatArray], noise: float) -> float:
+    """The least that a standard deviation between seeds counts as.
+
+    Args:
+        metric: what the runs are measured by.
+        runs: finite values of one setting, or those of each of two whose differences are meant,
+            as many of each.
+        noise: pooled standard deviation of a run, or of a difference; 0 if it is not known.
+    """
+    n = len(runs[0])
+    if n < 2:
+        return 0.0
+    share = float(stats.chi2.ppf(_TAIL, n - 1)) / (n - 1)
+    least = math.sqrt(share) * noise
+    if metric.examples is None:
+        return least
+    scale = 100.0 if metric.unit == "%" else 1.0
+    variance = 0.0
+    for values in runs:
+        p = min(max(float(values.mean()) / scale, 0.0), 1.0)
+        variance += (share * p * (1.0 - p) + 2.0 / (n * metric.examples)) / metric.examples
+    return max(least, scale * math.sqrt(variance))
+
+
+def student(values: FloatArray, least: float, confidence: float = CONFIDENCE) -> Interval | None:
+    """Student's interval of a mean; None with fewer than two values or without any noise.
+
+    Args:
+        values: finite; shape (n,).
+        least: what their standard deviation counts as if it is smaller.
+        confidence: of the interval.
+
+    Example:
+        >>> low, high = student(np.array([1.0, 2.0, 3.0]), 0.0)
+        >>> round(low, 3), round(high, 3)
+        (-0.484, 4.484)
+    """
+    mean, error = _mean_and_error(values, least)
+    if error is None:
+        return None
+    half = float(stats.t.ppf(0.5 + 0.5 * confidence, len(values) - 1)) * error
+    return mean - half, mean + half
+
+
+def _mean_and_error(values: FloatArray, least: float) -> tuple[float, float | None]:
+    mean = float((values / max(len(values), 1)).sum())
+    if len(values) < 2:
+        return mean, None
+    with np.errstate(over="ignore"):  # figures so large that their squares are infinite
+        deviation = max(float(np.sqrt(((values - mean) ** 2).sum() / (len(values) - 1))), least)
+    if deviation <= _ROUNDING * float(np.abs(values).max()) or not math.isfinite(deviation):
+        return mean, None
+    return mean, deviation / math.sqrt(len(values))
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """P-values corrected after Holm, in the order they came.
+
+    With the m values rising, the k-th counts m - k + 1 times, none less than the one before it.
+
+    Example:
+        >>> [round(v, 3) for v in holm([0.01, 0.04, 0.03])]
+        [0.03, 0.06, 0.06]
+    """
+    out, least = [0.0] * len(p), 0.0
+    for rank, index in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
+        least = max(least, min((len(p) - rank) * p[index], 1.0))
+        out[index] = least
+    return out
+
+
+def equivalence(values: FloatArray, margin: float, least: float) -> float | None:
+    """P-value of the two one-sided tests that a mean lies within a margin around 0.
+
+    Args:
+        values: finite; shape (n,).
+        margin: positive.
+        least: what their standard deviation counts as if it is smaller.
+
+    Returns:
+        The larger p-value of the tests for "not above -margin" and "not below +margin"; None with
+        fewer than two values or without any noise.
+    """
+    mean, error = _mean_and_error(values, least)
+    if error is None:
+        return None
+    return float(stats.t.sf((margin - abs(mean)) / error, len(values) - 1))
+
+
+def compare(
+    leader: Fresh, others: Sequence[tuple[str, Fresh]], meta: Meta, noise: Noise | None
+) -> list[Comparison]:
+    """The leader against others, paired over the fresh seeds and corrected for their number.
+
+    Args:
+        leader: its runs.
+        others: name and runs of each; those without a common seed, or of which a run diverged, are
+            passed over.
+        meta: for the reported metric and the margin of equality.
+        noise: of the reported metric near the best setting.
+    """
+    metric = meta.reported
+    margin = meta.equivalence or (noise.total if noise else None)
+    pairs: list[tuple[str, FloatArray, float]] = []
+    for name, other in others:
+        both = np.isfinite(leader.values) & np.isfinite(other.values)
+        if both.any() and not leader.diverged and not other.diverged:
+            a, b = leader.values[both], other.values[both]
+            least = floor(metric, [a, b], math.sqrt(2.0) * noise.residual if noise else 0.0)
+            pairs.append((name, _gains(metric, a, b), least))
+    p = [_p_value(gains, least) for _, gains, least in pairs]
+    known = [v for v in p if v is not None]
+    corrected = iter(holm(known))
+    confidence = iter(_levels(known))
+    out = []
+    for (name, gains, least), own in zip(pairs, p, strict=True):
+        equal = equivalence(gains, margin, least) if margin else None
+        out.append(
+            Comparison(
+                better=leader.setting.rule,
+                other=name,
+                gain=float(gains.mean()),
+                interval=None if own is None else student(gains, least, next(confidence)),
+                p=own,
+                corrected=None if own is None else next(corrected),
+                margin=margin,
+                equal=None if equal is None else equal <= 1.0 - CONFIDENCE,
+                seeds=len(gains),
+            )
+        )
+    return out
+
+
+def _gains(metric: Metric, leader: FloatArray, other: FloatArray) -> FloatArray:
+    """By how much the leader is better at each seed; equal where only rounding differs."""
+    gains = metric.sign * (other - leader)
+    size = float(np.abs([leader, other]).max())
+    return np.full_like(gains, gains[0]) if np.ptp(gains) <= _ROUNDING * size else gains
+
+
+def _p_value(gains: FloatArray, least: float) -> float | None:
+    """Of the two-sided test that the mean is 0."""
+    mean, error = _mean_and_error(gains, least)
+    if error is None:
+        return None
+    return 2.0 * float(stats.t.sf(abs(mean) / error, len(gains) - 1))
+
+
+def _levels(p: Sequence[float]) -> list[float]:
+    """Confidence of each interval, so that it excludes 0 exactly where Holm's test rejects."""
+    out, among = [0.0] * len(p), len(p)
+    for rank, index in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
+        out[index] = 1.0 - (1.0 - CONFIDENCE) / among
+        if p[index] <= 1.0 - out[index]:
+            among = len(p) - rank - 1
+    return out
+
+
+def _inside(metric: Metric, interval: Interval | None) -> Interval | None:
+    """A share's interval, cut to where shares are."""
+    if interval is None or metric.examples is None:
+        return interval
+    top = 100.0 if metric.unit == "%" else 1.0
+    return max(interval[0], 0.0), min(interval[1], top)

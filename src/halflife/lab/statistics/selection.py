@@ -1,0 +1,244 @@
+r"""Which setting of a rule is best, by the selection seeds alone.
+
+The lowest of many noisy means is mostly the luckiest one. Neighbouring settings are alike, so each
+mean is replaced by a Gaussian average of its grid,
+
+    s_i = sum_j k_ij m_j / sum_j k_ij,    k_ij = exp(-d_ij^2 / (2 h^2)),
+
+with d the distance in rows and columns. How far to average the data say: of widths from 0 (nothing
+is averaged) to 4 cells, the one is taken whose squared error is lowest by Mallows' estimate
+
+    sum_i (s_i - m_i)^2 + 2 v sum_i S_ii,
+
+v being the variance of a mean, over the settings within 6 of its standard deviations of the lowest.
+Means above that count as that much, so that a cliff does not push the optimum away. One seed says
+nothing about v, and a grid of which less than half is filled has no neighbours: there the lowest
+mean stays what it is.
+
+How much worse than the true best the chosen setting is, in noises between seeds, over a valley with
+and without cliffs (``python scripts/lab_simulation.py``; docs/lab_statistics.md has the table):
+this choice loses about half of what the lowest mean loses at 9 x 9 settings, a third at 33 x 33,
+and is even with it where a valley is as narrow as a cell.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..meta import Meta
+from ..metric import Metric
+from .surface import (
+    AXES,
+    BASELINE,
+    DEFAULT,
+    BoolArray,
+    FloatArray,
+    Record,
+    Setting,
+    Surface,
+    drawn,
+    records_of,
+    slices,
+)
+
+__all__ = [
+    "Choice",
+    "Finalist",
+    "Noise",
+    "choose",
+    "finalists",
+    "noise_between_seeds",
+    "smoothed",
+    "surface",
+]
+
+WIDTHS = (0.0, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)  # of the Gaussian, in cells
+CAP = 6.0  # means count up to this many standard errors above the lowest
+NEAR = 4.0  # the noise is that of settings within this many noises of the lowest
+_LEAST_FILLED = 0.5
+
+
+@dataclass(frozen=True)
+class Noise:
+    """How much runs of one setting differ, near the best setting.
+
+    Attributes:
+        total: standard deviation between seeds.
+        residual: what is left of it when what a seed shifts in all settings alike is taken out:
+            the noise of a difference of two settings is ``sqrt(2)`` times it.
+        freedom: degrees of freedom of ``residual``.
+    """
+
+    total: float
+    residual: float
+    freedom: int
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The setting that a rule is represented by.
+
+    Attributes:
+        surface: the slice it lies on, of the metric that settings are chosen by.
+        setting: it, with its mean over the selection seeds.
+        estimate: its smoothed mean as one of which less is better: rules are compared by this.
+        noise: near the best setting; None with one seed.
+    """
+
+    surface: Surface
+    setting: Setting
+    estimate: float
+    noise: Noise | None
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A setting that is trained again on fresh seeds.
+
+    Attributes:
+        role: ``"rule"``, ``"none"`` or ``"default"``.
+        setting: what to train. Two finalists may be one setting, which needs training once.
+    """
+
+    role: str
+    setting: Setting
+
+
+def noise_between_seeds(losses: FloatArray) -> Noise | None:
+    """The noise near the lowest of some settings; None if no setting has two runs.
+
+    Args:
+        losses: of complete settings, NaN where a run is not there; shape (N, seeds).
+    """
+    runs = np.isfinite(losses).sum(-1)
+    usable = losses[runs > 1]
+    if not len(usable):
+        return None
+    runs = runs[runs > 1]
+    mean = np.nanmean(usable, axis=-1)
+    with np.errstate(over="ignore"):  # figures so large that their squares are infinite
+        variance = np.nanvar(usable, axis=-1) * runs / (runs - 1)
+        lowest = np.argsort(mean, kind="stable")[: max(math.ceil(len(mean) / 4), 1)]
+        rough = math.sqrt(float(np.nanmean(variance[lowest])))
+    near = mean <= mean.min() + NEAR * rough
+    usable, runs, mean, variance = usable[near], runs[near], mean[near], variance[near]
+    freedom = int((runs - 1).sum())
+    with np.errstate(over="ignore"):
+        total = math.sqrt(float((variance * (runs - 1)).sum()) / freedom)
+        apart = usable - mean[:, None]
+        there = np.isfinite(usable).any(0)  # a seed that no setting has yet shifts nothing
+        if len(usable) < 2 or there.sum() < 2:
+            return Noise(total, total, freedom)
+        apart = apart[:, there] - np.nanmean(apart[:, there], axis=0)
+        left = freedom - int(there.sum()) + 1
+        residual = math.sqrt(float(np.nansum(apart**2)) / max(left, 1))
+    return Noise(total, residual, left)
+
+
+def smoothed(mean: FloatArray, valid: BoolArray, variance: float | None) -> FloatArray:
+    """Means averaged with their neighbours as far as the data allow; infinite where not valid.
+
+    Args:
+        mean: of the settings; shape (R, C).
+        valid: which of them have one; shape (R, C).
+        variance: of a mean; None if it is not known.
+    """
+    raw = np.where(valid, mean, np.inf)
+    if not variance or not np.isfinite(variance) or valid.mean() < _LEAST_FILLED:
+        return raw
+    cap = raw.min() + CAP * math.sqrt(variance)
+    near, m = raw < cap, np.where(valid, np.minimum(raw, cap), 0.0)
+    best, lowest_risk = raw, 2.0 * variance * near.sum()
+    for width in WIDTHS[1:]:
+        row, column = (_weights(n, width) for n in mean.shape)
+        total = row @ valid @ column
+        s = np.where(valid, row @ m @ column / np.maximum(total, 1e-300), np.inf)
+        risk = ((s - m)[near] ** 2).sum() + 2.0 * variance * (1.0 / total[near]).sum()
+        if risk < lowest_risk:
+            best, lowest_risk = s, risk
+    return best
+
+
+def _weights(n: int, width: float) -> FloatArray:
+    at = np.arange(n)
+    return np.exp(-0.5 * ((at[:, None] - at) / width) ** 2)
+
+
+def choose(own: Iterable[Record], meta: Meta, rule: str) -> Choice | None:
+    """The best setting of one rule; None without a complete one.
+
+    Ties go to the lower mean, then to less decay, then to the lower lr, then to the other
+    parameters in the order of how they are written.
+
+    Args:
+        own: its records of the selection seeds, as `records_of` gives them.
+        meta: what was planned, and the metric to choose by.
+        rule: the rule's name.
+    """
+    grids = slices(own, meta, rule, meta.chosen_by)
+    most = max((int(np.isfinite(g.values).sum(-1).max(initial=0)) for g in grids), default=0)
+    complete = [g.complete & (np.isfinite(g.values).sum(-1) == most) for g in grids]
+    if not any(c.any() for c in complete):
+        return None
+    noise = noise_between_seeds(
+        np.concatenate([g.losses[c] for g, c in zip(grids, complete, strict=True)])
+    )
+    variance = noise.residual**2 / most if noise else None
+    ranked = []
+    for grid, valid in zip(grids, complete, strict=True):
+        if not valid.any():
+            continue
+        loss = grid.metric.sign * grid.mean
+        estimate = smoothed(loss, valid, variance)
+        places = [(int(row), int(column)) for row, column in np.argwhere(valid)]
+        at = min(places, key=lambda at: (estimate[at], loss[at], at[1], at[0]))
+        best = grid.setting(*at)
+        rank = (best.weight_decay, best.lr, repr(best.params))
+        ranked.append(((float(estimate[at]), float(loss[at]), *rank), grid, best))
+    (estimate_of_best, *_), grid, best = min(ranked, key=lambda one: one[0])
+    return Choice(grid, best, estimate_of_best, noise)
+
+
+def surface(
+    records: Iterable[Record],
+    meta: Meta,
+    rule: str,
+    metric: Metric,
+    params: Mapping[str, Any] | None = None,
+    axes: Sequence[str] = AXES,
+) -> Surface:
+    """One rule's settings laid out for two of what is swept.
+
+    Args:
+        records: of the ledger, in any order.
+        meta: what was planned.
+        rule: name of a rule, ``"none"``, or ``"default"`` for torch's default.
+        metric: what the values are of.
+        params: value of everything swept that is no axis, by name; those of the rule's best setting
+            if None.
+        axes: names of what rows and columns are, of ``"lr"``, ``"weight_decay"`` and those in
+            ``meta.params``.
+
+    Raises:
+        ValueError: for an axis that was not swept.
+    """
+    own = records_of(records, meta).get(rule, [])
+    choice = choose(own, meta, rule) if params is None else None
+    return drawn(own, meta, rule, metric, choice.setting.place if choice else params, axes)
+
+
+def finalists(records: Iterable[Record], meta: Meta) -> tuple[Finalist, ...]:
+    """The settings to be trained on fresh seeds: each rule's best, no decay, torch's default.
+
+    They are chosen by ``meta.chosen_by`` over ``meta.seeds`` alone, so that the same grid always
+    has the same finalists. A rule without a complete setting has none.
+    """
+    of_rule = records_of(records, meta)
+    roles = [*((name, "rule") for name in meta.rules), (BASELINE, "none"), (DEFAULT, "default")]
+    found = ((role, choose(of_rule.get(name, ()), meta, name)) for name, role in roles)
+    return tuple(Finalist(role, choice.setting) for role, choice in found if choice)

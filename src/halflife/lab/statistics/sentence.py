@@ -1,0 +1,246 @@
+"""The verdict in words: what terminal, page and ``summary.json`` say alike."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...units.writing import counted, in_percent
+from ..meta import Meta
+from ..metric import Metric
+from ..wording import interval, joined, measured, scientific, short, signed, spread, steps
+from .surface import BASELINE, DEFAULT, Setting
+
+if TYPE_CHECKING:
+    from .analysis import Analysis, Confirmed, RuleAnalysis
+    from .confirmation import Comparison, Fresh
+
+__all__ = [
+    "difference_text",
+    "differences",
+    "fresh_text",
+    "half_life_of",
+    "sentence",
+    "separability",
+    "slope_text",
+]
+
+
+def sentence(analysis: Analysis, meta: Meta) -> str:
+    """The verdict with its figures, what it rests on, and what it does not know.
+
+    Args:
+        analysis: its own ``sentence`` is not read.
+        meta: for names, units and the length of a run.
+    """
+    where = f"On {meta.name}" if meta.name else "In this sweep"
+    where += f" with {meta.optimizer}" if meta.optimizer else ""
+    rule = analysis.best
+    if rule is None or rule.best is None:
+        parts = [f"{where}, no setting is finished yet: there is nothing to recommend."]
+        return " ".join(parts + _lost(analysis))
+    parts = [f"{where}, {_verdict(analysis, rule, meta)}"]
+    if analysis.verdict != "hurts":
+        parts += _within(rule, told=analysis.verdict == "helps")
+    if rule.border:
+        parts.append(
+            f"The best setting lies on the border of the grid ({joined(rule.border)}): it is no "
+            "optimum, and beyond it there may be a better one."
+        )
+    return " ".join(parts + _lost(analysis))
+
+
+def _verdict(analysis: Analysis, rule: RuleAnalysis, meta: Meta) -> str:
+    best, confirmed, metric = rule.best, analysis.confirmed, meta.reported
+    if best is None:  # never: a rule that leads has one
+        return ""
+    use, seeds = _use(best, meta), f"{confirmed.seeds if confirmed else 0} fresh seeds"
+    none = analysis.against_none
+    if analysis.reason or confirmed is None or none is None:
+        text = f"no difference is told between decay and none ({analysis.reason})."
+        found = f"The best setting so far is {use}"
+        if confirmed is not None:
+            return f"{text} {found}, with {fresh_text(confirmed, metric)} on {seeds}."
+        if best.value is not None:
+            value = measured(best.value, metric.unit, best.standard_error)
+            found += (
+                f", with {_words(metric)} {value} on the {counted(best.seeds, 'seed')} it was "
+                "chosen by: better than it would be again"
+            )
+        return f"{text} {found}."
+    value = fresh_text(confirmed, metric)
+    if analysis.verdict == "helps":
+        gain = difference_text(none, metric)
+        return f"weight decay helps: {use} gives {value}, {gain} without decay, on {seeds}."
+    if analysis.verdict == "hurts":
+        gain = difference_text(none, metric)
+        lr = _lr_without(analysis)
+        return (
+            f"weight decay hurts: even its best setting, {use}, gives {value}, {gain} without "
+            f"decay, on {seeds}. Use no decay{lr}."
+        )
+    text = "decay makes no difference that could be told from none: "
+    text += f"its best setting, {use}, gives {value}, {difference_text(none, metric)} without decay"
+    if none.equal and none.margin is not None:
+        text += f", so the two are equal within ±{_gap(none.margin, metric, none)}"
+    return f"{text}, on {seeds}."
+
+
+def _use(best: Setting, meta: Meta) -> str:
+    more = [f"{name} {value}" for name, value in best.params.items()]
+    lr, decay = f"lr {scientific(best.lr)}", f"weight_decay {short(best.weight_decay)}"
+    strength = half_life_of(best, meta)
+    if not strength:
+        return joined([lr, *more, f"{decay} (rule {best.rule})"])
+    return joined([lr, *more, f"a half-life of {strength} (rule {best.rule}, {decay})"])
+
+
+def half_life_of(setting: Setting, meta: Meta) -> str:
+    """A setting's half-life at its peak lr, in steps and as a share of the run; or empty."""
+    if setting.half_life is None:
+        return ""
+    text = counted(setting.half_life, "step", steps)
+    if not meta.steps:
+        return text
+    share = setting.half_life / meta.steps
+    if share >= 2.0:
+        return f"{text}, {short(share)} times the run"
+    return f"{text}, {in_percent(share, 2)} of the run"
+
+
+def fresh_text(runs: Confirmed | Fresh, metric: Metric) -> str:
+    """What a setting reached on fresh seeds, with its interval."""
+    if runs.value is None:
+        return f"no {_words(metric)}"
+    if runs.interval is None:
+        return f"{_words(metric)} {measured(runs.value, metric.unit)}"
+    low, high = runs.interval
+    value = measured(runs.value, metric.unit, 0.25 * (high - low))
+    return f"{_words(metric)} {value} {spread(low, high)}"
+
+
+def difference_text(c: Comparison, metric: Metric) -> str:
+    """By how much the leader is better or worse than what comes next in the sentence."""
+    side = "worse" if c.gain < 0.0 else "better"
+    if c.interval is None:
+        return f"{_gap(abs(c.gain), metric, c)} {side} than"
+    low, high = sorted((c.interval[0], c.interval[1]) if c.gain >= 0.0 else _turned(c.interval))
+    return f"{_gap(abs(c.gain), metric, c)} {side} {spread(low, high)} than"
+
+
+def _turned(ends: tuple[float, float]) -> tuple[float, float]:
+    return -ends[1], -ends[0]
+
+
+def _gap(value: float, metric: Metric, c: Comparison) -> str:
+    """A difference of two values; between percents it is one of points."""
+    width = 0.25 * (c.interval[1] - c.interval[0]) if c.interval else None
+    return measured(value, "points" if metric.unit == "%" else metric.unit, width)
+
+
+def _words(metric: Metric) -> str:
+    return metric.name.replace("_", " ")
+
+
+def _lr_without(analysis: Analysis) -> str:
+    best = analysis.baseline.best if analysis.baseline else None
+    return f", at lr {scientific(best.lr)}" if best else ""
+
+
+def _within(rule: RuleAnalysis, *, told: bool) -> list[str]:
+    """The range of the settings that the noise leaves open."""
+    within = rule.within
+    if within is None:
+        return []
+    if within.threshold is None:
+        return ["One seed says nothing about noise: how far the best settings reach is not known."]
+    none = ""
+    if not told and within.includes_none:
+        none = ", and no decay is among them"
+    elif not told and within.includes_none is not None:
+        none = ", and no decay is not among them, by the seeds that chose"
+    if within.everything:
+        return [
+            f"No setting of {rule.rule} can be told from its best by the seeds that chose{none}."
+        ]
+    if within.count == 1:
+        return [f"No other setting of {rule.rule} is within the noise of it{none}."]
+    spans = [_span("lr", within.lr), _span("weight_decay", within.weight_decay)]
+    lives = within.half_life
+    text = f"Within the noise of the best are {within.count} settings of {rule.rule}: "
+    text += joined(spans)
+    text += f" (half-lives of {steps(lives[0])} to {steps(lives[1])} steps)" if lives else ""
+    return [f"{text}{none}."]
+
+
+def _span(name: str, ends: tuple[float, float]) -> str:
+    low, high = (scientific(v) if name == "lr" else short(v) for v in ends)
+    return f"{name} {low}" if ends[0] == ends[1] else f"{name} {low} to {high}"
+
+
+def _lost(analysis: Analysis) -> list[str]:
+    """Runs that no figure holds."""
+    everything = [*analysis.rules, *([analysis.baseline] if analysis.baseline else [])]
+    kinds = ("failed", "diverged", "pruned")
+    counts = {kind: sum(getattr(r, kind) for r in everything) for kind in kinds}
+    lost = [f"{n} with {kind} runs" for kind, n in counts.items() if n]
+    missing = sum(r.missing for r in everything)
+    fresh = sum(r.fresh.failed for r in everything if r.fresh)
+    out = []
+    if lost:
+        out.append(f"Some settings are in no figure: {joined(lost)}.")
+    if missing:
+        out.append(f"Runs that are not in the ledger: {missing}.")
+    if fresh:
+        out.append(f"Runs on fresh seeds that failed: {fresh}.")
+    return out
+
+
+def separability(rule: RuleAnalysis) -> str:
+    """Whether strength and learning rate can be tuned one at a time under this rule."""
+    verdict = {
+        "separable": "can be tuned separately",
+        "coupled": "cannot be tuned separately",
+        "undecided": "may or may not be tunable separately, this landscape cannot tell",
+    }[rule.ridge.verdict]
+    return f"Under this rule decay strength and lr {verdict}: {slope_text(rule)}."
+
+
+def slope_text(rule: RuleAnalysis) -> str:
+    """The ridge slope with its interval, and why it decides nothing where it does not."""
+    ridge, parts = rule.ridge, []
+    if ridge.slope is not None:
+        bounds = interval(ridge.low, ridge.high) or "without an interval,"
+        parts.append(f"slope {signed(ridge.slope)} {bounds} from {len(ridge.lrs)} learning rates")
+    return "; ".join([*parts, ridge.reason] if ridge.reason else parts)
+
+
+def differences(analysis: Analysis, meta: Meta) -> list[str]:
+    """What the leader is told from on fresh seeds beside no decay, and what it is not."""
+    metric = meta.reported
+    others = [c for c in analysis.comparisons if c.other != BASELINE and c.interval is not None]
+    groups = [
+        ("is better than", [c for c in others if c.clear]),
+        ("is worse on fresh seeds than", [c for c in others if c.worse]),
+        ("is not told from", [c for c in others if not c.clear and not c.worse]),
+    ]
+    out = []
+    for words, group in groups:
+        if group:
+            names = joined([f"{_other(c, meta)} ({_shown(c, metric)})" for c in group])
+            out.append(f"The best setting of {group[0].better} {words} {names}.")
+    if len(others) > 1:
+        out.append(f"These {len(others)} comparisons are corrected for their number (Holm).")
+    return out
+
+
+def _other(c: Comparison, meta: Meta) -> str:
+    if c.other != DEFAULT:
+        return f"that of {c.other}"
+    return f"torch's default weight_decay {short(meta.default_decay or 0.0)}"
+
+
+def _shown(c: Comparison, metric: Metric) -> str:
+    text = difference_text(c, metric).removesuffix(" than")
+    if c.equal and c.margin is not None:
+        text += f", equal within ±{_gap(c.margin, metric, c)}"
+    return text
