@@ -1,8 +1,51 @@
-"""The lab: learning-rate x weight-decay landscapes of small models, in seconds on one machine.
+"""The lab: a training in, an honest answer about weight decay out.
 
-`tasks` and `models` say what is trained, `training` with what budget. `trial` runs one model,
-`ensemble` many at once, driven by the same rule objects as the optimizers. `axes` lays out the
-grid in a currency common to all rules; `landscape` plans, trains with `workers`, and extends it;
-`ledger` keeps every finished cell, and as `meta` what is known of the whole. `analysis` and
-`report` read nothing but the ledger.
+    from halflife import lab
+
+    def train(trial):
+        model = make_model().to(trial.device)
+        optimizer = trial.optimizer(model)
+        ...
+        return {"val": ..., "test": ...}
+
+    result = lab.sweep(train, out="runs/mine", lr=lab.log(1e-4, 1e-1, 9),
+                       weight_decay=lab.log(1e-3, 1, 9), choose="val", report="test")
+    print(result.sentence)
+
+`trial` is what a training is given and `job` how it is called. `plan` and `axes` lay out what is
+trained, `samplers` decide what is next, `executors` train, `driver` brings these together, and
+`ledger` keeps it all. `statistics` and `report` read nothing but the ledger. `tasks` are small
+trainings that are here.
 """
+
+from .axes import log
+from .cell import Cell, Outcome
+from .executors import ExecutorError, InProcess, Local, Stacked
+from .ledger import LedgerError
+from .metric import Metric
+from .result import Result
+from .samplers import Grid, Halving, Optuna, TwoStage
+from .sweep import Interrupted, sweep
+from .driver import SweepError
+from .trial import Trial
+
+__all__ = [
+    "Cell",
+    "ExecutorError",
+    "Grid",
+    "Halving",
+    "InProcess",
+    "Interrupted",
+    "LedgerError",
+    "Local",
+    "Metric",
+    "Optuna",
+    "Outcome",
+    "Result",
+    "Stacked",
+    "SweepError",
+    "Trial",
+    "TwoStage",
+    "log",
+    "sweep",
+]

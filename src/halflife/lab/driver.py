@@ -27,7 +27,7 @@ from .ledger import Ledger
 from .meta import Meta
 from .plan import Plan
 from .samplers import Batch, Sampler
-from .statistics import finalists
+from .statistics.selection import finalists
 
 __all__ = ["Driver", "OutOfTime", "SweepError", "Terminated", "terminable"]
 

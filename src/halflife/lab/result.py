@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from .ledger import Ledger
 from .meta import Meta
-from .statistics import Analysis, analyse, sentence
+from .statistics.analysis import Analysis, analyse
+from .statistics.sentence import sentence
 
 if TYPE_CHECKING:
-    from .statistics import Confirmed, Setting
+    from .statistics.analysis import Confirmed
+    from .statistics.surface import Setting
 
 __all__ = ["Result"]
 
@@ -93,11 +95,11 @@ class Result:
         Raises:
             ValueError: if the sweep was kept in memory and no directory is given.
         """
-        from .report import write_page
+        from .report import write_report
 
         folder = self.out if out is None else Path(out)
         if folder is None:
             raise ValueError(
                 "out=None: the sweep was kept in memory; name a directory for the report."
             )
-        return write_page(self.records, self.meta, folder)
+        return write_report(self.records, self.meta, folder)

@@ -20,7 +20,7 @@ from ..checks import near, require, require_count
 from .cell import BASELINE, Cell, params_of
 from .meta import Meta
 from .plan import Plan
-from .statistics import worth_extending
+from .statistics.closeness import worth_extending
 
 __all__ = ["Batch", "Grid", "Halving", "Optuna", "Sampler", "TwoStage", "sampler_of"]
 

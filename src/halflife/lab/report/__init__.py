@@ -20,7 +20,6 @@ import jinja2
 from markupsafe import Markup
 
 from ...units.writing import counted
-from ..ledger import Ledger
 from ..meta import Meta
 from ..ridge import SEPARABLE
 from ..statistics.analysis import Analysis, RuleAnalysis, analyse, plain
@@ -67,19 +66,20 @@ class Page:
     numbers: dict[str, Any]
 
 
-def write(directory: Path) -> Path:
-    """The page of the ledger's report, written in a directory.
+def write_report(records: Sequence[Record], meta: Meta, directory: Path) -> Path:
+    """The page of a sweep's report, written in a directory.
 
     Args:
-        directory: holds the ledger; ``report.html``, ``landscape.svg`` and ``summary.json`` are
-            replaced there, each at once.
+        records: one mapping per training, as the ledger holds them.
+        meta: what was to be run.
+        directory: ``report.html``, ``landscape.svg`` and ``summary.json`` are replaced there, each
+            at once; made if missing.
 
     Returns:
         Path of ``report.html``.
     """
-    directory = Path(directory)
-    with Ledger(directory) as ledger:
-        report = build(ledger.records(), ledger.meta())
+    directory.mkdir(parents=True, exist_ok=True)
+    report = build(records, meta)
     _replace(directory / "landscape.svg", report.picture)
     _replace(directory / "summary.json", json.dumps(report.numbers, indent=1, allow_nan=False))
     page = directory / "report.html"

@@ -11,7 +11,6 @@ import numpy as np
 from ..meta import Meta
 from ..statistics.analysis import Analysis
 from ..statistics.surface import BASELINE, Record, key_of
-from ..trial import CURVE_ROWS
 from ..wording import figure, scientific
 from .colour import rule_colour
 from .svg import LogAxis, marker, path, svg_figure, tag, text
@@ -101,7 +100,7 @@ def examples(meta: Meta) -> str:
     """Of how many examples of the test set the curves are."""
     some, all_ = meta.curve_examples, meta.test_examples
     if some is None or all_ is None:  # a ledger from before it was written down
-        return f"at most the first {CURVE_ROWS} test examples"
+        return "what the training reported"
     return (
         f"all {all_:,} test examples"
         if some == all_
