@@ -67,10 +67,14 @@ class Piece:
     Attributes:
         cells: what is trained.
         until: share of the training after which it is stopped.
+        stacked: whether they are trained as one stack, as one cell can be too: what a cell comes to
+            in a stack does not depend on the others, and differs in its last bits from what it
+            comes to alone.
     """
 
     cells: tuple[Cell, ...]
     until: float = 1.0
+    stacked: bool = False
 
 
 def takes_trial(train: Callable[..., Any], params: Sequence[str] = ()) -> bool:
@@ -116,8 +120,8 @@ def takes_trial(train: Callable[..., Any], params: Sequence[str] = ()) -> bool:
 
 def run_piece(job: Job, piece: Piece, device: torch.device | str = "cpu") -> list[Outcome]:
     """Train the cells of a piece, whatever happens in the user's code."""
-    if len(piece.cells) > 1:
-        return list(job.train.stacked(piece.cells))  # type: ignore[attr-defined]
+    if piece.stacked:
+        return list(job.train.stacked(piece.cells, piece.until))  # type: ignore[attr-defined]
     return [_run(job, piece.cells[0], piece.until, device)]
 
 
