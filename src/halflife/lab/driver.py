@@ -41,7 +41,7 @@ class SweepError(RuntimeError):
     """A sweep that cannot go on; the message says why and what to do."""
 
 
-class OutOfTime(Exception):  # noqa: N818  # no error: the limit that was asked for
+class OutOfTime(Exception):  # no error: the limit that was asked for
     """The time limit of a sweep is reached."""
 
 
@@ -130,8 +130,8 @@ class Driver:
             (outcome,) = answers[0].outcomes or [Outcome("failed", error=answers[0].error)]
             if outcome.status == "failed":
                 raise SweepError(
-                    f"the training that measures the effective rate for {name} failed, and nothing "
-                    f"else was run:\n\n{outcome.error}"
+                    f"{(outcome.error or '').rstrip()}\n\nThe training that measures the effective "
+                    f"rate for {name} failed as above, and no other was run: mend it"
                 )
             self.plan.calibrate(name, outcome.fraction)
 
@@ -165,7 +165,9 @@ class Driver:
         try:
             while True:
                 while len(hand.pieces) < self.executor.slots and (todo or hand.again):
-                    piece = hand.again.popleft() if hand.again else self._claimed(todo, again, batch)
+                    piece = (
+                        hand.again.popleft() if hand.again else self._claimed(todo, again, batch)
+                    )
                     if piece is not None:
                         number = next(numbers)
                         hand.pieces[number] = piece
@@ -240,8 +242,8 @@ class Driver:
                 r["status"] != "failed" for r in self.ledger.records()
             ):
                 raise SweepError(
-                    f"the first {self._failed} trainings all failed, so no more were run; the last "
-                    f"said:\n\n{outcome.error}"
+                    f"{(outcome.error or '').rstrip()}\n\nThe first {self._failed} trainings all "
+                    "failed, the last as above, so no more were run: mend the training"
                 )
 
     def _say(self, notes: Sequence[str]) -> None:

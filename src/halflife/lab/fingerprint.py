@@ -103,7 +103,7 @@ class _Walk:
                 self.value(cell.cell_contents, f"{name}: {variable}")
             except ValueError:  # not filled yet
                 continue
-        for given in (function.__defaults__ or ()):
+        for given in function.__defaults__ or ():
             self.value(given, f"{name}: default")
 
     def kind(self, kind: type) -> None:
@@ -141,7 +141,7 @@ class _Walk:
         elif _theirs(type(value)) and not isinstance(value, type):
             self.visit(type(value))
             state = getattr(value, "__dict__", {})
-            if (text := _plain({k: v for k, v in state.items() if _plain(v) is not None})) :
+            if text := _plain({k: v for k, v in state.items() if _plain(v) is not None}):
                 self._found[name] = _digest(text)
 
 

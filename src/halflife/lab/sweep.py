@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,8 +15,7 @@ import torch
 from .. import __version__
 from ..checks import is_number, require, require_count
 from .axes import Axis, axis_of
-from .bases import BaseOptimizer, made
-from .cell import BASELINE
+from .bases import made
 from .display import Bar, Display
 from .driver import Driver, OutOfTime, SweepError, Terminated, terminable
 from .executors import Executor, ExecutorError, InProcess, Local
@@ -180,7 +180,7 @@ def sweep(
         except OutOfTime:
             display.say(_early(f"Stopped after time_limit={time_limit:g} seconds", ledger, goes_on))
         except ExecutorError as error:
-            raise SweepError(_early(str(error), ledger, goes_on)) from error.__cause__
+            raise SweepError(_early(str(error).rstrip("."), ledger, goes_on)) from error.__cause__
         except SweepError as error:
             raise SweepError(_early(str(error), ledger, goes_on)) from None
         except KeyboardInterrupt as error:
@@ -200,8 +200,6 @@ def _early(why: str, ledger: Ledger, command: str) -> str:
 def _check(train: Any, rules: Sequence[str], params: Mapping[str, Any]) -> None:
     if takes_trial(train, tuple(params)):
         return
-    import inspect
-
     seen = "rule" in inspect.signature(train).parameters
     if len(rules) > 1 and not seen:
         raise TrainingError(
@@ -250,7 +248,9 @@ def _name_of(train: Any) -> str:
     name = getattr(train, "name", None) or getattr(train, "__name__", None)
     module = getattr(train, "__module__", None)
     name = name or type(train).__name__
-    return str(name) if module in (None, "__main__") or hasattr(train, "name") else f"{module}:{name}"
+    return (
+        str(name) if module in (None, "__main__") or hasattr(train, "name") else f"{module}:{name}"
+    )
 
 
 def _versions() -> Mapping[str, str]:

@@ -47,7 +47,7 @@ _CHECKPOINT_EVERY = 30.0  # seconds: a training shorter than that never writes o
 _SAMPLES = 50  # first steps whose fraction is read, then one in ten: reading waits for a device
 
 
-class Paused(BaseException):  # noqa: N818  # no error: the training is stopped where it was asked
+class Paused(BaseException):  # no error: the training is stopped where it was asked
     """Ends a training at the share that was asked for; leave it to pass."""
 
 

@@ -32,8 +32,8 @@ from ...rules.facts import Column
 from ...rules.step import Step
 from ...rules.wish import check_fraction, never, wish_of
 from ...tensors.reduction import PerMember
-from .task import Data
 from .single import Scores, Single, train
+from .task import Data
 from .training import SCORES, Member, Training
 
 __all__ = ["Ensemble", "train_ensemble", "train_one"]

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
+from ...rules.contract import as_rule
+from ...rules.scalar import Decoupled
 from ..cell import BASELINE, Cell, Outcome
 from ..metric import Metric
 from ..trial import Trial
-from ...rules.contract import as_rule
-from ...rules.scalar import Decoupled
 from .ensemble import Ensemble, train_ensemble
 from .single import Scores, Single, Trainee, train
 from .training import Member, Training, val_rows
