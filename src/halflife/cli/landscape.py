@@ -9,7 +9,7 @@ import typer
 
 from ..rules import rule_names
 from .mistakes import extra, spoken
-from .sweeping import OPTIONS, RUN, SPOKEN, WHAT, answer, command_of, names_of, own_code, run
+from .sweeping import OPTIONS, RUN, SPOKEN, WHAT, answer, command_of, names_of, run
 from .terminal import Mistake
 from .user_code import load
 
@@ -110,27 +110,27 @@ def landscape(
         from ..lab.landscape import landscape as mapped
 
     training = _training(task, optimizer, epochs, batch_size, schedule)
-    with own_code(f"--task {task}" if ":" in task else ""):
-        result = run(
-            mapped,
-            training,
-            workers=workers,
-            rules=names_of(rules),
-            lr=lr,
-            strength=strength,
-            seeds=seeds,
-            confirm=confirm,
-            default=default,
-            sampler=sampler,
-            extend=extend,
-            extension_limit=extension_limit,
-            out=out,
-            resume=resume,
-            retry_failed=retry_failed,
-            storage=storage,
-            time_limit=time_limit,
-            command=command_of(context),
-        )
+    result = run(
+        mapped,
+        f"--task {task}" if ":" in task else "",
+        training,
+        workers=workers,
+        rules=names_of(rules),
+        lr=lr,
+        strength=strength,
+        seeds=seeds,
+        confirm=confirm,
+        default=default,
+        sampler=sampler,
+        extend=extend,
+        extension_limit=extension_limit,
+        out=out,
+        resume=resume,
+        retry_failed=retry_failed,
+        storage=storage,
+        time_limit=time_limit,
+        command=command_of(context),
+    )
     answer(result, as_json)
 
 

@@ -11,7 +11,7 @@ import typer
 
 from ..rules import rule_names
 from .mistakes import extra, spoken
-from .sweeping import GRID, OPTIONS, RUN, SPOKEN, WHAT, answer, command_of, names_of, own_code, run
+from .sweeping import GRID, OPTIONS, RUN, SPOKEN, WHAT, answer, command_of, names_of, run
 from .terminal import Mistake
 from .user_code import load
 
@@ -153,33 +153,33 @@ def sweep(
     decays: dict[str, Any] = {"weight_decay": weight_decay, "strength": strength}
     if strength is None and weight_decay is None:
         decays["weight_decay"] = "1e-3:1:7"
-    with own_code(target):
-        result = run(
-            lab.sweep,
-            train,
-            **decays,
-            lr=lr,
-            rules=names_of(rules),
-            params=_params(param or []),
-            seeds=seeds,
-            confirm=confirm,
-            default=default,
-            choose=_metric("--choose", choose),
-            report=_metric("--report", reported),
-            optimizer=optimizer,
-            sampler=lab.Optuna(trials=trials) if sampler == "optuna" else sampler,
-            extend=extend,
-            extension_limit=extension_limit,
-            equivalence=equivalence,
-            executor=_executor(executor, workers, timeout),
-            out=out,
-            resume=resume,
-            retry_failed=retry_failed,
-            storage=storage,
-            time_limit=time_limit,
-            command=command_of(context),
-            name=target,
-        )
+    result = run(
+        lab.sweep,
+        target,
+        train,
+        **decays,
+        lr=lr,
+        rules=names_of(rules),
+        params=_params(param or []),
+        seeds=seeds,
+        confirm=confirm,
+        default=default,
+        choose=_metric("--choose", choose),
+        report=_metric("--report", reported),
+        optimizer=optimizer,
+        sampler=lab.Optuna(trials=trials) if sampler == "optuna" else sampler,
+        extend=extend,
+        extension_limit=extension_limit,
+        equivalence=equivalence,
+        executor=_executor(executor, workers, timeout),
+        out=out,
+        resume=resume,
+        retry_failed=retry_failed,
+        storage=storage,
+        time_limit=time_limit,
+        command=command_of(context),
+        name=target,
+    )
     answer(result, as_json)
 
 

@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..lab import Metric, Result
     from ..lab.statistics.analysis import RuleAnalysis
 
-__all__ = ["OPTIONS", "SPOKEN", "answer", "command_of", "names_of", "own_code", "report", "run"]
+__all__ = ["OPTIONS", "SPOKEN", "answer", "command_of", "names_of", "report", "run"]
 
 # How the library's names are written here.
 SPOKEN = {
@@ -126,8 +126,21 @@ def report(
     answer(Result.read(directory, storage=storage), as_json)
 
 
-def run(sweep: Callable[..., Result], train: Any, **options: Any) -> Result:
-    """The sweep; one that ends early is said in a sentence, with the command that goes on."""
+def run(sweep: Callable[..., Result], what: str, train: Any, **options: Any) -> Result:
+    """The sweep; one that ends early is said in a sentence, with the command that goes on.
+
+    Args:
+        sweep: runs it.
+        what: the user's code, as it was asked for; empty if it is none.
+        train: of the sweep.
+        **options: of the sweep.
+
+    Raises:
+        Exit: after Ctrl-C or SIGTERM.
+        Mistake: for a sweep that cannot go on.
+        UserCodeError: if that is the user's code.
+        ValueError: for options that cannot be used.
+    """
     from ..lab import Interrupted, SweepError
 
     try:
@@ -136,7 +149,16 @@ def run(sweep: Callable[..., Result], train: Any, **options: Any) -> Result:
         errors.print(f"\n{error}", soft_wrap=True, highlight=False, markup=False)
         raise typer.Exit(130) from None
     except SweepError as error:
-        raise Mistake(str(error)) from None
+        if not error.trace:
+            raise Mistake(str(error)) from None
+        said = f"{error.trace.splitlines()[-1]}\n{error.message}"
+        raise UserCodeError(f"{what}: {said}" if what else said) from error
+    except (ValueError, typer.Exit):
+        raise
+    except Exception as error:
+        if not what:
+            raise
+        raise UserCodeError(f"{what}: {in_short(error)}") from error
 
 
 def answer(result: Result, as_json: bool) -> None:
@@ -156,19 +178,6 @@ def answer(result: Result, as_json: bool) -> None:
 def names_of(text: str) -> tuple[str, ...]:
     """Names by comma, each once."""
     return tuple(dict.fromkeys(name.strip() for name in text.split(",")))
-
-
-@contextlib.contextmanager
-def own_code(what: str) -> Iterator[None]:
-    """Name the user's code that raised, wherever it is caught; nothing is added if there is none."""
-    try:
-        yield
-    except (ValueError, typer.Exit):
-        raise
-    except Exception as error:
-        if not what:
-            raise
-        raise UserCodeError(f"{what}: {in_short(error)}") from error
 
 
 def command_of(context: typer.Context) -> str:

@@ -38,7 +38,19 @@ _HOPELESS = 3  # cells that fail before any is done: the training is at fault
 
 
 class SweepError(RuntimeError):
-    """A sweep that cannot go on; the message says why and what to do."""
+    """A sweep that cannot go on; the message says why and what to do.
+
+    Attributes:
+        message: without the traceback.
+        trace: the traceback of the training's own error; empty where there is none.
+    """
+
+    def __init__(self, message: str, trace: str = "") -> None:
+        super().__init__(message)
+        self.message, self.trace = message, trace.rstrip()
+
+    def __str__(self) -> str:
+        return f"{self.trace}\n\n{self.message}" if self.trace else self.message
 
 
 class OutOfTime(Exception):  # no error: the limit that was asked for
@@ -103,7 +115,12 @@ class Driver:
             self._write_down()
 
     def _next(self) -> Batch | None:
-        return self.sampler.next(self.plan, self.ledger.records(), self.meta())
+        records = self.ledger.records()
+        if self.retry_failed:
+            records = [
+                r for r in records if r["status"] != "failed" or Cell.of(r).key in self._retried
+            ]
+        return self.sampler.next(self.plan, records, self.meta())
 
     def meta(self) -> Meta:
         """What is known of the sweep."""
@@ -130,8 +147,9 @@ class Driver:
             (outcome,) = answers[0].outcomes or [Outcome("failed", error=answers[0].error)]
             if outcome.status == "failed":
                 raise SweepError(
-                    f"{(outcome.error or '').rstrip()}\n\nThe training that measures the effective "
-                    f"rate for {name} failed as above, and no other was run: mend it"
+                    f"The training that measures the effective rate for {name} failed, and no "
+                    "other was run: mend the training",
+                    outcome.error or "",
                 )
             self.plan.calibrate(name, outcome.fraction)
 
@@ -242,8 +260,9 @@ class Driver:
                 r["status"] != "failed" for r in self.ledger.records()
             ):
                 raise SweepError(
-                    f"{(outcome.error or '').rstrip()}\n\nThe first {self._failed} trainings all "
-                    "failed, the last as above, so no more were run: mend the training"
+                    f"The first {self._failed} trainings all failed, so no more were run: mend the "
+                    "training",
+                    outcome.error or "",
                 )
 
     def _say(self, notes: Sequence[str]) -> None:

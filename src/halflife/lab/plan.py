@@ -132,6 +132,9 @@ class Plan:
                     f"rules={name!r}: its amount is a threshold in units of the weights, and "
                     "rules are compared at equal fraction; sweep its own weight_decay alone."
                 )
+            if self.strengths:  # whatever the measured rate will be
+                for value in self.decays.values:
+                    Currency(rule, self.base.base, self.central, 1.0).coefficient(value)
 
     # --- strengths --------------------------------------------------------------------------------
 

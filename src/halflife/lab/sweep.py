@@ -130,10 +130,10 @@ def sweep(
     names = (rules,) if isinstance(rules, str) else tuple(dict.fromkeys(rules))
     base = made(optimizer, settings)
     params = dict(params or {})
-    _check(train, names, params)
     ok = time_limit is None or (is_number(time_limit) and time_limit > 0)
     require(ok, "time_limit", "a number of seconds > 0", time_limit, "pass None for no limit")
     decays, strengths = _decays(weight_decay, strength)
+    chosen_sampler = sampler_of(sampler)
     title = name or _name_of(train)
     plan = Plan(
         title,
@@ -153,6 +153,7 @@ def sweep(
         equivalence=equivalence,
         about=getattr(train, "about", {}),
     )
+    _check(train, names, params)
     display = progress if isinstance(progress, Display) else Bar() if progress else Display()
     folder = None if out is None else Path(out) / "checkpoints"
     job = Job(train, base, (chosen, reported), folder, fabric)
@@ -168,7 +169,7 @@ def sweep(
             ledger,
             executor or _usual(train),
             job,
-            sampler_of(sampler),
+            chosen_sampler,
             display,
             None if time_limit is None else time.monotonic() + time_limit,
             retry_failed,
@@ -182,7 +183,7 @@ def sweep(
         except ExecutorError as error:
             raise SweepError(_early(str(error).rstrip("."), ledger, goes_on)) from error.__cause__
         except SweepError as error:
-            raise SweepError(_early(str(error), ledger, goes_on)) from None
+            raise SweepError(_early(error.message, ledger, goes_on), error.trace) from None
         except KeyboardInterrupt as error:
             why = "Terminated" if isinstance(error, Terminated) else "Interrupted"
             raise Interrupted(_early(why, ledger, goes_on)) from None

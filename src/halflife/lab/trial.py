@@ -176,6 +176,7 @@ class Trial:
         was asked for (`sampler="halving"`), the loop ends the training.
 
         Raises:
+            Paused: where the training is to be stopped.
             ValueError: if n is no positive integer.
         """
         require_count("epochs", n, "pass the number of passes over the training set")

@@ -161,7 +161,7 @@ class Ledger:
         if path.is_symlink() or path.exists():
             read_lines(path)  # a corrupt one is refused before anything is written
         backend = Written(path, self.notes)
-        if path.stat().st_size and not path.read_bytes()[-1:] == b"\n":
+        if path.stat().st_size and path.read_bytes()[-1:] != b"\n":
             backend.append_logs([])
         return _replayed(backend, self.place)
 

@@ -28,7 +28,7 @@ from ..statistics.surface import BASELINE, Record
 from ..wording import figure, interval, measured, scientific, short, signed, spread, steps
 from . import charts, heatmap, legend, summary, svg
 
-__all__ = ["Page", "build", "separability", "write"]
+__all__ = ["Page", "build", "separability", "write_report"]
 
 _VERDICTS = {
     "separable": "can be tuned separately",
