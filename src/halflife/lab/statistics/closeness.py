@@ -40,6 +40,7 @@ __all__ = [
 
 CONFIDENCE = 0.95
 _NODES = 64
+_LEVELS = 1024  # the few lowest decide where there are few degrees of freedom
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,8 +112,7 @@ def dunnett(others: int, freedom: int, confidence: float = CONFIDENCE) -> float:
     """
     z, weight = np.polynomial.hermite_e.hermegauss(_NODES)
     weight = weight / weight.sum()
-    count = _NODES if freedom > 4 else 16 * _NODES  # there the few lowest decide
-    levels = (np.arange(count) + 0.5) / count
+    levels = (np.arange(_LEVELS) + 0.5) / _LEVELS
     s = np.sqrt(stats.chi2.ppf(levels, freedom) / freedom)
 
     def lack(d: float) -> float:
