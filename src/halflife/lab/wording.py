@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 
 __all__ = [
+    "in_digits",
     "interval",
     "listed",
-    "rounded",
     "scientific",
     "short",
     "signed",
@@ -60,7 +60,7 @@ def steps(value: float) -> str:
     return f"{rounded:,.0f}" if rounded >= 10.0 else f"{rounded:g}"
 
 
-def rounded(value: float, uncertainty: float | None = None) -> str:
+def in_digits(value: float, uncertainty: float | None = None) -> str:
     """A measurement: no more digits than its uncertainty leaves, of which it shows one or two.
 
     Args:
@@ -68,9 +68,9 @@ def rounded(value: float, uncertainty: float | None = None) -> str:
         uncertainty: such as a standard error; three digits are shown where it is not known.
 
     Example:
-        >>> rounded(7.1234, 0.31), rounded(7.1234, 0.14), rounded(-0.04, 0.3), rounded(93.08)
-        ('7.1', '7.12', '0.0', '93.1')
-        >>> rounded(1.234e30, 2e28), rounded(12345.6, 80.0), rounded(2.5e-7), rounded(0.0)
+        >>> in_digits(7.1234, 0.31), in_digits(7.1234, 0.14), in_digits(-0.04, 0.3)
+        ('7.1', '7.12', '0.0')
+        >>> in_digits(1.234e30, 2e28), in_digits(12345.6, 80.0), in_digits(2.5e-7), in_digits(0.0)
         ('1.234e30', '12,350', '2.50e-7', '0')
     """
     if not math.isfinite(value):
@@ -101,7 +101,7 @@ def with_unit(value: float, unit: str = "", uncertainty: float | None = None) ->
         >>> with_unit(7.1234, "%", 0.31), with_unit(0.25, "nats"), with_unit(3.0)
         ('7.1 %', '0.250 nats', '3.00')
     """
-    return f"{rounded(value, uncertainty)} {unit}".rstrip()
+    return f"{in_digits(value, uncertainty)} {unit}".rstrip()
 
 
 def spread(low: float, high: float) -> str:
@@ -111,7 +111,7 @@ def spread(low: float, high: float) -> str:
         >>> spread(0.912, 2.31), spread(-0.02, 0.4)
         ('[0.9, 2.3]', '[−0.02, 0.40]')
     """
-    return f"[{rounded(low, 0.25 * (high - low))}, {rounded(high, 0.25 * (high - low))}]"
+    return f"[{in_digits(low, 0.25 * (high - low))}, {in_digits(high, 0.25 * (high - low))}]"
 
 
 def signed(value: float, digits: int = 2) -> str:

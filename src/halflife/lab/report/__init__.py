@@ -26,7 +26,7 @@ from ..ridge import SEPARABLE
 from ..statistics.analysis import Analysis, RuleAnalysis, analyse, plain
 from ..statistics.sentence import differences, separability, slope_text
 from ..statistics.surface import BASELINE, Record
-from ..wording import interval, rounded, scientific, short, signed, spread, steps, with_unit
+from ..wording import in_digits, interval, scientific, short, signed, spread, steps, with_unit
 from . import charts, heatmap, legend, summary, svg
 
 __all__ = ["Page", "build", "separability", "write"]
@@ -169,7 +169,7 @@ def _row(rule: RuleAnalysis, analysis: Analysis, meta: Meta) -> list[str]:
     against = next((c for c in analysis.comparisons if c.other == rule.rule), None)
     if against and against.interval:
         low, high = against.interval
-        gain = f"{rounded(against.gain, 0.25 * (high - low))} {spread(low, high)}"
+        gain = f"{in_digits(against.gain, 0.25 * (high - low))} {spread(low, high)}"
     if ridge.slope is not None and not is_baseline:
         slope = f"{signed(ridge.slope)} {interval(ridge.low, ridge.high) or '(no interval)'}"
     return [
@@ -194,7 +194,7 @@ def _grid(rule: RuleAnalysis) -> dict[str, Any]:
     for i in reversed(range(len(grid.lrs))):
         cells = zip(grid.mean[i], grid.unusable[i], strict=True)
         shown = [
-            ("unusable" if bad else "missing") if math.isnan(e) else rounded(e, noise)
+            ("unusable" if bad else "missing") if math.isnan(e) else in_digits(e, noise)
             for e, bad in cells
         ]
         rows.append((scientific(grid.lrs[i]), shown))

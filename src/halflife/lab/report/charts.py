@@ -12,7 +12,7 @@ from ..meta import Meta
 from ..statistics.analysis import Analysis
 from ..statistics.surface import BASELINE, Record, key_of
 from ..trial import CURVE_ROWS
-from ..wording import rounded, scientific
+from ..wording import in_digits, scientific
 from .colour import rule_colour
 from .svg import LogAxis, marker, path, svg_figure, tag, text
 
@@ -91,7 +91,7 @@ def learning_curves(analysis: Analysis, records: Sequence[Record], meta: Meta) -
         f"Learning curves of the best settings: {meta.reported.title}, {examples(meta)}, "
         "logarithmic, over training. "
         + "; ".join(
-            f"{name} ends at {rounded(float(runs[:, -1].mean()))}" for _, name, _, runs in curves
+            f"{name} ends at {in_digits(float(runs[:, -1].mean()))}" for _, name, _, runs in curves
         )
     )
     return svg_figure(WIDTH, HEIGHT, label, *body, name="curves", most=520)

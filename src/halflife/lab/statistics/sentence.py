@@ -38,7 +38,7 @@ def sentence(analysis: Analysis, meta: Meta) -> str:
     if rule is None or rule.best is None:
         parts = [f"{where}, no setting is finished yet: there is nothing to recommend."]
         return " ".join(parts + _lost(analysis))
-    parts = [f"{where}, {_verdict(analysis, rule, meta)}"]
+    parts = [f"{where}, {_verdict(analysis, rule.best, meta)}"]
     if analysis.verdict != "hurts":
         parts += _within(rule, told=analysis.verdict == "helps")
     if rule.border:
@@ -49,11 +49,10 @@ def sentence(analysis: Analysis, meta: Meta) -> str:
     return " ".join(parts + _lost(analysis))
 
 
-def _verdict(analysis: Analysis, rule: RuleAnalysis, meta: Meta) -> str:
-    best, confirmed, metric = rule.best, analysis.confirmed, meta.reported
-    if best is None:  # never: a rule that leads has one
-        return ""
-    use, seeds = _use(best, meta), f"{confirmed.seeds if confirmed else 0} fresh seeds"
+def _verdict(analysis: Analysis, best: Setting, meta: Meta) -> str:
+    confirmed, metric = analysis.confirmed, meta.reported
+    use = _use(best, meta)
+    seeds = counted(confirmed.seeds if confirmed else 0, "fresh seed")
     none = analysis.against_none
     if analysis.reason or confirmed is None or none is None:
         text = f"no difference is told between decay and none ({analysis.reason})."
