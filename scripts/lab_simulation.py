@@ -180,7 +180,7 @@ def _covers(interval: tuple[float, float] | None, value: float) -> bool:
 
 def sweeps() -> dict[str, list[tuple[Sweep, int]]]:
     """By table: the sweeps to simulate, and how often."""
-    sizes = ((9, 2000), (33, 600))
+    sizes = ((9, 2000), (33, 400))
     return {
         "verdicts": [
             (Sweep(rules, size, seeds, gain), count)

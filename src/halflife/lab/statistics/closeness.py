@@ -21,7 +21,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 from ...theory.equilibrium import half_life
 from ..meta import Meta
@@ -40,7 +40,6 @@ __all__ = [
 
 CONFIDENCE = 0.95
 _NODES = 64
-_LEVELS = 1024  # the few lowest decide where there are few degrees of freedom
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,16 +109,18 @@ def dunnett(others: int, freedom: int, confidence: float = CONFIDENCE) -> float:
         >>> round(dunnett(1, 10), 3), round(float(stats.t.ppf(0.95, 10)), 3)
         (1.812, 1.812)
     """
-    z, weight = np.polynomial.hermite_e.hermegauss(_NODES)
-    weight = weight / weight.sum()
-    levels = (np.arange(_LEVELS) + 0.5) / _LEVELS
-    s = np.sqrt(stats.chi2.ppf(levels, freedom) / freedom)
+    z, of_z = np.polynomial.hermite_e.hermegauss(_NODES)
+    levels, of_level = np.polynomial.legendre.leggauss(_NODES)
+    s = np.sqrt(stats.chi2.ppf(0.5 * (levels + 1.0), freedom) / freedom)
 
     def lack(d: float) -> float:
-        below = stats.norm.cdf(math.sqrt(2.0) * d * s[:, None] + z) ** others
-        return float((below @ weight).mean()) - confidence
+        below = special.ndtr(math.sqrt(2.0) * d * s[:, None] + z) ** others
+        return float(of_level @ below @ of_z) / (2.0 * of_z.sum()) - confidence
 
-    return float(optimize.brentq(lack, 0.0, 1e4, xtol=1e-6))
+    highest = 4.0
+    while lack(highest) < 0.0:
+        highest *= 2.0
+    return float(optimize.brentq(lack, 0.0, highest, xtol=1e-6))
 
 
 def within_noise(choice: Choice, none: Choice | None) -> Within:
