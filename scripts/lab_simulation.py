@@ -12,7 +12,7 @@ import argparse
 import json
 import multiprocessing
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -209,11 +209,6 @@ def sweeps() -> dict[str, list[tuple[Sweep, int]]]:
     }
 
 
-# Tables that other scripts make: name -> a function of (quick) that returns rows of plain data.
-# lab_statistics_page.TABLES says how each is shown.
-OTHERS: dict[str, Callable[[bool], list[dict[str, Any]]]] = {}
-
-
 def jobs(quick: bool) -> Iterator[tuple[str, Sweep, int, int]]:
     """Table, sweep, repetitions and seed of each job."""
     for table, rows in sweeps().items():
@@ -233,14 +228,13 @@ def simulate(quick: bool, workers: int) -> dict[str, Any]:
         for future in as_completed(futures):
             found.setdefault(futures[future], []).extend(future.result())
             progress.advance(bar)
-    tables: dict[str, Any] = {
+    return {
         table: [
             {**asdict(s), "repetitions": len(found[table, s])} | _means(found[table, s])
             for s, _ in rows
         ]
         for table, rows in sweeps().items()
     }
-    return tables | {name: rows(quick) for name, rows in OTHERS.items()}
 
 
 def _means(rows: list[dict[str, float]]) -> dict[str, float]:

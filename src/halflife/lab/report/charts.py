@@ -1,4 +1,4 @@
-"""Two charts: learning curves of the best cells, and predicted against measured weight RMS."""
+"""Two charts: learning curves of the best settings, and predicted against measured weight RMS."""
 
 from __future__ import annotations
 

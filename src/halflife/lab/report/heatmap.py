@@ -159,7 +159,7 @@ class _Map:
         return out
 
     def optimum(self) -> list[str]:
-        """A ring around the best cell and its error; dashed if it lies on the border."""
+        """A ring around the best setting and its value; dashed if it lies on the border."""
         at = self._best_index()
         if at is None or self.rule.best is None:
             return []
