@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-import halflife.lab.landscape as landscape_module
+from halflife.lab.tasks import TaskTraining
 from halflife.cli import app
 from halflife.lab.ledger import Ledger
 
@@ -22,7 +24,7 @@ SMALL = [
         "--strength",
         "0.001,0.01",
     ),
-    *("--seeds", "2", "--epochs", "1", "--no-extend"),
+    *("--seeds", "2", "--confirm", "2", "--epochs", "1", "--no-extend", "--no-default"),
 ]
 
 
@@ -38,16 +40,17 @@ def plain(text):
 def test_landscape_writes_ledger_report_and_summary(tmp_path):
     code, output = invoke(*SMALL, "--workers", 0, "--out", tmp_path)
     assert code == 0, output
-    page = Path(re.search(r"Report: (.*)", output).group(1))
+    page = Path(re.search(r"Report: file://(.*)", output).group(1))
     assert page.parent == tmp_path
     assert page.stat().st_size > 1000
     assert "decoupled" in output
     assert "8 steps" in output
     ledger = Ledger(tmp_path)
-    assert len(ledger.records()) == 2 * (3 + 6 + 6)
+    assert len(ledger.records()) == 2 * (3 + 6 + 6) + 2 * 3
     assert ledger.meta().command == (
         "halflife landscape --rules decoupled,stable --lr 1e-3:1e-1:3 --strength 0.001,0.01 "
-        f"--seeds 2 --no-extend --epochs 1 --out {tmp_path} --workers 0"
+        f"--seeds 2 --confirm 2 --no-default --no-extend --epochs 1 --out {tmp_path} --workers 0 "
+        "--resume"
     )
 
 
@@ -58,26 +61,93 @@ def test_report_is_written_again_from_the_ledger_alone(tmp_path):
             path.unlink()
     code, output = invoke("report", tmp_path)
     assert code == 0, output
-    assert Path(re.search(r"Report: (.*)", output).group(1)).exists()
+    assert Path(re.search(r"Report: file://(.*)", output).group(1)).exists()
 
 
 def test_ctrl_c_says_how_to_resume_and_resuming_finishes(tmp_path, monkeypatch):
-    train, chunks = landscape_module.train_ensemble, []
+    train, chunks = TaskTraining.stacked, []
 
-    def interrupted(training, members):
-        chunks.append(len(members))
+    def interrupted(self, cells, until=1.0):
+        chunks.append(len(cells))
         if len(chunks) == 3:  # after the probe for stable and one chunk
             raise KeyboardInterrupt
-        return train(training, members)
+        return train(self, cells, until)
 
-    monkeypatch.setattr(landscape_module, "train_ensemble", interrupted)
+    monkeypatch.setattr(TaskTraining, "stacked", interrupted)
+    monkeypatch.setattr(TaskTraining, "speeds", lambda self, chunk: (2.0, 1.0))
     code, output = invoke(*SMALL, "--workers", 0, "--out", tmp_path)
     assert code == 130
-    assert "15 finished cells are safe" in output
+    assert "Interrupted. 15 trained cells are safe" in output
     (command,) = re.findall(r"^    halflife (.* --resume)$", output, re.M)
     code, output = invoke(*command.split())
     assert code == 0, output
-    assert chunks == [1, 15, 15, 15]
+    assert chunks == [1, 15, 15, 15, 3, 3]
+
+
+SWEEP = """
+import math
+
+def train(lr, weight_decay, seed):
+    loss = math.log10(lr / 1e-2) ** 2 + math.log10(max(weight_decay, 1e-6) / 1e-2) ** 2
+    return {"val": 9 - loss, "test": loss + 0.1 * math.sin(1e4 * (seed + lr))}
+
+def broken(lr, weight_decay, seed):
+    raise KeyError("no data")
+"""
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(SWEEP)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    yield ["sweep", "mine:train", "--executor", "in-process", "--lr", "1e-3:1e-1:3"]
+    sys.modules.pop("mine", None)
+
+
+def test_sweep_of_a_training_of_ones_own(mine):
+    options = ["--weight-decay", "1e-3:1e-1:3", "--choose", "val::max", "--report", "test:nats"]
+    code, output = invoke(*mine, *options, "--confirm", 3, "--seeds", 2)
+    assert code == 0, output
+    text = " ".join(output.split())
+    assert "On mine:train with adamw, weight decay helps: lr 1e-2 and" in text
+    assert "nats" in text
+    code, output = invoke("report", "out/sweep", "--json")
+    data = json.loads(output)
+    assert data["verdict"] == "helps"
+    assert data["sentence"] in text
+    code, output = invoke(*mine, *options, "--confirm", 3, "--seeds", 2)
+    assert code == 2
+    assert "pass --resume to go on from them" in " ".join(output.split())
+    assert invoke(*mine, *options, "--confirm", 3, "--seeds", 3, "--resume")[0] == 0
+
+
+def test_a_training_that_never_works_is_shown_with_its_own_lines(mine):
+    code, output = invoke("sweep", "mine:broken", *mine[2:])
+    assert code == 2
+    assert "Error: mine:broken: KeyError: 'no data'" in output
+    assert "mine.py, line 9, in broken" in output
+    assert "The first 3 trainings all failed" in output
+    assert "--out out/sweep --resume" in output or "in-process" in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--param", "momentum"], "--param momentum: must be name=v1,v2,..."),
+        (["--choose", "val:%:up"], "--choose val:%:up: must be name, name:unit"),
+        (["--executor", "slurm"], "--executor slurm: must be local, in-process or ray"),
+        (["--workers", "2"], "--executor in-process: trains one at a time"),
+        (["--rules", "decoupled,stable"], "does not see the rule"),
+        (["--strength", "0.1", "--weight-decay", "0.1"], "exactly one is needed"),
+    ],
+)
+def test_bad_options_of_a_sweep(mine, options, message):
+    code, output = invoke(*mine, *options)
+    assert code == 2
+    assert message in " ".join(output.split())
+    assert not Path("out").exists()
 
 
 def test_help_teaches():

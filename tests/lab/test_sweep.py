@@ -350,11 +350,11 @@ def test_interrupted_and_resumed_equals_undisturbed(tmp_path):
             os.kill(os.getpid(), signals.popleft())
         return valley(lr, weight_decay, seed, (1e-5, 1e-2))
 
-    whole = swept(follow((1e-5, 1e-2)), out=tmp_path / "whole")
+    whole = swept(follow((1e-5, 1e-2)), out=tmp_path / "whole", name="mine")
     interruptions = 0
     while True:
         try:
-            resumed = swept(train, out=tmp_path / "cut", resume=True)
+            resumed = swept(train, out=tmp_path / "cut", resume=True, name="mine")
             break
         except lab.Interrupted as error:
             interruptions += 1

@@ -7,6 +7,7 @@ ledger agree.
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -171,7 +172,8 @@ class Optuna(Sampler):
     with torch's default, are run at the learning rates of the axis all the same.
 
     Args:
-        sampler: of Optuna. Default: its TPE.
+        sampler: of Optuna; give it a seed, or a resumed sweep asks for other settings. Default:
+            its TPE.
         trials: settings it may ask for.
         at_once: settings it is asked for at a time.
         seed: of the sampler.
@@ -224,11 +226,8 @@ class Optuna(Sampler):
         return None
 
     def _study(self, plan: Plan) -> optuna.Study:
-        sampler = self._given
-        if sampler is None:
-            sampler = optuna.samplers.TPESampler(seed=self.seed)
-        else:
-            sampler.reseed_rng()
+        # A copy, whose random numbers begin anew with the conversation.
+        sampler = copy.deepcopy(self._given) or optuna.samplers.TPESampler(seed=self.seed)
         before = optuna.logging.get_verbosity()
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         try:

@@ -25,7 +25,7 @@ from ..ridge import SEPARABLE
 from ..statistics.analysis import Analysis, RuleAnalysis, analyse, plain
 from ..statistics.sentence import differences, separability, slope_text
 from ..statistics.surface import BASELINE, Record
-from ..wording import figure, interval, measured, scientific, short, signed, spread, steps
+from ..wording import in_digits, interval, scientific, short, signed, spread, steps, with_unit
 from . import charts, heatmap, legend, summary, svg
 
 __all__ = ["Page", "build", "separability", "write_report"]
@@ -161,15 +161,15 @@ def _row(rule: RuleAnalysis, analysis: Analysis, meta: Meta) -> list[str]:
         if per_epoch := meta.steps_per_epoch:
             life += f" ({steps(best.half_life / per_epoch)})"
     if best.value is not None:
-        chosen = measured(best.value, unit, best.standard_error)
+        chosen = with_unit(best.value, unit, best.standard_error)
     if rule.fresh and rule.fresh.value is not None and rule.fresh.interval:
         low, high = rule.fresh.interval
-        value = measured(rule.fresh.value, unit, 0.25 * (high - low))
+        value = with_unit(rule.fresh.value, unit, 0.25 * (high - low))
         on_fresh = f"{value} {spread(low, high)}"
     against = next((c for c in analysis.comparisons if c.other == rule.rule), None)
     if against and against.interval:
         low, high = against.interval
-        gain = f"{figure(against.gain, 0.25 * (high - low))} {spread(low, high)}"
+        gain = f"{in_digits(against.gain, 0.25 * (high - low))} {spread(low, high)}"
     if ridge.slope is not None and not is_baseline:
         slope = f"{signed(ridge.slope)} {interval(ridge.low, ridge.high) or '(no interval)'}"
     return [
@@ -183,7 +183,7 @@ def _row(rule: RuleAnalysis, analysis: Analysis, meta: Meta) -> list[str]:
         gain,
         slope,
         f"{rule.within.count} ({rule.within.share:.0%})" if rule.within else _NONE,
-        measured(rule.noise.total, unit, rule.noise.total) if rule.noise else _NONE,
+        with_unit(rule.noise.total, unit, rule.noise.total) if rule.noise else _NONE,
     ]
 
 
@@ -194,7 +194,7 @@ def _grid(rule: RuleAnalysis) -> dict[str, Any]:
     for i in reversed(range(len(grid.lrs))):
         cells = zip(grid.mean[i], grid.unusable[i], strict=True)
         shown = [
-            ("unusable" if bad else "missing") if math.isnan(e) else figure(e, noise)
+            ("unusable" if bad else "missing") if math.isnan(e) else in_digits(e, noise)
             for e, bad in cells
         ]
         rows.append((scientific(grid.lrs[i]), shown))

@@ -1,4 +1,4 @@
-"""Two charts: learning curves of the best cells, and predicted against measured weight RMS."""
+"""Two charts: learning curves of the best settings, and predicted against measured weight RMS."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from ..meta import Meta
 from ..statistics.analysis import Analysis
 from ..statistics.surface import BASELINE, Record, key_of
-from ..wording import figure, scientific
+from ..wording import in_digits, scientific
 from .colour import rule_colour
 from .svg import LogAxis, marker, path, svg_figure, tag, text
 
@@ -90,7 +90,7 @@ def learning_curves(analysis: Analysis, records: Sequence[Record], meta: Meta) -
         f"Learning curves of the best settings: {meta.reported.title}, {examples(meta)}, "
         "logarithmic, over training. "
         + "; ".join(
-            f"{name} ends at {figure(float(runs[:, -1].mean()))}" for _, name, _, runs in curves
+            f"{name} ends at {in_digits(float(runs[:, -1].mean()))}" for _, name, _, runs in curves
         )
     )
     return svg_figure(WIDTH, HEIGHT, label, *body, name="curves", most=520)

@@ -16,7 +16,7 @@ from ...units.writing import counted
 from ..meta import Meta
 from ..statistics.analysis import Analysis, RuleAnalysis
 from ..statistics.surface import FloatArray
-from ..wording import interval, measured, scientific, short, signed, steps
+from ..wording import interval, scientific, short, signed, steps, with_unit
 from .legend import HEIGHT as LEGEND_HEIGHT
 from .legend import KINDS, WIDTH, Scale, legend_parts, patterns
 from .svg import decades, path, standalone, svg_figure, tag, text
@@ -68,7 +68,7 @@ class _Map:
             place += f", half-life {steps(half_life(float(fraction)))} steps"
         if not math.isnan(grid.mean[row, column]):
             cell = grid.setting(row, column)
-            value = measured(cell.value or 0.0, grid.metric.unit, cell.standard_error)
+            value = with_unit(cell.value or 0.0, grid.metric.unit, cell.standard_error)
             return f"{place}: {value} ({counted(cell.seeds, 'seed')})"
         return f"{place}: {KINDS[self._kind(row, column)]}"
 
@@ -159,7 +159,7 @@ class _Map:
         return out
 
     def optimum(self) -> list[str]:
-        """A ring around the best cell and its error; dashed if it lies on the border."""
+        """A ring around the best setting and its value; dashed if it lies on the border."""
         at = self._best_index()
         if at is None or self.rule.best is None:
             return []
@@ -252,7 +252,7 @@ def _value(rule: RuleAnalysis) -> str:
     best = rule.best
     if best is None or best.value is None:
         return "not measured"
-    return measured(best.value, rule.surface.metric.unit, best.standard_error)
+    return with_unit(best.value, rule.surface.metric.unit, best.standard_error)
 
 
 def _description(rule: RuleAnalysis) -> str:

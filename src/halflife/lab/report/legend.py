@@ -9,7 +9,7 @@ import numpy as np
 
 from ..metric import Metric
 from ..statistics.analysis import Analysis
-from ..wording import figure
+from ..wording import in_digits
 from .colour import ramp
 from .svg import path, svg_figure, tag, text
 
@@ -101,7 +101,7 @@ def legend_parts(scale: Scale, name: str) -> list[str]:
         x = left + (right - left) * scale.share(loss)
         anchor = "start" if x < left + 1 else "end" if x > right - 1 else "middle"
         out.append(path([(x, 20.0 + bar), (x, 24.0 + bar)], class_="frame"))
-        out.append(text(x, 37 + bar, figure(scale.metric.sign * loss), text_anchor=anchor))
+        out.append(text(x, 37 + bar, in_digits(scale.metric.sign * loss), text_anchor=anchor))
     return out + _signs(name, left, 70.0)
 
 

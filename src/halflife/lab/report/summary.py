@@ -9,7 +9,7 @@ import numpy as np
 from ...units.writing import counted
 from ..meta import Meta
 from ..statistics.analysis import Analysis
-from ..wording import joined, short
+from ..wording import listed, short
 from .charts import RmsPoint
 
 __all__ = ["caveats", "rms_text", "what_ran"]
@@ -25,14 +25,14 @@ def caveats(analysis: Analysis, meta: Meta) -> list[str]:
             grown[key] = grown.get(key, 0) + 1
         parts = [f"{r} ({n} to the {side} side of {axis})" for (r, axis, side), n in grown.items()]
         out.append(
-            "The grid was extended because a best setting lay on its border: " + joined(parts) + "."
+            "The grid was extended because a best setting lay on its border: " + listed(parts) + "."
         )
     for rule in analysis.rules:
         if rule.border:
             sides = " and ".join(rule.border)
             stops = [u for u in meta.unresolved if u["rule"] == rule.rule]
             why = (
-                f"; the grid grew no further: {joined([u['reason'] for u in stops])}"
+                f"; the grid grew no further: {listed([u['reason'] for u in stops])}"
                 if stops
                 else ""
             )
@@ -48,7 +48,7 @@ def caveats(analysis: Analysis, meta: Meta) -> list[str]:
         parts = [f"{n} of {rule}" for rule, n in missing.items()]
         out.append(
             f"The ledger is incomplete: {sum(missing.values())} runs are missing "
-            f"({joined(parts)}). Settings with fewer seeds than the others are left out of every "
+            f"({listed(parts)}). Settings with fewer seeds than the others are left out of every "
             "figure below."
         )
     omitted = {r.rule: int(r.surface.omitted.sum()) for r in analysis.rules}
@@ -56,13 +56,13 @@ def caveats(analysis: Analysis, meta: Meta) -> list[str]:
         parts = [f"{n} of {rule}" for rule, n in omitted.items() if n]
         out.append(
             "Settings left out because one step would remove whole weights (a fraction of 1 or "
-            f"more): {joined(parts)}."
+            f"more): {listed(parts)}."
         )
     for kind, words in (("diverged", "diverged"), ("failed", "failed"), ("pruned", "was pruned")):
         counts = {r.rule: getattr(r, kind) for r in everything if getattr(r, kind)}
         if counts:
             parts = [f"{n} of {rule}" for rule, n in counts.items()]
-            out.append(f"Settings in which a run {words}, and which have no mean: {joined(parts)}.")
+            out.append(f"Settings in which a run {words}, and which have no mean: {listed(parts)}.")
     if analysis.baseline is None:
         out.append("There are no runs without decay to compare with.")
     return out
@@ -86,7 +86,7 @@ def rms_text(points: Sequence[RmsPoint], meta: Meta) -> list[str]:
     out = [f"The prediction: {meta.prediction}."] if meta.prediction else []
     without = [rule for rule in meta.rules if all(p.rule != rule for p in points)]
     if without:
-        out.append(f"No prediction is made for {joined(without)}.")
+        out.append(f"No prediction is made for {listed(without)}.")
     for settled, what in ((True, "is forgotten"), (False, "still shows")):
         ratios = [p.measured / p.predicted for p in points if p.settled == settled]
         if ratios:
