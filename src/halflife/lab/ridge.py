@@ -32,25 +32,23 @@ wrong; a quarter (five seeds, narrow valley) to three quarters (two, wide) staye
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-__all__ = ["SEPARABLE", "Ridge", "fit_ridge", "valley_bottoms"]
+from .valley import BoolArray, FloatArray, Valleys, valleys
 
-FloatArray: TypeAlias = NDArray[np.float64]
-BoolArray: TypeAlias = NDArray[np.bool_]
+__all__ = ["CONFIDENCE", "SEPARABLE", "BoolArray", "FloatArray", "Ridge", "fit_ridge"]
 
 SEPARABLE = 0.35  # |slope| below which the two are called separable
-CLOSE = 0.10  # rows count whose lowest error is within this share of the lowest of all
-CAP = 1.5  # errors count up to this multiple of the lowest
+CLOSE = 0.5  # rows count whose bottom is at most this share of a valley's depth above the lowest,
+CLOSE_NOISE = 2.0  # or this many standard errors of the difference
 LEAST_ROWS = 3
 CONFIDENCE = 0.95
 _REDRAWS = 2000
 _LEAST_REDRAWN = 0.6  # share of the redrawn landscapes that must still have a ridge
+_ABSURD = 1e9  # multiples of the typical rise, far above any cap
 
 
 @dataclass(frozen=True)
@@ -93,9 +91,9 @@ def fit_ridge(lrs: FloatArray, coefficients: FloatArray, errors: FloatArray) -> 
 
     Args:
         lrs: learning rates of the rows, rising; shape (R,).
-        coefficients: weight decays of the columns, rising, positive, evenly spaced in the
-            logarithm; shape (C,).
-        errors: error of each run, NaN where there is none to use; shape (R, C, seeds).
+        coefficients: weight decays of the columns, rising, positive; shape (C,).
+        errors: error of each run, less is better, of any sign and size; NaN where there is none
+            to use; shape (R, C, seeds).
 
     Example:
         >>> lr, wd = np.geomspace(1e-4, 1e-2, 5), np.geomspace(1e-3, 100, 11)
@@ -106,17 +104,21 @@ def fit_ridge(lrs: FloatArray, coefficients: FloatArray, errors: FloatArray) -> 
     valid = np.isfinite(errors).sum(-1) == _most_seeds(errors)
     if not valid.any():
         return Ridge("undecided", "there is no finished cell")
-    mean = _mean_over_seeds(errors, valid)
     x, y = np.log(coefficients), np.log(lrs)
-    noise = _noise_of_difference(mean, errors, valid)
-    bottoms, lowest, bounded = valley_bottoms(mean, x, valid)
-    close = _close(lowest, noise)
+    errors = _scaled(errors, valid)
+    mean = _mean_over_seeds(errors, valid)
+    noise = _noise(mean, errors, valid)
+    found = valleys(mean, x, valid, noise)
+    if found.depth <= 0.0:
+        return Ridge("undecided", "no row of the landscape has a valley over the weight decay")
+    bottoms, floors, bounded, _ = found.bottoms(mean)
+    close = _close(floors, found, noise)
     used = close & bounded
     unbounded = int((close & ~bounded).sum())
     if used.sum() < LEAST_ROWS:
         return Ridge("undecided", _too_few(int(used.sum()), unbounded), unbounded_rows=unbounded)
     slope, intercept = _line(y, bottoms, used)
-    low, high, reason = _interval(mean, errors, valid, x, y, noise)
+    low, high, reason = _interval(mean, errors, found, y, noise)
     verdict = "undecided"
     if low is not None and high is not None:
         verdict, reason = _verdict(low, high)
@@ -133,67 +135,34 @@ def fit_ridge(lrs: FloatArray, coefficients: FloatArray, errors: FloatArray) -> 
     )
 
 
-def valley_bottoms(
-    mean: FloatArray, x: FloatArray, valid: BoolArray
-) -> tuple[FloatArray, FloatArray, BoolArray]:
-    """Where each row is lowest, between the columns.
-
-    Args:
-        mean: errors, shape (..., R, C); any number where not valid.
-        x: coordinates of the columns (log weight decay), rising; shape (C,).
-        valid: cells that may be used, shape (R, C).
-
-    Returns:
-        Coordinate of the bottom, the row's lowest error, and whether a usable cell lies on either
-        side of the bottom; each of shape (..., R).
-    """
-    lowest = np.where(valid, mean, np.inf).min(-1)
-    smooth = _smooth(np.minimum(mean, CAP * lowest.min(-1)[..., None, None]), valid)
-    at = smooth.argmin(-1)
-    padded = np.concatenate([valid[:, :1] & False, valid, valid[:, :1] & False], axis=1)
-    sides = padded[:, :-2] & padded[:, 2:] & valid
-    bounded = np.take_along_axis(np.broadcast_to(sides, smooth.shape), at[..., None], -1)[..., 0]
-
-    middle = np.clip(at, 1, max(len(x) - 2, 1))
-    if len(x) < 3:
-        return x[at], lowest, bounded & False
-    (x0, e0), (x1, e1), (x2, e2) = (
-        (x[middle + k], np.take_along_axis(smooth, (middle + k)[..., None], -1)[..., 0])
-        for k in (-1, 0, 1)
-    )
-    with np.errstate(invalid="ignore", divide="ignore"):  # only where not bounded, replaced below
-        left, right = (x1 - x0) * (e1 - e2), (x1 - x2) * (e1 - e0)
-        vertex = x1 - 0.5 * ((x1 - x0) * left - (x1 - x2) * right) / (left - right)
-    vertex = np.where(bounded & np.isfinite(vertex), vertex, x[at])
-    return vertex, lowest, bounded
+def _scaled(errors: FloatArray, valid: BoolArray) -> FloatArray:
+    """Errors above the lowest in units of their median, so that no square over- or underflows."""
+    used = errors[valid]
+    size = np.nanmax(np.abs(used))
+    if not size > 0.0:
+        return errors
+    least = np.nanmin(used / size)
+    risen = errors / size - least
+    typical = np.nanmedian(risen[valid])
+    return np.minimum(risen, _ABSURD * typical) / (typical or 1.0)
 
 
-def _smooth(mean: FloatArray, valid: BoolArray) -> FloatArray:
-    """(1, 2, 1)/4 along a row over the valid cells; infinite where not valid."""
-    weighted = np.where(valid, mean, 0.0)
-    total, weight = 2.0 * weighted, 2.0 * valid
-    total[..., 1:] += weighted[..., :-1]
-    total[..., :-1] += weighted[..., 1:]
-    weight[..., 1:] += valid[..., :-1]
-    weight[..., :-1] += valid[..., 1:]
-    return np.where(valid, total / np.maximum(weight, 1.0), np.inf)
+def _close(floors: FloatArray, found: Valleys, noise: float) -> BoolArray:
+    """Rows whose bottom is as low as the lowest, but for a share of the depth, or for noise."""
+    floors = np.where(found.valid.any(-1), floors, np.inf)
+    allowed = max(CLOSE * found.depth, CLOSE_NOISE * np.sqrt(2.0) * noise)
+    return floors <= floors.min(-1, keepdims=True) + allowed
 
 
-def _close(lowest: FloatArray, noise: float) -> BoolArray:
-    """Rows whose lowest error is within 10 % of the lowest of all, or within the noise."""
-    best = lowest.min(-1, keepdims=True)
-    return lowest <= np.maximum((1.0 + CLOSE) * best, best + 2.0 * noise)
-
-
-def _noise_of_difference(mean: FloatArray, errors: FloatArray, valid: BoolArray) -> float:
-    """Standard error of the difference of two cells, pooled over those below the cap."""
+def _noise(mean: FloatArray, errors: FloatArray, valid: BoolArray) -> float:
+    """Standard error of a cell's mean, pooled over the lower half of the cells."""
     seeds = _most_seeds(errors)
-    near = valid & (mean <= CAP * mean[valid].min())
     if seeds < 2:
         return 0.0
+    near = valid & (mean <= np.median(mean[valid]))
     residuals = errors[near] - mean[near][:, None]
     residuals = residuals - np.nanmean(residuals, axis=0)  # what a seed shifts alike cancels
-    return float(np.sqrt(2.0 * np.nanmean(residuals**2) / (seeds - 1)))
+    return float(np.sqrt(np.nanmean(residuals**2) / (seeds - 1)))
 
 
 def _line(y: FloatArray, x: FloatArray, used: BoolArray) -> tuple[Any, Any]:
@@ -211,8 +180,7 @@ def _line(y: FloatArray, x: FloatArray, used: BoolArray) -> tuple[Any, Any]:
 def _interval(
     mean: FloatArray,
     errors: FloatArray,
-    valid: BoolArray,
-    x: FloatArray,
+    found: Valleys,
     y: FloatArray,
     noise: float,
 ) -> tuple[float | None, float | None, str]:
@@ -220,13 +188,13 @@ def _interval(
     seeds = _most_seeds(errors)
     if seeds < 2:
         return None, None, "one seed says nothing about noise; run at least two, better three"
-    residuals = np.where(valid[..., None] & np.isfinite(errors), errors - mean[..., None], 0.0)
+    residuals = np.where(found.valid[..., None] & np.isfinite(errors), errors - mean[..., None], 0.0)
     residuals /= np.sqrt(seeds * (seeds - 1))
     rng = np.random.default_rng(0)  # the same ledger gives the same report
     normal = rng.standard_normal((_REDRAWS, len(y), residuals.shape[-1]))
     redrawn = mean + np.einsum("brs,rcs->brc", normal, residuals)
-    bottoms, lowest, bounded = valley_bottoms(redrawn, x, valid)
-    close = _close(lowest, math.sqrt(2.0) * noise)  # a redrawn landscape has the noise twice
+    bottoms, floors, bounded, _ = found.bottoms(redrawn)
+    close = _close(floors, found, np.sqrt(2.0) * noise)  # a redrawn landscape has the noise twice
     slopes = _line(y, bottoms, close & bounded)[0]
     slopes = slopes[np.isfinite(slopes)]
     if len(slopes) < _LEAST_REDRAWN * _REDRAWS:
