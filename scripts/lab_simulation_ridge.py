@@ -158,6 +158,7 @@ def simulate(kind: Kind, landscapes: int, seed: int) -> dict[str, Any]:
         "coverage": round(float(np.mean(held)), 4) if held else None,
         "width_of_interval": round(float(np.median(widths)), 4) if widths else None,
         "bias": round(float(np.mean(misses)), 4) if misses else None,
+        "sd": float(np.std(misses)),
         "bias_error": round(float(np.std(misses) / math.sqrt(len(misses))), 4) if misses else None,
         "decided": round(verdicts / landscapes, 4),
         "wrong": wrong,

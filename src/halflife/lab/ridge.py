@@ -107,7 +107,9 @@ def fit_ridge(lrs: FloatArray, coefficients: FloatArray, errors: FloatArray) -> 
     x, y = np.log(coefficients), np.log(lrs)
     errors = _scaled(errors, valid)
     mean = _mean_over_seeds(errors, valid)
-    noise = _noise(mean, errors, valid)
+    seeds = _most_seeds(errors)
+    residuals = _residuals(mean, errors, valid)
+    noise = _noise(residuals, _low(mean, valid), seeds) if seeds > 1 else 0.0
     found = valleys(mean, x, valid, noise)
     if found.depth <= 0.0:
         return Ridge("undecided", "no row of the landscape has a valley over the weight decay")
@@ -154,15 +156,22 @@ def _close(floors: FloatArray, found: Valleys, noise: float) -> BoolArray:
     return floors <= floors.min(-1, keepdims=True) + allowed
 
 
-def _noise(mean: FloatArray, errors: FloatArray, valid: BoolArray) -> float:
+def _residuals(mean: FloatArray, errors: FloatArray, valid: BoolArray) -> FloatArray:
+    """Deviations from the cells' means, 0 where there is none, without what a seed shifts alike."""
+    there = valid[..., None] & np.isfinite(errors)
+    residuals = np.where(there, errors - mean[..., None], np.nan)
+    shift = np.nanmedian(residuals[_low(mean, valid)], axis=0)
+    return np.where(there, residuals - shift, 0.0)
+
+
+def _low(mean: FloatArray, valid: BoolArray) -> BoolArray:
+    """The lower half of the cells, where the noise is that of trainings that went well."""
+    return valid & (mean <= np.median(mean[valid]))
+
+
+def _noise(residuals: FloatArray, low: BoolArray, seeds: int) -> float:
     """Standard error of a cell's mean, pooled over the lower half of the cells."""
-    seeds = _most_seeds(errors)
-    if seeds < 2:
-        return 0.0
-    near = valid & (mean <= np.median(mean[valid]))
-    residuals = errors[near] - mean[near][:, None]
-    residuals = residuals - np.nanmean(residuals, axis=0)  # what a seed shifts alike cancels
-    return float(np.sqrt(np.nanmean(residuals**2) / (seeds - 1)))
+    return float(np.sqrt((residuals[low]**2).sum(-1).mean() / (seeds * (seeds - 1))))
 
 
 def _line(y: FloatArray, x: FloatArray, used: BoolArray) -> tuple[Any, Any]:
@@ -188,7 +197,7 @@ def _interval(
     seeds = _most_seeds(errors)
     if seeds < 2:
         return None, None, "one seed says nothing about noise; run at least two, better three"
-    residuals = np.where(found.valid[..., None] & np.isfinite(errors), errors - mean[..., None], 0.0)
+    residuals = _residuals(mean, errors, found.valid)
     residuals /= np.sqrt(seeds * (seeds - 1))
     rng = np.random.default_rng(0)  # the same ledger gives the same report
     normal = rng.standard_normal((_REDRAWS, len(y), residuals.shape[-1]))
