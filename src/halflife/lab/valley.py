@@ -32,7 +32,8 @@ BoolArray: TypeAlias = NDArray[np.bool_]
 WIDTH = 3.0  # half-width of the window in log units: a factor of 20 in weight decay
 LEAST_COLUMNS = 5  # it is widened until it holds so many,
 CLEAR_RISE = 6.0  # and until a typical valley rises in it by so many standard errors of a cell
-CAP = 4.0  # errors count up to this multiple of the depth above the lowest of their row
+CAP = 1.5  # errors count up to this multiple of the depth above the lowest of their row
+CAP_NOISE = 8.0
 _STEPS = 3  # from the lowest column to the bottom
 _FLAT = 1e-9  # a rise below this share of the depth is rounding
 
@@ -52,6 +53,7 @@ class Valleys:
 
     x: FloatArray
     valid: BoolArray
+    usable: BoolArray
     depth: float
     weights: FloatArray
     windows: FloatArray
@@ -70,15 +72,15 @@ class Valleys:
         rows, columns = self.valid.shape
         lowest = np.where(self.valid, mean, np.inf).min(-1, keepdims=True)
         lowest = np.where(np.isfinite(lowest), lowest, 0.0)
-        capped = np.where(self.valid, np.minimum(mean - lowest, CAP * self.depth), 0.0)
-        by_row = np.moveaxis(capped.reshape(-1, rows, columns), 1, 0)
+        rise = np.where(self.usable, mean - lowest, 0.0)
+        by_row = np.moveaxis(rise.reshape(-1, rows, columns), 1, 0)
         weights = self.weights.reshape(rows, 3 * columns, columns)
         fit = np.moveaxis((by_row @ weights.transpose(0, 2, 1)).reshape(rows, -1, 3, columns), 0, 1)
 
         inner = np.cumsum(self.valid, -1)
         inner = (inner - self.valid > 0) & (inner[:, -1:] - inner > 0)
         edges = 0.5 * (self.x[1:] + self.x[:-1])
-        at = np.where(self.valid, fit[:, :, 0], np.inf).argmin(-1)
+        at = np.where(self.usable, fit[:, :, 0], np.inf).argmin(-1)
         row = np.arange(rows)
         for step in range(_STEPS + 1):
             value, slope, bend = (
@@ -112,9 +114,13 @@ def valleys(mean: FloatArray, x: FloatArray, valid: BoolArray, noise: float) -> 
     width, most = WIDTH, max(WIDTH, 0.5 * float(x[-1] - x[0]))
     reach = float(np.median(_windows(x, valid, width)[valid]))
     depth = _depth(mean, x, valid, reach)
+    lowest = np.where(valid, mean, np.inf).min(-1, keepdims=True)
+    rise = np.where(valid, mean - np.where(valid, lowest, 0.0), np.inf)
+    trust = np.clip(1.0 - rise / max(CAP * depth, CAP_NOISE * noise, 1e-300), 0.0, None)
+    usable = trust > 0.0
     while True:
-        windows = _windows(x, valid, width)
-        found = Valleys(x, valid, depth, _parabolas(x, valid, windows), windows)
+        windows = _windows(x, usable, width)
+        found = Valleys(x, valid, usable, depth, _parabolas(x, trust, windows), windows)
         curvature = np.median(found.bottoms(mean)[3][valid.any(-1)])
         if width >= most or curvature * width**2 >= CLEAR_RISE * noise:
             return found
@@ -130,10 +136,10 @@ def _windows(x: FloatArray, valid: BoolArray, width: float) -> FloatArray:
     return np.maximum(width, 1.25 * np.where(np.isfinite(least), least, 0.0))
 
 
-def _parabolas(x: FloatArray, valid: BoolArray, windows: FloatArray) -> FloatArray:
+def _parabolas(x: FloatArray, trust: FloatArray, windows: FloatArray) -> FloatArray:
     """Weights of the fitted parabolas, 0 with fewer than three columns; shape (R, 3, C, C)."""
     u = (x - x[:, None]) / windows[..., None]  # (R, centre, C)
-    kernel = np.where(valid[:, None], np.maximum(1.0 - u**2, 0.0), 0.0)
+    kernel = trust[:, None] * np.maximum(1.0 - u**2, 0.0)
     powers = np.stack([np.ones_like(u), u, u**2], axis=2)  # (R, centre, 3, C)
     normal = np.einsum("rkic,rkjc,rkc->rkij", powers, powers, kernel, optimize=True)
     enough = (kernel > 0.0).sum(-1) >= 3
