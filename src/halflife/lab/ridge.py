@@ -120,7 +120,14 @@ def fit_ridge(lrs: FloatArray, coefficients: FloatArray, errors: FloatArray) -> 
     if used.sum() < LEAST_ROWS:
         return Ridge("undecided", _too_few(int(used.sum()), unbounded), unbounded_rows=unbounded)
     slope, intercept = _line(y, bottoms, used)
-    low, high, reason = _interval(mean, errors, found, y, noise)
+    low = high = None
+    if seeds < 2:
+        reason = "one seed says nothing about noise; run at least two, better three"
+    elif noise == 0.0:
+        reason = "the seeds agree to the last digit, which says nothing about noise"
+    else:
+        aside = bottoms - (intercept + slope * y)
+        low, high, reason = _interval(mean, residuals, seeds, found, y, noise, used, aside)
     verdict = "undecided"
     if low is not None and high is not None:
         verdict, reason = _verdict(low, high)
@@ -188,23 +195,27 @@ def _line(y: FloatArray, x: FloatArray, used: BoolArray) -> tuple[Any, Any]:
 
 def _interval(
     mean: FloatArray,
-    errors: FloatArray,
+    residuals: FloatArray,
+    seeds: int,
     found: Valleys,
     y: FloatArray,
     noise: float,
+    used: BoolArray,
+    aside: FloatArray,
 ) -> tuple[float | None, float | None, str]:
     """95 % percentile interval of the slope, or the reason why there is none."""
-    seeds = _most_seeds(errors)
-    if seeds < 2:
-        return None, None, "one seed says nothing about noise; run at least two, better three"
-    residuals = _residuals(mean, errors, found.valid)
-    residuals /= np.sqrt(seeds * (seeds - 1))
     rng = np.random.default_rng(0)  # the same ledger gives the same report
-    normal = rng.standard_normal((_REDRAWS, len(y), residuals.shape[-1]))
+    leverage = (y[used] - y[used].mean()) ** 2
+    freedom = (seeds - 1) * leverage.sum() ** 2 / (leverage**2).sum()  # Satterthwaite
+    scale = np.sqrt(freedom / rng.chisquare(freedom, _REDRAWS) / (seeds * (seeds - 1)))
+    normal = rng.standard_normal((_REDRAWS, len(y), residuals.shape[-1])) * scale[:, None, None]
     redrawn = mean + np.einsum("brs,rcs->brc", normal, residuals)
     bottoms, floors, bounded, _ = found.bottoms(redrawn)
-    close = _close(floors, found, np.sqrt(2.0) * noise)  # a redrawn landscape has the noise twice
-    slopes = _line(y, bottoms, close & bounded)[0]
+    counted = _close(floors, found, np.sqrt(2.0) * noise) & bounded  # these have the noise twice
+    within = bottoms[:, used].var(0).mean()
+    between = max((aside[used] ** 2).sum() / (used.sum() - 2) - within, 0.0)
+    bottoms += np.sqrt(between) * rng.standard_normal(bottoms.shape)
+    slopes = _line(y, bottoms, counted)[0]
     slopes = slopes[np.isfinite(slopes)]
     if len(slopes) < _LEAST_REDRAWN * _REDRAWS:
         lost = 1.0 - len(slopes) / _REDRAWS
