@@ -9,9 +9,11 @@ units, so a finer grid puts more columns into it, and the bottom of the row beco
 in proportion to the root of their number. From the column of lowest v, the lowest point x_k - b / 2a
 of its parabola leads to the next, until the window stands around the bottom.
 
-One guard: errors above the lowest of their row by several times the depth of a typical valley are
-lowered to that, lest a cliff push the bottom aside. The depth is the rise at one window from the
-lowest cell, on whichever side rises less; the other may be the cliff.
+One guard, lest a cliff push the bottom aside: a cell counts with K times 1 - rise / cap, its rise
+above the lowest of its row, and above the cap not at all. The cap is in units of the landscape: 1.5
+times the depth of a typical valley, or 8 standard errors where noise makes that more. The depth is
+the rise at one window from the lowest cell, on whichever side rises less; the other may be the
+cliff. No such weights move the bottom of a parabola.
 
 All is in units of the errors' own differences: ``a * errors + b`` with a > 0 has the same bottoms.
 """
@@ -32,8 +34,8 @@ BoolArray: TypeAlias = NDArray[np.bool_]
 WIDTH = 3.0  # half-width of the window in log units: a factor of 20 in weight decay
 LEAST_COLUMNS = 5  # it is widened until it holds so many,
 CLEAR_RISE = 6.0  # and until a typical valley rises in it by so many standard errors of a cell
-CAP = 1.5  # errors count up to this multiple of the depth above the lowest of their row
-CAP_NOISE = 8.0
+CAP = 1.5  # cells count up to this multiple of the depth above the lowest of their row,
+CAP_NOISE = 8.0  # or this many standard errors of a cell
 _STEPS = 3  # from the lowest column to the bottom
 _FLAT = 1e-9  # a rise below this share of the depth is rounding
 
@@ -44,10 +46,11 @@ class Valleys:
 
     Attributes:
         x: log weight decay of the columns, rising; shape (C,).
-        valid: cells that may be used; shape (R, C).
-        depth: rise of a typical valley at one window from its lowest cell; 0 if none rises.
+        valid: cells that have an error; shape (R, C).
+        usable: those of them below the cap; shape (R, C).
+        depth: rise of a typical valley at one window from its lowest cell.
         weights: value, slope and curvature at each column from a row's errors, in units of the
-            window; shape (R, 3, C, C), 0 from cells that are not valid.
+            window; shape (R, 3, C, C), 0 from cells that are not usable.
         windows: half-width of the window around each column; shape (R, C).
     """
 
@@ -102,8 +105,8 @@ class Valleys:
         )
 
 
-def valleys(mean: FloatArray, x: FloatArray, valid: BoolArray, noise: float) -> Valleys:
-    """The windows that suit a landscape.
+def valleys(mean: FloatArray, x: FloatArray, valid: BoolArray, noise: float) -> Valleys | None:
+    """The windows that suit a landscape; None if no typical valley rises.
 
     Args:
         mean: errors, shape (R, C); any number where not valid.
@@ -114,9 +117,11 @@ def valleys(mean: FloatArray, x: FloatArray, valid: BoolArray, noise: float) -> 
     width, most = WIDTH, max(WIDTH, 0.5 * float(x[-1] - x[0]))
     reach = float(np.median(_windows(x, valid, width)[valid]))
     depth = _depth(mean, x, valid, reach)
+    if depth <= 0.0:
+        return None
     lowest = np.where(valid, mean, np.inf).min(-1, keepdims=True)
     rise = np.where(valid, mean - np.where(valid, lowest, 0.0), np.inf)
-    trust = np.clip(1.0 - rise / max(CAP * depth, CAP_NOISE * noise, 1e-300), 0.0, None)
+    trust = np.clip(1.0 - rise / max(CAP * depth, CAP_NOISE * noise), 0.0, None)
     usable = trust > 0.0
     while True:
         windows = _windows(x, usable, width)
