@@ -4,8 +4,8 @@
     python scripts/lab_simulation_ridge.py --quick    # a tenth of that, printed only
     python scripts/lab_simulation_ridge.py --page     # docs/lab_ridge.md from the last results
 
-Every landscape is a valley over log weight_decay whose bottom lies on a line over log lr, drawn anew
-in slope and position, with a bowl over log lr and noise a seed. A kind changes one thing of the
+Every landscape is a valley over log weight_decay whose bottom lies on a line over log lr, drawn
+anew in position, with a bowl over log lr and noise a seed. A kind changes one thing or two of the
 plainest one.
 """
 
@@ -49,11 +49,13 @@ $ python scripts/lab_simulation_ridge.py
 ```
 """
 TAIL = """\
-Slopes are -1, -0.6, -0.2, 0, 0.1 and 0.6, positions are drawn. A plain valley is a parabola over log
-weight decay that rises by 1 at a factor of 6 (narrow: 2.5, wide: 20) from its bottom. Noise is the
-standard deviation between seeds, apart from a shift of each whole seed. Weight decays reach from 1e-5
-to 1, evenly spaced in the logarithm but for those listed; learning rates from 1e-4 to 0.1. *Width* is
-the median over the landscapes, *decided* the share with a verdict.
+Slopes are -1, -0.6, -0.2, 0, 0.1 and 0.6, positions are drawn. A plain valley is a parabola over
+log weight decay that rises by 1 at a factor of 6 (narrow: 2.5, wide: 20) from its bottom. Noise is
+the standard deviation between seeds, apart from a shift of each whole seed. Weight decays reach
+from 1e-5 to 1, or from 1e-4 to 0.1 where the ridge leaves them, evenly spaced in the logarithm but
+for those listed; learning rates from 1e-4 to 0.1. *Width* is the median over the landscapes,
+*decided* the share with a verdict. An asymmetric valley between coarse columns is the hardest: where
+its steep side falls among them moves the bottom of each row, more than noise does.
 
 A finer grid narrows the interval: with the same truth and noise, and windows of the same width,
 as the root of the number of cells. 9 columns widen the window a little, to hold five of them, and

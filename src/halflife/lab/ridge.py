@@ -148,7 +148,7 @@ def fit_ridge(lrs: FloatArray, coefficients: FloatArray, errors: FloatArray) -> 
 
 
 def _scaled(errors: FloatArray) -> FloatArray:
-    """Errors above the lowest in units of the median rise, so that no square over- or underflows."""
+    """Errors above the lowest in units of the median rise: their squares are of usual size."""
     size = np.nanmax(np.abs(errors))
     if size == 0.0:
         return errors

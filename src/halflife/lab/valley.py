@@ -6,8 +6,8 @@ At column k a parabola is fitted to the row's errors e by weighted least squares
 
 with x = log weight_decay and K(u) = 1 - u^2 inside the window |u| < 1. The half-width h is in log
 units, so a finer grid puts more columns into it, and the bottom of the row becomes more certain
-in proportion to the root of their number. From the column of lowest v, the lowest point x_k - b / 2a
-of its parabola leads to the next, until the window stands around the bottom.
+in proportion to the root of their number. From the column of lowest v, the lowest point
+x_k - b / 2a of its parabola leads to the next, until the window stands around the bottom.
 
 One guard, lest a cliff push the bottom aside: a cell counts with K times 1 - rise / cap, its rise
 above the lowest of its row, and above the cap not at all. The cap is in units of the landscape: 1.5
@@ -80,8 +80,8 @@ class Valleys:
         weights = self.weights.reshape(rows, 3 * columns, columns)
         fit = np.moveaxis((by_row @ weights.transpose(0, 2, 1)).reshape(rows, -1, 3, columns), 0, 1)
 
-        inner = np.cumsum(self.valid, -1)
-        inner = (inner - self.valid > 0) & (inner[:, -1:] - inner > 0)
+        seen = self.valid.cumsum(-1)
+        inner = (seen - self.valid > 0) & (seen[:, -1:] - seen > 0)
         edges = 0.5 * (self.x[1:] + self.x[:-1])
         at = np.where(self.usable, fit[:, :, 0], np.inf).argmin(-1)
         row = np.arange(rows)
