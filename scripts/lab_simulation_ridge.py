@@ -54,8 +54,8 @@ log weight decay that rises by 1 at a factor of 6 (narrow: 2.5, wide: 20) from i
 the standard deviation between seeds, apart from a shift of each whole seed. Weight decays reach
 from 1e-5 to 1, or from 1e-4 to 0.1 where the ridge leaves them, evenly spaced in the logarithm but
 for those listed; learning rates from 1e-4 to 0.1. *Width* is the median over the landscapes,
-*decided* the share with a verdict. An asymmetric valley between coarse columns is the hardest: where
-its steep side falls among them moves the bottom of each row, more than noise does.
+*decided* the share with a verdict. Coarse columns in an asymmetric valley are hard:
+where the steep side falls between them moves the bottom of each row, more than noise does.
 
 A finer grid narrows the interval: with the same truth and noise, and windows of the same width,
 as the root of the number of cells. 9 columns widen the window a little, to hold five of them, and
