@@ -31,7 +31,7 @@ RESULTS = ROOT / "docs" / "lab_ridge.json"
 PAGE = ROOT / "docs" / "lab_ridge.md"
 
 SLOPES = (-1.0, -0.6, -0.2, 0.0, 0.1, 0.6)
-LANDSCAPES, QUICK = 400, 40
+LANDSCAPES, QUICK = 300, 30
 BOWL = 0.1  # rise over log lr, squared
 LEAST, MOST = 0.93, 0.98  # coverage that is taken for the nominal 0.95
 
@@ -194,7 +194,7 @@ def ridge_rows(quick: bool = False, processes: int = 2) -> list[dict[str, Any]]:
     """The table, a mapping a kind.
 
     Args:
-        quick: 40 landscapes a kind, in place of 400.
+        quick: 30 landscapes a kind, in place of 300.
         processes: how many work at it; the numbers do not depend on it.
     """
     landscapes = QUICK if quick else LANDSCAPES
