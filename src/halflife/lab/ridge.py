@@ -8,49 +8,51 @@ these valleys, and its slope
 says whether the two can be tuned one at a time: near 0 the best coefficient is the same at every
 learning rate, near -1 their product is what matters.
 
-Estimator: errors above 1.5 times the lowest are lowered to that, lest a cliff push its row's bottom
-aside; each row is smoothed with (1, 2, 1)/4, its lowest point refined by the parabola through it
-and its two neighbours, and a line fitted by least squares through the rows that come close to the
-best: within 10 %, or within two standard errors of the difference where noise makes that wider.
-Smoothing halves the scatter that noise causes in the lowest cell; on synthetic valleys, asymmetric
-ones too, it left no measurable bias in the slope.
+Estimator: each row's bottom is that of the parabola fitted around it (`halflife.lab.valley`), and a
+line is fitted by least squares through the rows that come close to the best: whose bottom is above
+the lowest by at most half the depth of a typical valley, or by two standard errors of a difference
+where noise makes that wider. The depth is the rise at one window, a factor of 20 in weight decay:
+a row counts if its learning rate costs less than half of what a weight decay wrong by that does.
+Nothing depends on the errors' unit, zero or sign: ``a * errors + b`` with a > 0 has the same ridge.
 
 Interval: the landscape is redrawn many times, each row's cell means moved by
 
     sum_s z_s r_s / sqrt(n (n - 1)),    z_s ~ N(0, 1) drawn per row,
 
-with ``r_s`` the deviations of seed ``s`` from the mean of the row's n seeds. The redrawn rows have
-the measured covariance of a mean of n seeds, so neighbouring cells that err together, as runs of
-one seed do, still do; rows and seeds are resampled at once, and the rows that count are selected
-anew each time. A plain bootstrap over three seeds would be too narrow by a factor sqrt(2/3).
+with ``r_s`` the deviations of seed ``s`` from the mean of the row's n seeds, less what a seed
+shifts alike everywhere. The redrawn rows have the measured covariance of a mean of n seeds, so
+neighbouring cells that err together, as runs of one seed do, still do; rows and seeds are resampled
+at once, and the rows that count are selected anew each time. Where the bottoms lie off the line by
+more than the redraws explain (a ridge that bends, columns too coarse for a steep valley), each
+redrawn bottom is moved by that much besides, as in a meta-regression with random effects:
 
-On 3,600 synthetic landscapes (fine and coarse grids, narrow and wide valleys, noise of 0.4 to 1.2
-points, independent or shared by neighbours; 300 of each kind) the interval held the true slope in
-92 to 97 % of a kind with two seeds and in 95 to 98 % with three or five. One verdict in 3,600 was
-wrong; a quarter (five seeds, narrow valley) to three quarters (two, wide) stayed undecided.
+    tau^2 = max(0, sum_r (bottom_r - line_r)^2 / (R - 2) - mean_r Var(redrawn bottom_r)).
+
+With one seed the noise is unknown: rows are close by depth alone, and there is no interval. How
+often the interval holds the true slope, and how often a verdict is wrong, is measured by
+``python scripts/lab_simulation_ridge.py``; the table is in docs/lab_ridge.md.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-__all__ = ["SEPARABLE", "Ridge", "fit_ridge", "valley_bottoms"]
+from .valley import BoolArray, FloatArray, Valleys, valleys
 
-FloatArray: TypeAlias = NDArray[np.float64]
-BoolArray: TypeAlias = NDArray[np.bool_]
+__all__ = ["CONFIDENCE", "SEPARABLE", "BoolArray", "FloatArray", "Ridge", "fit_ridge"]
 
 SEPARABLE = 0.35  # |slope| below which the two are called separable
-CLOSE = 0.10  # rows count whose lowest error is within this share of the lowest of all
-CAP = 1.5  # errors count up to this multiple of the lowest
+CLOSE = 0.5  # rows count whose bottom is at most this share of a valley's depth above the lowest,
+CLOSE_NOISE = 2.0  # or this many standard errors of the difference
 LEAST_ROWS = 3
 CONFIDENCE = 0.95
 _REDRAWS = 2000
 _LEAST_REDRAWN = 0.6  # share of the redrawn landscapes that must still have a ridge
+_ABSURD = 1e9  # multiples of the typical rise, above which a height says nothing more
+_ROUNDING = 1e-12  # noise below this share of the depth
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,9 @@ def fit_ridge(lrs: FloatArray, coefficients: FloatArray, errors: FloatArray) -> 
 
     Args:
         lrs: learning rates of the rows, rising; shape (R,).
-        coefficients: weight decays of the columns, rising, positive, evenly spaced in the
-            logarithm; shape (C,).
-        errors: error of each run, NaN where there is none to use; shape (R, C, seeds).
+        coefficients: weight decays of the columns, rising, positive; shape (C,).
+        errors: error of each run, less is better, of any sign and size; NaN where there is none
+            to use; shape (R, C, seeds).
 
     Example:
         >>> lr, wd = np.geomspace(1e-4, 1e-2, 5), np.geomspace(1e-3, 100, 11)
@@ -106,17 +108,29 @@ def fit_ridge(lrs: FloatArray, coefficients: FloatArray, errors: FloatArray) -> 
     valid = np.isfinite(errors).sum(-1) == _most_seeds(errors)
     if not valid.any():
         return Ridge("undecided", "there is no finished cell")
-    mean = _mean_over_seeds(errors, valid)
     x, y = np.log(coefficients), np.log(lrs)
-    noise = _noise_of_difference(mean, errors, valid)
-    bottoms, lowest, bounded = valley_bottoms(mean, x, valid)
-    close = _close(lowest, noise)
+    errors = _scaled(np.where(valid[..., None] & np.isfinite(errors), errors, np.nan))
+    mean, seeds = _mean_over_seeds(errors, valid), _most_seeds(errors)
+    residuals = _residuals(mean, errors, valid)
+    noise = _noise(residuals[_low(mean, valid)], seeds)
+    found = valleys(mean, x, valid, noise)
+    if found is None:
+        return Ridge("undecided", "the error has no valley over the weight decay")
+    bottoms, floors, bounded, _ = found.bottoms(mean)
+    close = _close(floors, found, noise)
     used = close & bounded
     unbounded = int((close & ~bounded).sum())
     if used.sum() < LEAST_ROWS:
         return Ridge("undecided", _too_few(int(used.sum()), unbounded), unbounded_rows=unbounded)
     slope, intercept = _line(y, bottoms, used)
-    low, high, reason = _interval(mean, errors, valid, x, y, noise)
+    low = high = None
+    if seeds < 2:
+        reason = "one seed says nothing about noise; run at least two, better three"
+    elif noise <= _ROUNDING * found.depth:
+        reason = "the seeds agree to the last digit, which says nothing about noise"
+    else:
+        aside = bottoms - (intercept + slope * y)
+        low, high, reason = _interval(mean, residuals, seeds, found, y, noise, used, aside)
     verdict = "undecided"
     if low is not None and high is not None:
         verdict, reason = _verdict(low, high)
@@ -133,67 +147,41 @@ def fit_ridge(lrs: FloatArray, coefficients: FloatArray, errors: FloatArray) -> 
     )
 
 
-def valley_bottoms(
-    mean: FloatArray, x: FloatArray, valid: BoolArray
-) -> tuple[FloatArray, FloatArray, BoolArray]:
-    """Where each row is lowest, between the columns.
-
-    Args:
-        mean: errors, shape (..., R, C); any number where not valid.
-        x: coordinates of the columns (log weight decay), rising; shape (C,).
-        valid: cells that may be used, shape (R, C).
-
-    Returns:
-        Coordinate of the bottom, the row's lowest error, and whether a usable cell lies on either
-        side of the bottom; each of shape (..., R).
-    """
-    lowest = np.where(valid, mean, np.inf).min(-1)
-    smooth = _smooth(np.minimum(mean, CAP * lowest.min(-1)[..., None, None]), valid)
-    at = smooth.argmin(-1)
-    padded = np.concatenate([valid[:, :1] & False, valid, valid[:, :1] & False], axis=1)
-    sides = padded[:, :-2] & padded[:, 2:] & valid
-    bounded = np.take_along_axis(np.broadcast_to(sides, smooth.shape), at[..., None], -1)[..., 0]
-
-    middle = np.clip(at, 1, max(len(x) - 2, 1))
-    if len(x) < 3:
-        return x[at], lowest, bounded & False
-    (x0, e0), (x1, e1), (x2, e2) = (
-        (x[middle + k], np.take_along_axis(smooth, (middle + k)[..., None], -1)[..., 0])
-        for k in (-1, 0, 1)
-    )
-    with np.errstate(invalid="ignore", divide="ignore"):  # only where not bounded, replaced below
-        left, right = (x1 - x0) * (e1 - e2), (x1 - x2) * (e1 - e0)
-        vertex = x1 - 0.5 * ((x1 - x0) * left - (x1 - x2) * right) / (left - right)
-    vertex = np.where(bounded & np.isfinite(vertex), vertex, x[at])
-    return vertex, lowest, bounded
+def _scaled(errors: FloatArray) -> FloatArray:
+    """Errors above the lowest in units of the median rise: their squares are of usual size."""
+    size = np.nanmax(np.abs(errors))
+    if size == 0.0:
+        return errors
+    risen = errors / size - np.nanmin(errors / size)
+    if not (risen > 0.0).any():
+        return risen
+    typical = np.median(risen[risen > 0.0])
+    return np.minimum(risen, _ABSURD * typical) / typical
 
 
-def _smooth(mean: FloatArray, valid: BoolArray) -> FloatArray:
-    """(1, 2, 1)/4 along a row over the valid cells; infinite where not valid."""
-    weighted = np.where(valid, mean, 0.0)
-    total, weight = 2.0 * weighted, 2.0 * valid
-    total[..., 1:] += weighted[..., :-1]
-    total[..., :-1] += weighted[..., 1:]
-    weight[..., 1:] += valid[..., :-1]
-    weight[..., :-1] += valid[..., 1:]
-    return np.where(valid, total / np.maximum(weight, 1.0), np.inf)
+def _close(floors: FloatArray, found: Valleys, noise: float) -> BoolArray:
+    """Rows whose bottom is as low as the lowest, but for a share of the depth, or for noise."""
+    floors = np.where(found.valid.any(-1), floors, np.inf)
+    allowed = max(CLOSE * found.depth, CLOSE_NOISE * np.sqrt(2.0) * noise)
+    return floors <= floors.min(-1, keepdims=True) + allowed
 
 
-def _close(lowest: FloatArray, noise: float) -> BoolArray:
-    """Rows whose lowest error is within 10 % of the lowest of all, or within the noise."""
-    best = lowest.min(-1, keepdims=True)
-    return lowest <= np.maximum((1.0 + CLOSE) * best, best + 2.0 * noise)
+def _residuals(mean: FloatArray, errors: FloatArray, valid: BoolArray) -> FloatArray:
+    """Deviations from the cells' means, 0 where there is none, without what a seed shifts alike."""
+    residuals = errors - mean[..., None]
+    near = residuals[_low(mean, valid)]
+    shift = [np.median(r[np.isfinite(r)]) if np.isfinite(r).any() else 0.0 for r in near.T]
+    return np.where(np.isfinite(residuals), residuals - np.array(shift), 0.0)
 
 
-def _noise_of_difference(mean: FloatArray, errors: FloatArray, valid: BoolArray) -> float:
-    """Standard error of the difference of two cells, pooled over those below the cap."""
-    seeds = _most_seeds(errors)
-    near = valid & (mean <= CAP * mean[valid].min())
-    if seeds < 2:
-        return 0.0
-    residuals = errors[near] - mean[near][:, None]
-    residuals = residuals - np.nanmean(residuals, axis=0)  # what a seed shifts alike cancels
-    return float(np.sqrt(2.0 * np.nanmean(residuals**2) / (seeds - 1)))
+def _low(mean: FloatArray, valid: BoolArray) -> BoolArray:
+    """The lower half of the cells, where the noise is that of trainings that went well."""
+    return valid & (mean <= np.median(mean[valid]))
+
+
+def _noise(residuals: FloatArray, seeds: int) -> float:
+    """Standard error of a cell's mean, pooled over cells; 0 where one seed leaves it unknown."""
+    return float(np.sqrt((residuals**2).sum(-1).mean() / (seeds * max(seeds - 1, 1))))
 
 
 def _line(y: FloatArray, x: FloatArray, used: BoolArray) -> tuple[Any, Any]:
@@ -210,24 +198,25 @@ def _line(y: FloatArray, x: FloatArray, used: BoolArray) -> tuple[Any, Any]:
 
 def _interval(
     mean: FloatArray,
-    errors: FloatArray,
-    valid: BoolArray,
-    x: FloatArray,
+    residuals: FloatArray,
+    seeds: int,
+    found: Valleys,
     y: FloatArray,
     noise: float,
+    used: BoolArray,
+    aside: FloatArray,
 ) -> tuple[float | None, float | None, str]:
     """95 % percentile interval of the slope, or the reason why there is none."""
-    seeds = _most_seeds(errors)
-    if seeds < 2:
-        return None, None, "one seed says nothing about noise; run at least two, better three"
-    residuals = np.where(valid[..., None] & np.isfinite(errors), errors - mean[..., None], 0.0)
-    residuals /= np.sqrt(seeds * (seeds - 1))
     rng = np.random.default_rng(0)  # the same ledger gives the same report
     normal = rng.standard_normal((_REDRAWS, len(y), residuals.shape[-1]))
+    normal /= np.sqrt(seeds * (seeds - 1))
     redrawn = mean + np.einsum("brs,rcs->brc", normal, residuals)
-    bottoms, lowest, bounded = valley_bottoms(redrawn, x, valid)
-    close = _close(lowest, math.sqrt(2.0) * noise)  # a redrawn landscape has the noise twice
-    slopes = _line(y, bottoms, close & bounded)[0]
+    bottoms, floors, bounded, _ = found.bottoms(redrawn)
+    counted = _close(floors, found, np.sqrt(2.0) * noise) & bounded  # these have the noise twice
+    within = bottoms[:, used].var(0).mean()
+    between = max((aside[used] ** 2).sum() / (used.sum() - 2) - within, 0.0)
+    bottoms += np.sqrt(between) * rng.standard_normal(bottoms.shape)
+    slopes = _line(y, bottoms, counted)[0]
     slopes = slopes[np.isfinite(slopes)]
     if len(slopes) < _LEAST_REDRAWN * _REDRAWS:
         lost = 1.0 - len(slopes) / _REDRAWS
