@@ -33,11 +33,7 @@ from .maps import heading, maps_of, picture
 
 __all__ = ["Page", "build", "write_report"]
 
-_VERDICTS = {
-    "separable": "can be tuned separately",
-    "coupled": "cannot be tuned separately",
-    "undecided": "cannot be told",
-}
+_VERDICTS = {"separable": "they can", "coupled": "they cannot", "undecided": "not told"}
 _CELLS = 4000  # of all maps that are shown as tables too
 _LONG = 24  # characters of a table's cell, from which on its whole text is a tooltip
 
@@ -95,6 +91,7 @@ def build(records: Sequence[Record], meta: Meta) -> Page:
     script = _resource("page.js")
     page = _template().render(
         title=heading(meta),
+        full=meta.name or "",
         policy=_policy(script),
         style=Markup(_resource("style.css") + svg.STYLE),
         script=Markup(script),
@@ -116,7 +113,7 @@ def build(records: Sequence[Record], meta: Meta) -> Page:
         metric=meta.reported.title,
         choose=meta.chosen_by.title,
         grids=[tables.grid(rule) for rule in tabled],
-        grids_left_out=joined(left_out) if left_out else "",
+        grids_left_out=joined([svg.brief(name) for name in left_out]) if left_out else "",
         lost=failures.lost(records),
         failures=failed,
         more_failures=more_failed,
@@ -164,7 +161,7 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
         finalize=_safe,
     )
-    environment.globals["titled"] = _titled
+    environment.globals.update(titled=_titled, brief=svg.brief)
     return environment.from_string(_resource("template.html"))
 
 

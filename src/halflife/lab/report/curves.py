@@ -14,7 +14,7 @@ from ..statistics.surface import BASELINE, FloatArray, Record, Setting, key_of
 from ..wording import figure, joined
 from .colour import rule_colour
 from .scales import Axis, LinearAxis, LogAxis, axis_for, tick
-from .svg import label, path, svg_figure, text, width_of
+from .svg import brief, label, path, svg_figure, text, width_of
 
 __all__ = ["Curves", "examples", "learning_curves"]
 
@@ -99,11 +99,11 @@ def learning_curves(analysis: Analysis, records: Sequence[Record], meta: Meta) -
             left_out.append(name)
             continue
         figures.append(_figure(lines, _title(name, meta), meta, f"curves-{len(figures)}"))
-        gaps = [line.name for line in lines if not np.isfinite(line.runs).all()]
+        gaps = [brief(line.name) for line in lines if not np.isfinite(line.runs).all()]
         if gaps:
-            notes.append(f"{_words(name)} is missing or not finite at times: {joined(gaps)}.")
+            notes.append(f"{brief(_words(name))} is missing or not finite at times: {joined(gaps)}.")
     if left_out:
-        some = joined([_words(name) for name in left_out[:10]])
+        some = joined([brief(_words(name)) for name in left_out[:10]])
         notes.append(f"Reported too, and not drawn: {some}" + (", ..." if left_out[10:] else "") + ".")
     return Curves(figures, notes) if figures else None
 

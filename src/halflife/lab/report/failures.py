@@ -9,6 +9,7 @@ from ...units.writing import counted
 from ..cell import BASELINE, Cell
 from ..statistics.surface import Record
 from ..wording import joined
+from .svg import brief
 
 __all__ = ["Failure", "failures", "last_line", "lost"]
 
@@ -46,7 +47,7 @@ def failures(records: Sequence[Record]) -> tuple[list[Failure], int]:
     shown = [
         Failure(
             last_line(error, 300),
-            [str(Cell.of(r)) for r in failed[:_NAMED]],
+            [brief(str(Cell.of(r)), 200) for r in failed[:_NAMED]],
             max(len(failed) - _NAMED, 0),
             error if len(error) <= _LONG else f"[...]\n{error[-_LONG:]}",
         )
@@ -83,7 +84,7 @@ def lost(records: Sequence[Record]) -> list[str]:
         if kind == "pruned":
             low, high = f"{min(progress):.0%}", f"{max(progress):.0%}"
             verb += f", at {low} of the training" if low == high else f", at {low} to {high}"
-        names = ((n, "no decay" if rule == BASELINE else rule) for rule, n in counts.items())
+        names = ((n, "no decay" if rule == BASELINE else brief(rule)) for rule, n in counts.items())
         parts = joined([f"{n} of {rule}" for n, rule in names])
         out.append(f"{counted(sum(counts.values()), 'training')} {verb}: {parts}.")
     return out

@@ -19,13 +19,13 @@ from ...theory.equilibrium import half_life
 from ...units.writing import counted
 from ..meta import Meta
 from ..statistics.analysis import RuleAnalysis
-from ..statistics.surface import AXES, FloatArray, Surface, mean_over_seeds
+from ..statistics.surface import AXES, FloatArray, Surface
 from ..wording import figure, interval, measured, scientific, short, signed, steps
 from . import overlay
-from .legend import KINDS, WIDTH, Scale, patterns
-from .svg import clean, label, svg_figure, tag, text, width_of
+from .legend import KINDS, WIDTH, Scale, means_of, patterns
+from .svg import brief, clean, label, svg_figure, tag, text, width_of
 
-__all__ = ["Fates", "HeatMap", "place_text"]
+__all__ = ["Fates", "HeatMap", "place_text", "scattered"]
 
 Fates = Mapping[Any, str]  # by key of a setting: what became of a run that is in no mean
 
@@ -61,10 +61,8 @@ class HeatMap:
         self.fates, self.params = fates, {n: v for n, v in surface.fixed.items() if n not in AXES}
         self.central = float(meta.central_lr or np.median([float(v) for v in meta.lrs or [1.0]]))
         self.main = surface.axes == AXES
-        self.runs = np.isfinite(surface.values).sum(-1)
-        filled = (self.runs > 0) | surface.unusable
-        rows, columns = filled.shape
-        self.scattered = rows > 12 and columns > 12 and float(filled.mean()) < _SPARSE
+        rows, columns = surface.failed.shape
+        self.scattered = scattered(surface)
         self.row_names = [_named(v, surface.axes[0]) for v in surface.rows]
         widest = max((width_of(name) for name in self.row_names), default=0.0)
         left = min(max(widest + 12.0, 52.0), 120.0)
@@ -130,7 +128,7 @@ class HeatMap:
     ) -> list[str]:
         """Every setting that there is something to say of, with that as a tooltip."""
         runs = np.isfinite(grid.values).sum(-1)
-        mean = mean_over_seeds(grid.values, (runs > 0) & ~grid.unusable)
+        mean = means_of(grid)
         complete, most = grid.complete, int(runs.max(initial=0))
         row_y = dict(zip(self.grid.rows, self.y, strict=True))
         kinds = np.full(mean.shape, "", dtype=object)
@@ -199,7 +197,8 @@ class HeatMap:
         for column in _room(self.x, _LABEL):
             x, strength = float(self.x[column]), self.grid.strengths[column]
             coefficient = short(float(self.grid.columns[column]))
-            out.append(text(x, self.bottom + 15, coefficient, text_anchor="middle"))
+            if self.without is None or x - 0.5 * width_of(coefficient) > self.left - 4.0:
+                out.append(text(x, self.bottom + 15, coefficient, text_anchor="middle"))
             if self.main and self.has_half_life and 0.0 < strength < 1.0:
                 life = steps(half_life(float(strength)))
                 if x > edge + 60.0:
@@ -238,9 +237,16 @@ class HeatMap:
         return f"Heat map of rule {self.rule.rule}, {grid}: {best}{border}{slope}."
 
 
+def scattered(surface: Surface) -> bool:
+    """Whether settings lie off any grid, each with an lr and a weight decay of its own."""
+    filled = np.isfinite(surface.values).any(-1) | surface.unusable
+    return min(filled.shape) > 12 and float(filled.mean()) < _SPARSE
+
+
 def place_text(values: Mapping[str, Any]) -> str:
     """Parameters and their values, in words."""
-    return ", ".join(f"{_axis(name)} {_named(value, name)}" for name, value in values.items())
+    named = ((brief(_axis(name)), brief(_named(value, name))) for name, value in values.items())
+    return ", ".join(f"{name} {value}" for name, value in named)
 
 
 def _named(value: Any, axis: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..metric import Metric
-from ..statistics.surface import FloatArray, Surface
+from ..statistics.surface import FloatArray, Surface, mean_over_seeds
 from ..wording import figure
 from .colour import ramp
 from .svg import label, path, svg_figure, tag, text, width_of
@@ -22,6 +22,7 @@ __all__ = [
     "dot",
     "legend",
     "legend_parts",
+    "means_of",
     "outline",
     "patterns",
     "ring",
@@ -35,22 +36,23 @@ KINDS = {
     "pruned": "pruned",
     "omitted": "removes whole weights",
 }
-_LEAST = 8.0  # noises that the scale spans at least: noise alone is no landscape
-_MOST = 1000.0  # noises above the best where it ends: a few wild values leave the others apart
+_LEAST = 12.0  # units that the scale spans at least: noise alone is no landscape
+_MOST = 1000.0  # units above the best where it ends: a few wild values leave the others apart
+_ERRORS = 3.0  # standard errors of a difference: by so much the best of many differ by chance
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Loss to colour: logarithmic in the noises above the best, light is good.
+    """Loss to colour: logarithmic in what noise makes of a difference, light is good.
 
-    The noise is that of a difference between two settings; where it is not known, or is less than
-    a hundredth of what nine settings of ten span, a share of that stands for it.
+    With n seeds that is ``3 sqrt(2 / n)`` times the noise of a run. Where it is not known, or is
+    less than a hundredth of what nine settings of ten span, a share of that stands for it.
 
     Attributes:
         metric: what the colours are of.
         best: lowest mean of all settings drawn, as a value of which less is better.
         worst: where the darkest colour begins.
-        unit: the noise.
+        unit: the difference by noise.
         capped: whether some settings are worse than the worst.
     """
 
@@ -67,16 +69,19 @@ class Scale:
         Args:
             surfaces: what is drawn.
             metric: what they are of.
-            noise: between seeds, of a difference; None if it is not known.
+            noise: of a run, without what a seed shifts in all alike; None if it is not known.
         """
-        means = [metric.sign * surface.mean.ravel() for surface in surfaces]
+        surfaces = list(surfaces)
+        means = [metric.sign * means_of(surface).ravel() for surface in surfaces]
         losses = np.concatenate([np.array([]), *means])
         losses = losses[np.isfinite(losses)]
         if not len(losses):
             return cls(metric, 0.0, 1.0, 1.0)
         best, high, worst = (float(v) for v in np.quantile(losses, [0.0, 0.9, 1.0], method="lower"))
         hundredth = high / 100.0 - best / 100.0  # not of the difference, which may be infinite
-        unit = max(noise, hundredth) if noise else 5.0 * hundredth
+        seeds = max(int(np.isfinite(s.values).sum(-1).max(initial=1)) for s in surfaces)
+        by_noise = _ERRORS * math.sqrt(2.0 / max(seeds, 1)) * (noise or 0.0)
+        unit = max(by_noise, hundredth) if by_noise else 5.0 * hundredth
         unit = unit or (worst / 20.0 - best / 20.0) or abs(best) or 1.0
         end = min(worst, best + _MOST * unit)
         return cls(metric, best, max(end, best + _LEAST * unit), unit, end < worst)
@@ -100,6 +105,12 @@ class Scale:
         """Losses to name on the scale: the best, some in between, the worst."""
         inner = (self.best + more * self.unit for more in (1.0, 3.0, 10.0, 30.0, 100.0, 300.0))
         return [self.best, *(loss for loss in inner if self.share(loss) < 1.0), self.worst]
+
+
+def means_of(surface: Surface) -> FloatArray:
+    """Mean of each setting over the seeds it has; NaN where a run is unusable; shape (R, C)."""
+    runs = np.isfinite(surface.values).any(-1)
+    return mean_over_seeds(surface.values, runs & ~surface.unusable)
 
 
 _COLOURS = [ramp(1.0 - i / 255) for i in range(256)]

@@ -12,7 +12,7 @@ from ..statistics.surface import AXES, BASELINE, Record, Surface, drawn, key_of,
 from .failures import last_line
 from .heatmap import Fates, HeatMap
 from .legend import HEIGHT, WIDTH, Scale, legend_parts
-from .svg import label, standalone, tag
+from .svg import brief, label, standalone, tag
 
 __all__ = ["Maps", "heading", "maps_of", "picture"]
 
@@ -93,5 +93,6 @@ def picture(maps: Maps, meta: Meta) -> str:
 
 def heading(meta: Meta) -> str:
     """What the page is of."""
-    of = f" on {meta.name}" if meta.name else ""
-    return f"Weight decay and learning rate{of}" + (f" with {meta.optimizer}" if meta.optimizer else "")
+    of = f" on {brief(meta.name)}" if meta.name else ""
+    by = f" with {brief(meta.optimizer)}" if meta.optimizer else ""
+    return f"Weight decay and learning rate{of}{by}"

@@ -12,7 +12,7 @@ from ...theory.equilibrium import half_life
 from ..wording import measured, steps
 from .legend import WIDTH, dot, outline, ring
 from .scales import decades
-from .svg import tag, text
+from .svg import fitted, tag, text
 
 if TYPE_CHECKING:
     from ..statistics.analysis import RuleAnalysis
@@ -39,6 +39,7 @@ def _iso_lines(drawing: HeatMap) -> list[str]:
         return []
     lives = [half_life(float(f)) for f in (known.max(), known.min())]
     out: list[str] = []
+    taken: list[tuple[float, float]] = []
     for life in decades(max(lives[0], 1.0), lives[1]):
         points = _contour(drawing, -math.expm1(-math.log(2.0) / life))
         if len(points) < 2:
@@ -47,7 +48,9 @@ def _iso_lines(drawing: HeatMap) -> list[str]:
         x, y = max((points[0], points[-1]), key=lambda point: _distance(drawing, point))
         right = x > drawing.right - 1.5 * _LABEL
         anchor, shift = ("end", -4) if right else ("start", 4)
-        out.append(text(x + shift, y + 4, steps(life), class_="halo", text_anchor=anchor))
+        if all(abs(x - a) > _LABEL or abs(y - b) > 12.0 for a, b in taken):
+            taken.append((x, y))
+            out.append(text(x + shift, y + 4, steps(life), class_="halo", text_anchor=anchor))
     return out
 
 
@@ -130,7 +133,7 @@ def _optimum(drawing: HeatMap) -> list[str]:
         return []
     x, y = float(drawing.x[at[1]]), float(drawing.y[at[0]])
     border = bool(drawing.rule.border)
-    words = best_value(drawing.rule) + (" (border)" if border else "")
+    words = fitted(best_value(drawing.rule), 110.0) + (" (border)" if border else "")
     right = x > 0.6 * WIDTH
     anchor, shift = ("end", -15) if right else ("start", 15)
     place = {"text_anchor": anchor, "font_weight": 600, "class_": "halo"}

@@ -13,6 +13,8 @@ from ..metric import Metric
 from ..statistics.analysis import Analysis
 from ..statistics.surface import BASELINE, Record
 from ..wording import joined, measured, short
+from .heatmap import scattered
+from .svg import brief
 from .weights import RmsPoint
 
 __all__ = ["caveats", "clock", "facts", "map_notes", "rms_text", "seeds", "what_ran"]
@@ -26,7 +28,7 @@ def caveats(analysis: Analysis, meta: Meta) -> list[str]:
         for e in meta.extensions:
             key = (e["rule"], {"lr": "lr"}.get(e["axis"], "weight decay"), e["side"])
             grown[key] = grown.get(key, 0) + 1
-        parts = [f"{r} ({n} to the {side} side of {axis})" for (r, axis, side), n in grown.items()]
+        parts = [f"{brief(r)} ({n} to the {side} side of {axis})" for (r, axis, side), n in grown.items()]
         out.append(
             "The grid was extended because a best setting lay on its border: " + joined(parts) + "."
         )
@@ -42,13 +44,13 @@ def caveats(analysis: Analysis, meta: Meta) -> list[str]:
             if meta.extend is False:
                 why = ", and the grid was not allowed to grow"
             out.append(
-                f"The best setting of {rule.rule} lies on the border of the grid ({sides}): it is "
+                f"The best setting of {brief(rule.rule)} lies on the border of the grid ({sides}): it is "
                 f"no optimum{why}."
             )
     everything = [*analysis.rules, *([analysis.baseline] if analysis.baseline else [])]
-    missing = {r.rule: r.missing for r in everything if r.missing}
+    missing = {r.rule: r.missing for r in everything if r.missing and not scattered(r.surface)}
     if missing:
-        parts = [f"{n} of {'no decay' if r == BASELINE else r}" for r, n in missing.items()]
+        parts = [f"{n} of {_name(r)}" for r, n in missing.items()]
         out.append(
             f"Not every setting has all seeds: {sum(missing.values()):,} trainings are not in the "
             f"ledger ({joined(parts)}). Settings with fewer seeds than others are drawn small, and "
@@ -56,7 +58,7 @@ def caveats(analysis: Analysis, meta: Meta) -> list[str]:
         )
     omitted = {r.rule: int(r.surface.omitted.sum()) for r in analysis.rules}
     if any(omitted.values()):
-        parts = [f"{n} of {rule}" for rule, n in omitted.items() if n]
+        parts = [f"{n} of {brief(rule)}" for rule, n in omitted.items() if n]
         out.append(
             "Settings left out because one step would remove whole weights (a fraction of 1 or "
             f"more): {joined(parts)}."
@@ -64,11 +66,15 @@ def caveats(analysis: Analysis, meta: Meta) -> list[str]:
     for kind, words in (("diverged", "diverged"), ("failed", "failed"), ("pruned", "was stopped")):
         counts = {r.rule: getattr(r, kind) for r in everything if getattr(r, kind)}
         if counts:
-            parts = [f"{n} of {'no decay' if r == BASELINE else r}" for r, n in counts.items()]
+            parts = [f"{n} of {_name(r)}" for r, n in counts.items()]
             out.append(f"Settings that have no mean, since a run {words}: {joined(parts)}.")
     if analysis.baseline is None:
         out.append("There are no trainings without decay to compare with.")
     return out
+
+
+def _name(rule: str) -> str:
+    return "no decay" if rule == BASELINE else brief(rule)
 
 
 def map_notes(analysis: Analysis) -> list[str]:
@@ -77,7 +83,7 @@ def map_notes(analysis: Analysis) -> list[str]:
     alone = [r for r in analysis.rules if r.within and r.within.threshold is None]
     out = []
     if flat:
-        rules = joined(flat)
+        rules = joined([brief(rule) for rule in flat])
         out.append(f"No setting of {rules} can be told from its best: its colours differ by noise.")
     if alone:
         out.append("With one seed the noise is not known, and colours may differ by nothing else.")
@@ -90,7 +96,7 @@ def what_ran(analysis: Analysis, meta: Meta) -> str:
     decays = max((len(r.surface.columns) for r in analysis.rules), default=0)
     parts = [counted(len(meta.rules), "rule"), counted(lrs, "learning rate")]
     parts.append(counted(decays, "strength" if meta.strengths else "weight decay"))
-    parts += [f"{counted(len(values), 'value')} of {name}" for name, values in meta.params.items()]
+    parts += [f"{counted(len(values), 'value')} of {brief(name)}" for name, values in meta.params.items()]
     parts.append(f"{counted(len(meta.seeds), 'seed')} to choose by")
     if meta.confirm_seeds:
         parts.append(f"{counted(len(meta.confirm_seeds), 'fresh seed')} to judge by")
@@ -177,7 +183,7 @@ def rms_text(points: Sequence[RmsPoint], meta: Meta) -> list[str]:
     out = [f"The prediction: {meta.prediction}."] if meta.prediction else []
     without = [rule for rule in meta.rules if all(p.rule != rule for p in points)]
     if without:
-        out.append(f"No prediction is made for {joined(without)}.")
+        out.append(f"No prediction is made for {joined([brief(rule) for rule in without])}.")
     for settled, what in ((True, "is forgotten"), (False, "still shows")):
         ratios = [p.measured / p.predicted for p in points if p.settled == settled]
         if ratios:

@@ -9,6 +9,7 @@ from html import escape
 
 __all__ = [
     "STYLE",
+    "brief",
     "clean",
     "fitted",
     "label",
@@ -114,6 +115,16 @@ def fitted(content: str, width: float, size: float = 11.0) -> str:
             break
         kept.append(character)
     return "".join(kept).rstrip() + _ELLIPSIS
+
+
+def brief(content: str, most: int = 60) -> str:
+    """The beginning of a long name, for sentences; all of it stands in the tables.
+
+    Example:
+        >>> brief("decoupled"), len(brief("w" * 200))
+        ('decoupled', 60)
+    """
+    return content if len(content) <= most else content[: most - 1] + _ELLIPSIS
 
 
 def tag(name: str, *children: str, **attributes: object) -> str:
