@@ -67,12 +67,12 @@ def finalists(analysis: Analysis, meta: Meta) -> Table | None:
             width = 0.25 * (runs.interval[1] - runs.interval[0]) if runs.interval else None
             value = measured(runs.value, metric.unit, width)
         if runs.interval:
-            bounds = spread(*runs.interval)
+            bounds = _whole(*runs.interval)
         gain = told = NONE
         if c is not None:
             width = 0.25 * (c.interval[1] - c.interval[0]) if c.interval else None
             gain = measured(c.gain, "points" if metric.unit == "%" else metric.unit, width)
-            gain += f" {spread(*c.interval)}" if c.interval else ""
+            gain += f" {_whole(*c.interval)}" if c.interval else ""
             told = _told(c, metric.unit)
         lost = [f"{n} {what}" for what, n in (
             ("missing", runs.missing), ("failed", runs.failed), ("diverged", runs.diverged)) if n]
@@ -83,6 +83,11 @@ def finalists(analysis: Analysis, meta: Meta) -> Table | None:
     columns = ["", "rule", "lr", "weight_decay", "other parameters", "half-life, steps", metric.title]
     columns += ["95 % interval", "leader's gain over it", "told apart", "fresh seeds"]
     return Table("Finalists on fresh seeds", columns, rows).without_empty()
+
+
+def _whole(low: float, high: float) -> str:
+    """An interval that no line end breaks."""
+    return spread(low, high).replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _told(c: Comparison, unit: str) -> str:
