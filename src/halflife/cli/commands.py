@@ -8,7 +8,7 @@ import torch
 import typer
 
 from .. import __version__
-from . import audit, convert, describe, landscape, probe, recommend, transfer
+from . import audit, convert, describe, landscape, probe, recommend, sweep, sweeping, transfer
 from .mistakes import explained
 from .terminal import console
 
@@ -47,6 +47,7 @@ for command in (
     recommend.recommend,
     probe.probe,
     landscape.landscape,
-    landscape.report,
+    sweep.sweep,
+    sweeping.report,
 ):
     app.command()(explained(command))

@@ -146,6 +146,8 @@ def in_flags(text: str, flags: Flags) -> str:
 
 def _written(form: str, values: list[str]) -> str:
     shown = [value.strip().strip("'\"") for value in values]
+    if form.count("{}") == 0 and shown == ["True"]:
+        return form  # a flag, which takes no value
     if form.count("{}") == len(shown):
         return form.format(*shown)
     return " ".join([form.partition(" ")[0], *shown])

@@ -1,30 +1,21 @@
-"""What the commands share: where they print, tables that fit, how they show progress."""
+"""What the commands share: where they print, and tables that fit."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import textwrap
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import typer
 from rich.cells import cell_len
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.text import Text
 
 from ..checks import finite
 
-__all__ = ["Mistake", "console", "errors", "print_json", "progress", "say", "show"]
+__all__ = ["Mistake", "console", "errors", "print_json", "say", "show"]
 
 console = Console(emoji=False)
 errors = Console(stderr=True, emoji=False)
@@ -155,26 +146,3 @@ def _wrapped(line: str, width: int) -> list[str]:
         drop_whitespace=True,
         replace_whitespace=False,
     ) or [""]
-
-
-@contextlib.contextmanager
-def progress() -> Iterator[Any]:
-    """A live bar with the time left; yields ``show(done, total, what)``."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=errors) as display:
-        bar = display.add_task("starting", total=None)
-
-        def show(done: int, total: int, what: str) -> None:
-            if done == 0:
-                display.reset(bar, total=total or None, description=what)
-            else:
-                display.update(bar, completed=done, total=total)
-
-        yield show

@@ -121,7 +121,7 @@ def theirs(error: BaseException | None) -> list[Frame]:
     """The user's frames of an error, the last call last: none of ours, nor of packages."""
     if error is None:
         return []
-    remote = getattr(error.__cause__, "tb", None)  # of a worker process: its traceback as text
+    remote = getattr(error, "trace", None)  # of a training elsewhere: its traceback as text
     if isinstance(remote, str):
         found = re.findall(r'File "(.+)", line (\d+), in (\S+)\n +(.*)', remote)
         stack = [Frame(file, int(line), name, code) for file, line, name, code in found]

@@ -9,13 +9,14 @@ is decided here from anything but the ledger.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import signal
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Any
 
@@ -37,10 +38,22 @@ _HOPELESS = 3  # cells that fail before any is done: the training is at fault
 
 
 class SweepError(RuntimeError):
-    """A sweep that cannot go on; the message says why and what to do."""
+    """A sweep that cannot go on; the message says why and what to do.
+
+    Attributes:
+        message: without the traceback.
+        trace: the traceback of the training's own error; empty where there is none.
+    """
+
+    def __init__(self, message: str, trace: str = "") -> None:
+        super().__init__(message)
+        self.message, self.trace = message, trace.rstrip()
+
+    def __str__(self) -> str:
+        return f"{self.trace}\n\n{self.message}" if self.trace else self.message
 
 
-class OutOfTime(Exception):  # noqa: N818  # no error: the limit that was asked for
+class OutOfTime(Exception):  # no error: the limit that was asked for
     """The time limit of a sweep is reached."""
 
 
@@ -102,7 +115,12 @@ class Driver:
             self._write_down()
 
     def _next(self) -> Batch | None:
-        return self.sampler.next(self.plan, self.ledger.records(), self.meta())
+        records = self.ledger.records()
+        if self.retry_failed:
+            records = [
+                r for r in records if r["status"] != "failed" or Cell.of(r).key in self._retried
+            ]
+        return self.sampler.next(self.plan, records, self.meta())
 
     def meta(self) -> Meta:
         """What is known of the sweep."""
@@ -114,19 +132,24 @@ class Driver:
     def _write_down(self) -> None:
         self.ledger.set_meta(self.meta())
 
+    @property
+    def _stacks(self) -> bool:
+        return self.executor.chunk > 1
+
     def _calibrate(self) -> None:
         self.plan.calibration.update(self.ledger.meta().calibration)
         while self.plan.uncalibrated:
             name = self.plan.uncalibrated[0]
             self.display.progress(0, 0, f"measuring the effective rate for {name}")
-            self.executor.submit(-1, Piece((self.plan.probe,)))
+            self.executor.submit(-1, Piece((self.plan.probe,), stacked=self._stacks))
             while not (answers := self.executor.wait(_WAIT)):
                 self._look_at_the_clock()
             (outcome,) = answers[0].outcomes or [Outcome("failed", error=answers[0].error)]
             if outcome.status == "failed":
                 raise SweepError(
-                    f"the training that measures the effective rate for {name} failed, and nothing "
-                    f"else was run:\n\n{outcome.error}"
+                    f"The training that measures the effective rate for {name} failed, and no "
+                    "other was run: mend the training",
+                    outcome.error or "",
                 )
             self.plan.calibrate(name, outcome.fraction)
 
@@ -154,13 +177,15 @@ class Driver:
         if self.retry_failed:
             again.append("failed")
         todo = deque(c for c in wanted if self._open(c, again))
-        total, hand, numbers = len(todo), _Hand(batch.until), iter(range(1_000_000_000))
+        total, hand, numbers = len(todo), _Hand(), itertools.count()
         done = 0
         self.display.progress(0, total, batch.what)
         try:
             while True:
                 while len(hand.pieces) < self.executor.slots and (todo or hand.again):
-                    piece = hand.again.popleft() if hand.again else self._claimed(todo, again, batch)
+                    piece = (
+                        hand.again.popleft() if hand.again else self._claimed(todo, again, batch)
+                    )
                     if piece is not None:
                         number = next(numbers)
                         hand.pieces[number] = piece
@@ -197,14 +222,14 @@ class Driver:
         while todo and len(cells) < self.executor.chunk and todo[0].seed == cells[0].seed:
             cells.append(todo.popleft())
         own = self.ledger.claim(cells, again)
-        return Piece(tuple(own), batch.until) if own else None
+        return Piece(tuple(own), batch.until, self._stacks) if own else None
 
     def _take(self, hand: _Hand, answer: Done) -> int:
         """Record what came back, or have it trained once more; returns how many are settled."""
         piece = hand.pieces.pop(answer.number)
         if answer.outcomes is None and len(piece.cells) > 1:
             # One of a stack may have taken the others with it: each by itself.
-            hand.again.extend(Piece((c,), piece.until) for c in piece.cells)
+            hand.again.extend(replace(piece, cells=(c,)) for c in piece.cells)
             return 0
         outcomes = answer.outcomes or [Outcome("failed", error=answer.error)]
         settled = 0
@@ -213,7 +238,7 @@ class Driver:
             if outcome.status == "failed":
                 self._tries[cell.key] = self._tries.get(cell.key, 0) + 1
                 if self._tries[cell.key] < _TRIES:
-                    hand.again.append(Piece((cell,), piece.until))
+                    hand.again.append(replace(piece, cells=(cell,)))
                     continue
             self._record(cell, outcome)
             settled += 1
@@ -235,8 +260,9 @@ class Driver:
                 r["status"] != "failed" for r in self.ledger.records()
             ):
                 raise SweepError(
-                    f"the first {self._failed} trainings all failed, so no more were run; the last "
-                    f"said:\n\n{outcome.error}"
+                    f"The first {self._failed} trainings all failed, so no more were run: mend the "
+                    "training",
+                    outcome.error or "",
                 )
 
     def _say(self, notes: Sequence[str]) -> None:
@@ -253,8 +279,7 @@ class Driver:
 class _Hand:
     """What is being trained, and what is to be trained once more."""
 
-    def __init__(self, until: float) -> None:
-        self.until = until
+    def __init__(self) -> None:
         self.pieces: dict[int, Piece] = {}
         self.again: deque[Piece] = deque()
 

@@ -103,7 +103,7 @@ class _Walk:
                 self.value(cell.cell_contents, f"{name}: {variable}")
             except ValueError:  # not filled yet
                 continue
-        for given in (function.__defaults__ or ()):
+        for given in function.__defaults__ or ():
             self.value(given, f"{name}: default")
 
     def kind(self, kind: type) -> None:
@@ -141,7 +141,7 @@ class _Walk:
         elif _theirs(type(value)) and not isinstance(value, type):
             self.visit(type(value))
             state = getattr(value, "__dict__", {})
-            if (text := _plain({k: v for k, v in state.items() if _plain(v) is not None})) :
+            if text := _plain({k: v for k, v in state.items() if _plain(v) is not None}):
                 self._found[name] = _digest(text)
 
 
@@ -177,7 +177,7 @@ def _code_text(thing: Any) -> str:
         if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
             value = body[0].value
             if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                body[0] = ast.Pass()
+                body[:1] = [] if len(body) > 1 else [ast.Pass()]
     return ast.dump(tree)
 
 

@@ -67,10 +67,14 @@ class Piece:
     Attributes:
         cells: what is trained.
         until: share of the training after which it is stopped.
+        stacked: whether they are trained as one stack, as one cell can be too: what a cell comes to
+            in a stack does not depend on the others, and differs in its last bits from what it
+            comes to alone.
     """
 
     cells: tuple[Cell, ...]
     until: float = 1.0
+    stacked: bool = False
 
 
 def takes_trial(train: Callable[..., Any], params: Sequence[str] = ()) -> bool:
@@ -116,8 +120,11 @@ def takes_trial(train: Callable[..., Any], params: Sequence[str] = ()) -> bool:
 
 def run_piece(job: Job, piece: Piece, device: torch.device | str = "cpu") -> list[Outcome]:
     """Train the cells of a piece, whatever happens in the user's code."""
-    if len(piece.cells) > 1:
-        return list(job.train.stacked(piece.cells))  # type: ignore[attr-defined]
+    if piece.stacked:
+        try:
+            return list(job.train.stacked(piece.cells, piece.until))  # type: ignore[attr-defined]
+        except (Exception, SystemExit) as error:
+            return [Outcome("failed", error=_told(error))] * len(piece.cells)
     return [_run(job, piece.cells[0], piece.until, device)]
 
 
@@ -135,19 +142,19 @@ def _run(job: Job, cell: Cell, until: float, device: torch.device | str) -> Outc
         # The generators are the caller's again; what the training needs of them is in its file.
         outcome = _known(trial, "paused", trial.last_report)
     except (Exception, SystemExit) as error:
-        # Without our own frames: the user's code is what can be mended.
-        frames = error.__traceback__.tb_next.tb_next if _deep(error) else error.__traceback__  # type: ignore[union-attr]
-        text = "".join(traceback.format_exception(type(error), error, frames))
-        outcome = Outcome("failed", progress=trial.progress, error=text)
+        outcome = Outcome("failed", progress=trial.progress, error=_told(error))
     if path is not None and outcome.status != "paused":
         path.unlink(missing_ok=True)
     seconds = outcome.seconds or time.perf_counter() - start
     return replace(outcome, seconds=seconds, notes=tuple(trial.notes))
 
 
-def _deep(error: BaseException) -> bool:
+def _told(error: BaseException) -> str:
+    """The traceback, from where our own frames end: the user's code is what can be mended."""
     frames = error.__traceback__
-    return frames is not None and frames.tb_next is not None and frames.tb_next.tb_next is not None
+    while frames is not None and frames.tb_frame.f_globals.get("__name__") == __name__:
+        frames = frames.tb_next
+    return "".join(traceback.format_exception(type(error), error, frames))
 
 
 def _call(train: Callable[..., Any], trial: Trial) -> Any:
@@ -162,7 +169,9 @@ def _call(train: Callable[..., Any], trial: Trial) -> Any:
     }
     parameters = inspect.signature(train).parameters.values()
     if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-        given = {name: value for name, value in given.items() if name in {p.name for p in parameters}}
+        given = {
+            name: value for name, value in given.items() if name in {p.name for p in parameters}
+        }
     return train(**given)
 
 

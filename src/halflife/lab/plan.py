@@ -116,7 +116,9 @@ class Plan:
             )
         for name, values in self.params.items():
             if not values or len(set(values)) != len(values):
-                raise ValueError(f"params[{name!r}]={values!r}: must be a list of different values.")
+                raise ValueError(
+                    f"params[{name!r}]={values!r}: must be a list of different values."
+                )
         self.central = self.lrs.central
         self.calibration: dict[str, Calibration] = {}
         self.extensions: list[Extension] = []
@@ -130,6 +132,9 @@ class Plan:
                     f"rules={name!r}: its amount is a threshold in units of the weights, and "
                     "rules are compared at equal fraction; sweep its own weight_decay alone."
                 )
+            if self.strengths:  # whatever the measured rate will be
+                for value in self.decays.values:
+                    Currency(rule, self.base.base, self.central, 1.0).coefficient(value)
 
     # --- strengths --------------------------------------------------------------------------------
 
@@ -244,7 +249,9 @@ class Plan:
         rule = as_rule(name)
         if not rule.uniform or rule.follows_gradients:
             return None
-        return rounded(Currency(rule, self.base.base, self.central).fraction(coefficient, self.central))
+        return rounded(
+            Currency(rule, self.base.base, self.central).fraction(coefficient, self.central)
+        )
 
     @property
     def confirm_seeds(self) -> tuple[int, ...]:
@@ -308,7 +315,9 @@ class Plan:
             confirm_seeds=list(self.confirm_seeds),
             lrs=list(self.lrs.values),
             strengths={
-                name: known for name, c in self.columns.items() if (known := self._strengths(name, c))
+                name: known
+                for name, c in self.columns.items()
+                if (known := self._strengths(name, c))
             },
             coefficients={
                 name: [c.coefficient(v) for v in c.axis.values] for name, c in self.columns.items()

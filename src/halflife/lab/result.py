@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .ledger import Ledger
 from .meta import Meta
+from .recommendation import Recommendation, recommended
 from .statistics.analysis import Analysis, analyse
 from .statistics.sentence import sentence
 
@@ -82,6 +83,24 @@ class Result:
 
     def __str__(self) -> str:
         return self.sentence
+
+    def recommend(self, *, rule: str | None = None, **changes: Any) -> Recommendation:
+        """What to use in a larger run: the half-life found, by every published transfer rule.
+
+        Args:
+            rule: whose best setting to start from. Default: the one that leads.
+            **changes: of the recipe, as `halflife.units.transfer.transfer` takes them: ``batch``,
+                ``steps``, ``width``, ``data``, ``epochs``, ``parameters``, ``lr``; each a pair
+                (old, new), or the new number where the sweep knows its own (``steps``, and
+                ``batch`` and ``epochs`` of a task).
+
+        Returns:
+            The answers, their range and code; print it.
+
+        Raises:
+            ValueError: if the best setting has no half-life, or nothing changes.
+        """
+        return recommended(self.analysis, self.meta, rule, **changes)
 
     def report(self, out: str | Path | None = None) -> Path:
         """Write the report as one page.

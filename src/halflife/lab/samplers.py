@@ -116,7 +116,9 @@ class TwoStage(Sampler):
         if any(c.key not in known for c in first):
             return Batch(first, what="one seed for every cell")
         losses = _losses(records, plan, plan.seeds[:1])
-        best = {c.setting for group in _groups(first).values() for c in _best(group, losses, self.keep)}
+        best = {
+            c.setting for group in _groups(first).values() for c in _best(group, losses, self.keep)
+        }
         rest = tuple(c for c in plan.cells(plan.seeds[1:]) if c.setting in best)
         if any(c.key not in known for c in rest):
             return Batch(rest, what="all seeds for the best")
@@ -209,9 +211,7 @@ class Optuna(Sampler):
                 cell = self._cell(plan, trial)
                 asked.append(cell)
                 fresh.append((trial, cell))
-            wanted = tuple(
-                c.with_seed(seed) for seed in plan.seeds for _, c in fresh
-            )
+            wanted = tuple(c.with_seed(seed) for seed in plan.seeds for _, c in fresh)
             if any(c.key not in known for c in wanted):
                 return Batch(wanted, what=f"settings {told + 1} to {told + len(fresh)}")
             for trial, cell in fresh:
@@ -244,7 +244,8 @@ class Optuna(Sampler):
         lr = _between(trial, "lr", lrs)
         value = _between(trial, "decay", decays)
         params = {
-            name: trial.suggest_categorical(name, list(values)) for name, values in plan.params.items()
+            name: trial.suggest_categorical(name, list(values))
+            for name, values in plan.params.items()
         }
         return plan.cell(rule, lr, value, plan.seeds[0], params_of(params))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,8 +15,7 @@ import torch
 from .. import __version__
 from ..checks import is_number, require, require_count
 from .axes import Axis, axis_of
-from .bases import BaseOptimizer, made
-from .cell import BASELINE
+from .bases import made
 from .display import Bar, Display
 from .driver import Driver, OutOfTime, SweepError, Terminated, terminable
 from .executors import Executor, ExecutorError, InProcess, Local
@@ -130,10 +130,10 @@ def sweep(
     names = (rules,) if isinstance(rules, str) else tuple(dict.fromkeys(rules))
     base = made(optimizer, settings)
     params = dict(params or {})
-    _check(train, names, params)
     ok = time_limit is None or (is_number(time_limit) and time_limit > 0)
     require(ok, "time_limit", "a number of seconds > 0", time_limit, "pass None for no limit")
     decays, strengths = _decays(weight_decay, strength)
+    chosen_sampler = sampler_of(sampler)
     title = name or _name_of(train)
     plan = Plan(
         title,
@@ -153,6 +153,7 @@ def sweep(
         equivalence=equivalence,
         about=getattr(train, "about", {}),
     )
+    _check(train, names, params)
     display = progress if isinstance(progress, Display) else Bar() if progress else Display()
     folder = None if out is None else Path(out) / "checkpoints"
     job = Job(train, base, (chosen, reported), folder, fabric)
@@ -168,7 +169,7 @@ def sweep(
             ledger,
             executor or _usual(train),
             job,
-            sampler_of(sampler),
+            chosen_sampler,
             display,
             None if time_limit is None else time.monotonic() + time_limit,
             retry_failed,
@@ -180,9 +181,9 @@ def sweep(
         except OutOfTime:
             display.say(_early(f"Stopped after time_limit={time_limit:g} seconds", ledger, goes_on))
         except ExecutorError as error:
-            raise SweepError(_early(str(error), ledger, goes_on)) from error.__cause__
+            raise SweepError(_early(str(error).rstrip("."), ledger, goes_on)) from error.__cause__
         except SweepError as error:
-            raise SweepError(_early(str(error), ledger, goes_on)) from None
+            raise SweepError(_early(error.message, ledger, goes_on), error.trace) from None
         except KeyboardInterrupt as error:
             why = "Terminated" if isinstance(error, Terminated) else "Interrupted"
             raise Interrupted(_early(why, ledger, goes_on)) from None
@@ -200,8 +201,6 @@ def _early(why: str, ledger: Ledger, command: str) -> str:
 def _check(train: Any, rules: Sequence[str], params: Mapping[str, Any]) -> None:
     if takes_trial(train, tuple(params)):
         return
-    import inspect
-
     seen = "rule" in inspect.signature(train).parameters
     if len(rules) > 1 and not seen:
         raise TrainingError(
@@ -250,7 +249,9 @@ def _name_of(train: Any) -> str:
     name = getattr(train, "name", None) or getattr(train, "__name__", None)
     module = getattr(train, "__module__", None)
     name = name or type(train).__name__
-    return str(name) if module in (None, "__main__") or hasattr(train, "name") else f"{module}:{name}"
+    return (
+        str(name) if module in (None, "__main__") or hasattr(train, "name") else f"{module}:{name}"
+    )
 
 
 def _versions() -> Mapping[str, str]:

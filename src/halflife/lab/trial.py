@@ -47,7 +47,7 @@ _CHECKPOINT_EVERY = 30.0  # seconds: a training shorter than that never writes o
 _SAMPLES = 50  # first steps whose fraction is read, then one in ten: reading waits for a device
 
 
-class Paused(BaseException):  # noqa: N818  # no error: the training is stopped where it was asked
+class Paused(BaseException):  # no error: the training is stopped where it was asked
     """Ends a training at the share that was asked for; leave it to pass."""
 
 
@@ -61,6 +61,7 @@ class Trial:
         seed: of whatever is random.
         params: other swept parameters, by name; ``trial["momentum"]`` is one of them.
         device: where to train.
+        until: share of the training after which it is stopped; `epochs` sees to that.
 
     Args:
         cell: what is trained.
@@ -84,7 +85,7 @@ class Trial:
         self.rule, self.lr, self.weight_decay = cell.rule, cell.lr, cell.weight_decay
         self.seed, self.params = cell.seed, dict(cell.params)
         self.device = torch.device(device)
-        self._base, self._path, self._until = base, checkpoint, until
+        self._base, self._path, self.until = base, checkpoint, until
         self._fabric_options, self._fabric = fabric, None
         self._kept: dict[str, Any] = {}
         self._optimizers: list[Optimizer] = []
@@ -175,12 +176,13 @@ class Trial:
         was asked for (`sampler="halving"`), the loop ends the training.
 
         Raises:
+            Paused: where the training is to be stopped.
             ValueError: if n is no positive integer.
         """
         require_count("epochs", n, "pass the number of passes over the training set")
         self._total = n
         first = self._restore()
-        last = math.ceil(self._until * n)
+        last = math.ceil(self.until * n)
         saved = time.monotonic()
         for epoch in range(first, n):
             if epoch >= last:

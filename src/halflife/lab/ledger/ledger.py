@@ -19,7 +19,6 @@ found in a directory is ever used.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import math
 import threading
@@ -36,8 +35,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from ..cell import Cell
-from ..meta import Meta, spelled_as_now
-from ..metric import Metric
+from ..meta import Meta
 from . import old
 from .drivers import BEAT, Driver, alive
 from .errors import LedgerError, explained
@@ -163,7 +161,7 @@ class Ledger:
         if path.is_symlink() or path.exists():
             read_lines(path)  # a corrupt one is refused before anything is written
         backend = Written(path, self.notes)
-        if path.stat().st_size and not path.read_bytes()[-1:] == b"\n":
+        if path.stat().st_size and path.read_bytes()[-1:] != b"\n":
             backend.append_logs([])
         return _replayed(backend, self.place)
 
@@ -214,6 +212,11 @@ class Ledger:
         """
         wanted = json.loads(json.dumps(settings))
         known = self._attributes.get("configuration")
+        if all(r["status"] == "failed" for r in self._records.values()):
+            # Nothing has come of it yet, so the training may be mended: begin with what it is now.
+            known = None if known is None or known["parts"] != dict(parts) else known
+            if known is None:
+                self._records = {}
         if known is not None:
             for name in sorted({*wanted, *known["settings"]}):
                 if wanted.get(name) != known["settings"].get(name):
@@ -258,7 +261,9 @@ class Ledger:
                 c for c in cells
                 if c.key not in taken and (c.key not in self._records or self.status(c) in again)
             ]  # fmt: skip
-            created = {c.key: self._storage.create_new_trial(self._id, self._begun(c)) for c in free}
+            created = {
+                c.key: self._storage.create_new_trial(self._id, self._begun(c)) for c in free
+            }
             if not created:
                 return []
             self.refresh()
@@ -279,7 +284,11 @@ class Ledger:
             return own
 
     def _begun(self, cell: Cell) -> FrozenTrial:
-        params: dict[str, Any] = {"lr": cell.lr, "weight_decay": cell.weight_decay, "seed": cell.seed}
+        params: dict[str, Any] = {
+            "lr": cell.lr,
+            "weight_decay": cell.weight_decay,
+            "seed": cell.seed,
+        }
         distributions: dict[str, BaseDistribution] = {
             "lr": FloatDistribution(0.0, 1e300),
             "weight_decay": FloatDistribution(0.0, 1e300),
@@ -331,9 +340,7 @@ class Ledger:
                 if (trial_id := self._mine.pop(key, None)) is not None:
                     self._end(trial_id, TrialState.FAIL)
 
-    def _end(
-        self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
-    ) -> None:
+    def _end(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> None:
         # Another driver may have taken this one for dead, and ended its trial.
         with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError, RuntimeError):
             self._storage.set_trial_state_values(trial_id, state, values)

@@ -60,7 +60,15 @@ def _flaw(record: Mapping[str, Any]) -> str:
         return "has parameters that are no numbers or names"
     if not isinstance(metrics, Mapping) or not all(map(is_number, metrics.values())):
         return "has metrics that are no numbers"
-    optional = ("seconds", "steps", "fraction", "weight_rms", "predicted_rms", "strength", "progress")
+    optional = (
+        "seconds",
+        "steps",
+        "fraction",
+        "weight_rms",
+        "predicted_rms",
+        "strength",
+        "progress",
+    )
     if any(record.get(n) is not None and not is_number(record[n]) for n in optional):
         return "has a text where a number belongs"
     curve = record.get("curve")

@@ -5,6 +5,7 @@ one of halflife's optimizers, as a user would write it, and `ensemble` many at o
 what the second is tested and timed against. `sweeping` makes a training of the lab of them.
 """
 
+from .sweeping import TaskTraining, metrics_of
 from .task import Data, Digits, Task, as_task, find_task, generator, task_names
 from .training import OPTIMIZERS, SCHEDULES, Member, Training
 
@@ -15,9 +16,11 @@ __all__ = [
     "Digits",
     "Member",
     "Task",
+    "TaskTraining",
     "Training",
     "as_task",
     "find_task",
     "generator",
+    "metrics_of",
     "task_names",
 ]

@@ -32,8 +32,8 @@ from ...rules.facts import Column
 from ...rules.step import Step
 from ...rules.wish import check_fraction, never, wish_of
 from ...tensors.reduction import PerMember
-from .task import Data
 from .single import Scores, Single, train
+from .task import Data
 from .training import SCORES, Member, Training
 
 __all__ = ["Ensemble", "train_ensemble", "train_one"]
@@ -48,12 +48,15 @@ _LANES = 16
 _EVALUATED_AT_ONCE = 8
 
 
-def train_ensemble(training: Training, members: Sequence[Member]) -> list[Scores]:
+def train_ensemble(
+    training: Training, members: Sequence[Member], until: float = 1.0
+) -> list[Scores]:
     """Train the members, all at once.
 
     Args:
         training: what they share.
         members: runs of one seed, which therefore see the same batches.
+        until: share of the epochs after which they end.
 
     Returns:
         One outcome per member, in order.
@@ -62,7 +65,7 @@ def train_ensemble(training: Training, members: Sequence[Member]) -> list[Scores
         ValueError: if the seeds differ, or a rule would remove a whole weight in one step.
     """
     padding = [members[-1]] * (-len(members) % _LANES)
-    return train(training, Ensemble(training, [*members, *padding]))[: len(members)]
+    return train(training, Ensemble(training, [*members, *padding]), until)[: len(members)]
 
 
 def train_one(training: Training, member: Member) -> Scores:

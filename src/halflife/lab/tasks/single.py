@@ -74,8 +74,8 @@ class Trainee(Protocol):
         """Mean square of the entries of all weight matrices, shape ``[E]``."""
 
 
-def train(training: Training, trainee: Trainee) -> list[Scores]:
-    """Run to the end of the schedule.
+def train(training: Training, trainee: Trainee, until: float = 1.0) -> list[Scores]:
+    """Run to the end of the schedule, or of a share of its epochs.
 
     Returns:
         One outcome per member, in order.
@@ -85,12 +85,16 @@ def train(training: Training, trainee: Trainee) -> list[Scores]:
     data = training.data(members[0].seed)
     initial = trainee.mean_square()
     rates, points = [], []
+    last = math.ceil(until * training.epochs) * training.steps_per_epoch
+    looks = sorted({*(n for n in training.evaluated if n < last), last})
     for done, rows in enumerate(training.batches(members[0].seed)):
         batch = data.train_inputs[rows], data.train_targets[rows]
         if (rate := trainee.step(*batch, training.curve(done))) is not None:
             rates.append(rate)
-        if done + 1 in training.evaluated:
+        if done + 1 in looks:
             points.append(trainee.evaluate(data, ("val_error",))[0])
+        if done + 1 == last:
+            break
     curves = torch.stack(points).tolist()
     finals = trainee.evaluate(data).T.tolist()
     end_square = trainee.mean_square()
@@ -123,7 +127,7 @@ def train(training: Training, trainee: Trainee) -> list[Scores]:
                 predicted_rms=predictions[e] if known else None,
                 fraction=fractions[e] if known else None,
                 curve={
-                    "step": list(training.evaluated),
+                    "step": looks,
                     "val_error": [errors[e] for errors in curves],
                 },
                 diverged=not math.isfinite(train_loss + test_loss + weight_rms),
@@ -134,7 +138,7 @@ def train(training: Training, trainee: Trainee) -> list[Scores]:
 
 
 def _at_peak(training: Training, members: Sequence[Member], removed: Tensor) -> list[float | None]:
-    total = sum(map(training.curve, range(training.steps)))
+    total = sum(map(training.curve, range(len(removed))))
     measured = (removed.sum(0) / total).tolist()
     return [
         measured[e]
@@ -156,7 +160,7 @@ class Single:
         self.members = [member]
         self._training = training
         self.model = training.model(member.seed)
-        self._optimizer = training.family.decayed(
+        self.optimizer = training.family.decayed(
             self.model.parameters(),
             lr=member.lr,
             weight_decay=member.weight_decay,
@@ -167,11 +171,11 @@ class Single:
 
     def step(self, inputs: Tensor, targets: Tensor, multiplier: float) -> None:
         """Take one step of the optimizer."""
-        for group in self._optimizer.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * multiplier
         self._training.task.loss(self.model(inputs), targets).backward()
-        self._optimizer.step()
-        self._optimizer.zero_grad()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
 
     @torch.no_grad()
     def evaluate(self, data: Data, names: Sequence[str] = SCORES) -> Tensor:
