@@ -20,7 +20,7 @@ from halflife.lab.report.maps import maps_of
 from halflife.lab.report.scales import LinearAxis, LogAxis, axis_for, tick
 from halflife.lab.report.weights import rms_points
 from halflife.lab.statistics.analysis import analyse
-from halflife.lab.wording import figure, measured, spread
+from halflife.lab.wording import in_digits, spread, with_unit
 
 RULES = ("l2", "decoupled", "independent")
 SLOPES = {"l2": 0.0, "decoupled": 0.0, "independent": 1.0}
@@ -150,9 +150,9 @@ def test_cells_say_mean_error_seeds_and_half_life(report, plan, records):
                 and r["seed"] in plan.seeds
             ]
             mean, error = np.mean(runs), np.std(runs, ddof=1) / math.sqrt(3)
-            (found,) = [t for t in said if f"{measured(mean, '%', error)}, standard" in t and "half-life" in t
+            (found,) = [t for t in said if f"{with_unit(mean, '%', error)}, standard" in t and "half-life" in t
                         and t.startswith(f"lr {lr:.1e}".replace("e-0", "e-").replace(".0e", "e"))]
-            assert f"standard error {figure(error, error)} (3 seeds)" in found
+            assert f"standard error {in_digits(error, error)} (3 seeds)" in found
     assert sum("no decay" in t for t in said) == len(LRS)
     assert len(cells(svg)) == len(LRS) * (len(STRENGTHS) + 1)
 
@@ -274,7 +274,7 @@ def test_finalists_show_the_figures_of_the_analysis(report, plan, records):
     head, rows = table[0], {row[0] + row[1]: row for row in table[1:]}
     leader = rows[f"leads{analysis.best.rule}"]
     low, high = analysis.confirmed.interval
-    shown = measured(analysis.confirmed.value, "%", 0.25 * (high - low))
+    shown = with_unit(analysis.confirmed.value, "%", 0.25 * (high - low))
     assert leader[head.index("test error (%)")] == shown
     assert leader[head.index("95 % interval")].replace("\xa0", " ") == spread(low, high)
     assert len(rows) == len(RULES) + 2
@@ -282,7 +282,7 @@ def test_finalists_show_the_figures_of_the_analysis(report, plan, records):
     for c in analysis.comparisons:
         row = rows[named.get(c.other, f"best of its rule{c.other}")]
         gain = row[head.index("leader's gain over it")].replace("\xa0", " ")
-        assert gain == f"{measured(c.gain, 'points', 0.25 * (c.interval[1] - c.interval[0]))} {spread(*c.interval)}"
+        assert gain == f"{with_unit(c.gain, 'points', 0.25 * (c.interval[1] - c.interval[0]))} {spread(*c.interval)}"
         assert row[head.index("told apart")].startswith("yes" if c.clear or c.worse else "no")
         assert row[-1] == "3 of 3"
 

@@ -6,15 +6,15 @@ import math
 from collections.abc import Sequence
 
 __all__ = [
-    "figure",
+    "in_digits",
     "interval",
-    "joined",
-    "measured",
+    "listed",
     "scientific",
     "short",
     "signed",
     "spread",
     "steps",
+    "with_unit",
 ]
 
 _MINUS = "\N{MINUS SIGN}"
@@ -60,7 +60,7 @@ def steps(value: float) -> str:
     return f"{rounded:,.0f}" if rounded >= 10.0 else f"{rounded:g}"
 
 
-def figure(value: float, uncertainty: float | None = None) -> str:
+def in_digits(value: float, uncertainty: float | None = None) -> str:
     """A measurement: no more digits than its uncertainty leaves, of which it shows one or two.
 
     Args:
@@ -68,9 +68,9 @@ def figure(value: float, uncertainty: float | None = None) -> str:
         uncertainty: such as a standard error; three digits are shown where it is not known.
 
     Example:
-        >>> figure(7.1234, 0.31), figure(7.1234, 0.14), figure(-0.04, 0.3), figure(93.08)
-        ('7.1', '7.12', '0.0', '93.1')
-        >>> figure(1.234e30, 2e28), figure(12345.6, 80.0), figure(2.5e-7), figure(0.0)
+        >>> in_digits(7.1234, 0.31), in_digits(7.1234, 0.14), in_digits(-0.04, 0.3)
+        ('7.1', '7.12', '0.0')
+        >>> in_digits(1.234e30, 2e28), in_digits(12345.6, 80.0), in_digits(2.5e-7), in_digits(0.0)
         ('1.234e30', '12,350', '2.50e-7', '0')
     """
     if not math.isfinite(value):
@@ -95,14 +95,14 @@ def figure(value: float, uncertainty: float | None = None) -> str:
     return text.lstrip("-") if nothing else text.replace("-", _MINUS, 1 if value < 0.0 else 0)
 
 
-def measured(value: float, unit: str = "", uncertainty: float | None = None) -> str:
+def with_unit(value: float, unit: str = "", uncertainty: float | None = None) -> str:
     """A measurement with its unit.
 
     Example:
-        >>> measured(7.1234, "%", 0.31), measured(0.25, "nats"), measured(3.0)
+        >>> with_unit(7.1234, "%", 0.31), with_unit(0.25, "nats"), with_unit(3.0)
         ('7.1 %', '0.250 nats', '3.00')
     """
-    return f"{figure(value, uncertainty)} {unit}".rstrip()
+    return f"{in_digits(value, uncertainty)} {unit}".rstrip()
 
 
 def spread(low: float, high: float) -> str:
@@ -112,7 +112,7 @@ def spread(low: float, high: float) -> str:
         >>> spread(0.912, 2.31), spread(-0.02, 0.4)
         ('[0.9, 2.3]', '[−0.02, 0.40]')
     """
-    return f"[{figure(low, 0.25 * (high - low))}, {figure(high, 0.25 * (high - low))}]"
+    return f"[{in_digits(low, 0.25 * (high - low))}, {in_digits(high, 0.25 * (high - low))}]"
 
 
 def signed(value: float, digits: int = 2) -> str:
@@ -138,11 +138,11 @@ def interval(low: float | None, high: float | None, digits: int = 2) -> str:
     return f"[{signed(low, digits)}, {signed(high, digits)}]"
 
 
-def joined(parts: Sequence[str]) -> str:
+def listed(parts: Sequence[str]) -> str:
     """A list in words.
 
     Example:
-        >>> joined(["a", "b", "c"]), joined(["a"])
+        >>> listed(["a", "b", "c"]), listed(["a"])
         ('a, b and c', 'a')
     """
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

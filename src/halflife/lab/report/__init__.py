@@ -26,7 +26,7 @@ from ..ridge import SEPARABLE
 from ..statistics.analysis import RuleAnalysis, analyse, plain
 from ..statistics.sentence import differences, slope_text
 from ..statistics.surface import Record
-from ..wording import joined
+from ..wording import listed
 from . import failures, legend, summary, svg, tables, weights
 from .curves import Curves, examples, learning_curves
 from .maps import heading, maps_of, picture
@@ -104,16 +104,16 @@ def build(records: Sequence[Record], meta: Meta) -> Page:
         caveats=summary.caveats(analysis, meta),
         map_notes=summary.map_notes(analysis),
         legend=Markup(legend.legend(maps.scale, "legend")),
-        maps=[Markup(m.figure(f"map-{index}")) for index, m in enumerate(maps.main)],
+        maps=[Markup(m.drawn(f"map-{index}")) for index, m in enumerate(maps.main)],
         beside=[
-            (name, [Markup(m.figure(f"map-{at}-{index}")) for index, m in enumerate(drawings)])
+            (name, [Markup(m.drawn(f"map-{at}-{index}")) for index, m in enumerate(drawings)])
             for at, (name, drawings) in enumerate(maps.beside)
         ],
         equal_strength=bool(meta.strengths) and len(names) > 1,
         metric=meta.reported.title,
         choose=meta.chosen_by.title,
         grids=[tables.grid(rule) for rule in tabled],
-        grids_left_out=joined([svg.brief(name) for name in left_out]) if left_out else "",
+        grids_left_out=listed([svg.brief(name) for name in left_out]) if left_out else "",
         lost=failures.lost(records),
         failures=failed,
         more_failures=more_failed,

@@ -11,7 +11,7 @@ import numpy as np
 from ..meta import Meta
 from ..statistics.analysis import Analysis
 from ..statistics.surface import BASELINE, FloatArray, Record, Setting, key_of
-from ..wording import figure, joined
+from ..wording import in_digits, listed
 from .colour import rule_colour
 from .scales import Axis, LinearAxis, LogAxis, axis_for, tick
 from .svg import brief, label, path, svg_figure, text, width_of
@@ -101,9 +101,9 @@ def learning_curves(analysis: Analysis, records: Sequence[Record], meta: Meta) -
         figures.append(_figure(lines, _title(name, meta), meta, f"curves-{len(figures)}"))
         gaps = [brief(line.name) for line in lines if not np.isfinite(line.runs).all()]
         if gaps:
-            notes.append(f"{brief(_words(name))} is missing or not finite at times: {joined(gaps)}.")
+            notes.append(f"{brief(_words(name))} is missing or not finite at times: {listed(gaps)}.")
     if left_out:
-        some = joined([brief(_words(name)) for name in left_out[:10]])
+        some = listed([brief(_words(name)) for name in left_out[:10]])
         notes.append(f"Reported too, and not drawn: {some}" + (", ..." if left_out[10:] else "") + ".")
     return Curves(figures, notes) if figures else None
 
@@ -189,7 +189,7 @@ def _figure(lines: Sequence[_Line], title: str, meta: Meta, name: str) -> str:
         lead = [(x(at), y(value)), (right + 10, spot)]
         body.append(path(lead, stroke=colour, stroke_width=1.0, fill="none"))
         body.append(label(right + 13, spot + 4, line.name, WIDTH - right - 15.0))
-    finals = (f"{line.name} ends at {figure(v)}" for line, (_, v) in zip(lines, ends, strict=True))
+    finals = (f"{line.name} ends at {in_digits(v)}" for line, (_, v) in zip(lines, ends, strict=True))
     about = f"Learning curves of the best settings: {title}{scale}. {'; '.join(finals)}"
     return svg_figure(WIDTH, HEIGHT, about, *body, name=name, most=520)
 

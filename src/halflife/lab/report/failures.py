@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ...units.writing import counted
 from ..cell import BASELINE, Cell
 from ..statistics.surface import Record
-from ..wording import joined
+from ..wording import listed
 from .svg import brief
 
 __all__ = ["Failure", "failures", "last_line", "lost"]
@@ -85,6 +85,6 @@ def lost(records: Sequence[Record]) -> list[str]:
             low, high = f"{min(progress):.0%}", f"{max(progress):.0%}"
             verb += f", at {low} of the training" if low == high else f", at {low} to {high}"
         names = ((n, "no decay" if rule == BASELINE else brief(rule)) for rule, n in counts.items())
-        parts = joined([f"{n} of {rule}" for n, rule in names])
+        parts = listed([f"{n} of {rule}" for n, rule in names])
         out.append(f"{counted(sum(counts.values()), 'training')} {verb}: {parts}.")
     return out

@@ -20,7 +20,7 @@ from ...units.writing import counted
 from ..meta import Meta
 from ..statistics.analysis import RuleAnalysis
 from ..statistics.surface import AXES, FloatArray, Surface
-from ..wording import figure, interval, measured, scientific, short, signed, steps
+from ..wording import in_digits, interval, with_unit, scientific, short, signed, steps
 from . import overlay
 from .legend import KINDS, WIDTH, Scale, means_of, patterns
 from .svg import brief, clean, label, svg_figure, tag, text, width_of
@@ -86,7 +86,7 @@ class HeatMap:
         """Row and column of the rule's best setting, if it is on this map."""
         return self.grid.index_of(self.rule.best) if self.rule.best else None
 
-    def figure(self, name: str) -> str:
+    def drawn(self, name: str) -> str:
         """The map as SVG; the name is unique in the page, prefix of the ids."""
         about = self.description()
         return svg_figure(WIDTH, self.height, about, *self.draw(name), name=name, kind="map")
@@ -176,8 +176,8 @@ class HeatMap:
             values = values[np.isfinite(values)]
             with np.errstate(over="ignore"):
                 error = float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else None
-            shown = measured(mean, grid.metric.unit, error)
-            shown += f", standard error {figure(error, error)}" if error else ""
+            shown = with_unit(mean, grid.metric.unit, error)
+            shown += f", standard error {in_digits(error, error)}" if error else ""
             of = f" of {most}" if len(values) < most else ""
             return f"{place}: {shown} ({len(values)}{of} seeds)" if most > 1 else f"{place}: {shown}"
         fate = self.fates.get(grid.setting(i, j).key) if kind != "omitted" else None

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..metric import Metric
 from ..statistics.surface import FloatArray, Surface, mean_over_seeds
-from ..wording import figure
+from ..wording import in_digits
 from .colour import ramp
 from .svg import label, path, svg_figure, tag, text, width_of
 
@@ -146,7 +146,7 @@ def _ticks(scale: Scale, left: float, right: float, y: float) -> list[str]:
     for loss in (losses[0], losses[-1], *losses[1:-1]):
         x = left + (right - left) * scale.share(loss)
         anchor = "start" if x < left + 1 else "end" if x > right - 1 else "middle"
-        shown = figure(scale.metric.sign * loss, scale.unit)
+        shown = in_digits(scale.metric.sign * loss, scale.unit)
         if anchor == "end" and scale.capped:
             shown += " or worse"
         width = width_of(shown)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...theory.equilibrium import half_life
-from ..wording import measured, steps
+from ..wording import with_unit, steps
 from .legend import WIDTH, dot, outline, ring
 from .scales import decades
 from .svg import fitted, tag, text
@@ -148,4 +148,4 @@ def best_value(rule: RuleAnalysis) -> str:
     best = rule.best
     if best is None or best.value is None:
         return "not measured"
-    return measured(best.value, rule.surface.metric.unit, best.standard_error)
+    return with_unit(best.value, rule.surface.metric.unit, best.standard_error)

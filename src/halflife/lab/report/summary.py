@@ -12,7 +12,7 @@ from ..meta import Meta
 from ..metric import Metric
 from ..statistics.analysis import Analysis
 from ..statistics.surface import BASELINE, Record
-from ..wording import joined, measured, short
+from ..wording import listed, with_unit, short
 from .heatmap import scattered
 from .svg import brief
 from .weights import RmsPoint
@@ -30,14 +30,14 @@ def caveats(analysis: Analysis, meta: Meta) -> list[str]:
             grown[key] = grown.get(key, 0) + 1
         parts = [f"{brief(r)} ({n} to the {side} side of {axis})" for (r, axis, side), n in grown.items()]
         out.append(
-            "The grid was extended because a best setting lay on its border: " + joined(parts) + "."
+            "The grid was extended because a best setting lay on its border: " + listed(parts) + "."
         )
     for rule in analysis.rules:
         if rule.border:
             sides = " and ".join(rule.border)
             stops = [u for u in meta.unresolved if u["rule"] == rule.rule]
             why = (
-                f"; the grid grew no further: {joined([u['reason'] for u in stops])}"
+                f"; the grid grew no further: {listed([u['reason'] for u in stops])}"
                 if stops
                 else ""
             )
@@ -53,7 +53,7 @@ def caveats(analysis: Analysis, meta: Meta) -> list[str]:
         parts = [f"{n} of {_name(r)}" for r, n in missing.items()]
         out.append(
             f"Not every setting has all seeds: {sum(missing.values()):,} trainings are not in the "
-            f"ledger ({joined(parts)}). Settings with fewer seeds than others are drawn small, and "
+            f"ledger ({listed(parts)}). Settings with fewer seeds than others are drawn small, and "
             "are not chosen among."
         )
     omitted = {r.rule: int(r.surface.omitted.sum()) for r in analysis.rules}
@@ -61,13 +61,13 @@ def caveats(analysis: Analysis, meta: Meta) -> list[str]:
         parts = [f"{n} of {brief(rule)}" for rule, n in omitted.items() if n]
         out.append(
             "Settings left out because one step would remove whole weights (a fraction of 1 or "
-            f"more): {joined(parts)}."
+            f"more): {listed(parts)}."
         )
     for kind, words in (("diverged", "diverged"), ("failed", "failed"), ("pruned", "was stopped")):
         counts = {r.rule: getattr(r, kind) for r in everything if getattr(r, kind)}
         if counts:
             parts = [f"{n} of {_name(r)}" for r, n in counts.items()]
-            out.append(f"Settings that have no mean, since a run {words}: {joined(parts)}.")
+            out.append(f"Settings that have no mean, since a run {words}: {listed(parts)}.")
     if analysis.baseline is None:
         out.append("There are no trainings without decay to compare with.")
     return out
@@ -83,7 +83,7 @@ def map_notes(analysis: Analysis) -> list[str]:
     alone = [r for r in analysis.rules if r.within and r.within.threshold is None]
     out = []
     if flat:
-        rules = joined([brief(rule) for rule in flat])
+        rules = listed([brief(rule) for rule in flat])
         out.append(f"No setting of {rules} can be told from its best: its colours differ by noise.")
     if alone:
         out.append("With one seed the noise is not known, and colours may differ by nothing else.")
@@ -101,7 +101,7 @@ def what_ran(analysis: Analysis, meta: Meta) -> str:
     if meta.confirm_seeds:
         parts.append(f"{counted(len(meta.confirm_seeds), 'fresh seed')} to judge by")
     run = _training(meta)
-    return f"{joined(parts)}." + (f" A training: {run}." if run else "")
+    return f"{listed(parts)}." + (f" A training: {run}." if run else "")
 
 
 def _training(meta: Meta) -> str:
@@ -138,7 +138,7 @@ def facts(records: Sequence[Record], meta: Meta) -> list[tuple[str, str]]:
         "each training": _training(meta),
         "trainings": ", ".join(f"{n:,} {kind}" for kind, n in kinds.most_common()),
         "time of trainings": took,
-        "margin of equality": measured(meta.equivalence, meta.reported.unit, meta.equivalence)
+        "margin of equality": with_unit(meta.equivalence, meta.reported.unit, meta.equivalence)
         if meta.equivalence
         else None,
         "grid extension": None if meta.extend is None else "on" if meta.extend else "off",
@@ -183,7 +183,7 @@ def rms_text(points: Sequence[RmsPoint], meta: Meta) -> list[str]:
     out = [f"The prediction: {meta.prediction}."] if meta.prediction else []
     without = [rule for rule in meta.rules if all(p.rule != rule for p in points)]
     if without:
-        out.append(f"No prediction is made for {joined([brief(rule) for rule in without])}.")
+        out.append(f"No prediction is made for {listed([brief(rule) for rule in without])}.")
     for settled, what in ((True, "is forgotten"), (False, "still shows")):
         ratios = [p.measured / p.predicted for p in points if p.settled == settled]
         if ratios:

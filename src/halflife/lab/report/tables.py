@@ -9,7 +9,7 @@ from ..meta import Meta
 from ..statistics.analysis import Analysis, RuleAnalysis
 from ..statistics.confirmation import Comparison, Fresh
 from ..statistics.surface import BASELINE, DEFAULT, Setting
-from ..wording import figure, interval, measured, scientific, short, signed, spread, steps
+from ..wording import in_digits, interval, with_unit, scientific, short, signed, spread, steps
 from .heatmap import place_text
 
 __all__ = ["Table", "finalists", "grid", "rules"]
@@ -65,13 +65,13 @@ def finalists(analysis: Analysis, meta: Meta) -> Table | None:
         value = bounds = NONE
         if runs.value is not None:
             width = 0.25 * (runs.interval[1] - runs.interval[0]) if runs.interval else None
-            value = measured(runs.value, metric.unit, width)
+            value = with_unit(runs.value, metric.unit, width)
         if runs.interval:
             bounds = _whole(*runs.interval)
         gain = told = NONE
         if c is not None:
             width = 0.25 * (c.interval[1] - c.interval[0]) if c.interval else None
-            gain = measured(c.gain, "points" if metric.unit == "%" else metric.unit, width)
+            gain = with_unit(c.gain, "points" if metric.unit == "%" else metric.unit, width)
             gain += f" {_whole(*c.interval)}" if c.interval else ""
             told = _told(c, metric.unit)
         lost = [f"{n} {what}" for what, n in (
@@ -96,7 +96,7 @@ def _told(c: Comparison, unit: str) -> str:
     if c.clear or c.worse:
         return "yes" if c.clear else "yes: it is worse"
     if c.equal and c.margin is not None:
-        return f"no: equal within ±{measured(c.margin, 'points' if unit == '%' else unit, c.margin)}"
+        return f"no: equal within ±{with_unit(c.margin, 'points' if unit == '%' else unit, c.margin)}"
     return "no"
 
 
@@ -135,7 +135,7 @@ def _row(rule: RuleAnalysis, meta: Meta, columns: int) -> list[str]:
         if per_epoch := meta.steps_per_epoch:
             life += f" ({steps(best.half_life / per_epoch)})"
     if best.value is not None:
-        chosen = measured(best.value, unit, best.standard_error)
+        chosen = with_unit(best.value, unit, best.standard_error)
     if ridge.slope is not None and not is_baseline:
         slope = f"{signed(ridge.slope)} {interval(ridge.low, ridge.high) or '(no interval)'}"
     within = rule.within if not is_baseline else None
@@ -149,7 +149,7 @@ def _row(rule: RuleAnalysis, meta: Meta, columns: int) -> list[str]:
         chosen + (" (border)" if rule.border else ""),
         slope,
         f"{within.count} ({within.share:.0%})" if within and within.threshold is not None else NONE,
-        measured(rule.noise.total, unit, rule.noise.total) if rule.noise else NONE,
+        with_unit(rule.noise.total, unit, rule.noise.total) if rule.noise else NONE,
     ]
 
 
@@ -161,7 +161,7 @@ def grid(rule: RuleAnalysis) -> Table:
     caption = f"{rule.rule}{at}: {surface.metric.title}, by lr (rows) and weight_decay (columns)"
     rows = [
         [scientific(float(surface.rows[i])), *(
-            ("unusable" if bad else NONE) if math.isnan(value) else figure(value, noise)
+            ("unusable" if bad else NONE) if math.isnan(value) else in_digits(value, noise)
             for value, bad in zip(mean[i].tolist(), unusable[i].tolist(), strict=True)
         )]
         for i in reversed(range(len(surface.rows)))

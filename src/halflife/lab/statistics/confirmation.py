@@ -43,6 +43,7 @@ __all__ = [
     "floor",
     "fresh",
     "holm",
+    "judged",
     "student",
 ]
 
@@ -145,16 +146,38 @@ def fresh(
                 fine = math.isfinite(measured) and not r.get("diverged")
                 diverged += not fine
                 values[at] = measured if fine else math.nan
-        usable = values[np.isfinite(values)]
-        told = len(usable) > 0 and not diverged
-        value = float((usable / len(usable)).sum()) if told else None
-        interval = None
-        if told:
-            least = floor(metric, [usable], noise.total if noise else 0.0)
-            interval = _inside(metric, student(usable, least))
         missing = len(seeds) - failed - done
-        out.append(Fresh(setting, values, missing, failed, diverged, value, interval))
+        out.append(judged(setting, values, metric, noise, missing, failed, diverged))
     return out
+
+
+def judged(
+    setting: Setting,
+    values: FloatArray,
+    metric: Metric,
+    noise: Noise | None,
+    missing: int = 0,
+    failed: int = 0,
+    diverged: int = 0,
+) -> Fresh:
+    """A setting's mean on fresh seeds and its interval.
+
+    Args:
+        setting: as it was chosen.
+        values: the metric, NaN where there is none; one for each confirmation seed.
+        metric: what is reported.
+        noise: of the metric near the best setting, by the selection seeds.
+        missing: runs that are not finished.
+        failed: runs that raised or died.
+        diverged: runs that diverged.
+    """
+    usable = values[np.isfinite(values)]
+    value = interval = None
+    if len(usable) and not diverged:
+        value = float((usable / len(usable)).sum())
+        least = floor(metric, [usable], noise.total if noise else 0.0)
+        interval = _inside(metric, student(usable, least))
+    return Fresh(setting, values, missing, failed, diverged, value, interval)
 
 
 def floor(metric: Metric, runs: Sequence[FloatArray], noise: float) -> float:

@@ -50,6 +50,7 @@ __all__ = [
     "Choice",
     "Finalist",
     "Noise",
+    "best_of",
     "choose",
     "finalists",
     "noise_between_seeds",
@@ -172,15 +173,23 @@ def _weights(n: int, width: float) -> FloatArray:
 def choose(own: Iterable[Record], meta: Meta, rule: str) -> Choice | None:
     """The best setting of one rule; None without a complete one.
 
-    Ties go to the lower mean, then to less decay, then to the lower lr, then to the other
-    parameters in the order of how they are written.
-
     Args:
         own: its records of the selection seeds, as `records_of` gives them.
         meta: what was planned, and the metric to choose by.
         rule: the rule's name.
     """
-    grids = slices(own, meta, rule, meta.chosen_by)
+    return best_of(slices(own, meta, rule, meta.chosen_by))
+
+
+def best_of(grids: Sequence[Surface]) -> Choice | None:
+    """The best setting on some surfaces of one rule; None without a complete one.
+
+    Ties go to the lower mean, then to less decay, then to the lower lr, then to the other
+    parameters in the order of how they are written.
+
+    Args:
+        grids: of the metric to choose by, which may differ in other parameters.
+    """
     most = max((int(np.isfinite(g.values).sum(-1).max(initial=0)) for g in grids), default=0)
     complete = [g.complete & (np.isfinite(g.values).sum(-1) == most) for g in grids]
     if not any(c.any() for c in complete):

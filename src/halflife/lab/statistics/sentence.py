@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ...units.writing import counted, in_percent
 from ..meta import Meta
 from ..metric import Metric
-from ..wording import interval, joined, measured, scientific, short, signed, spread, steps
+from ..wording import interval, listed, scientific, short, signed, spread, steps, with_unit
 from .surface import BASELINE, DEFAULT, Setting
 
 if TYPE_CHECKING:
@@ -38,22 +38,21 @@ def sentence(analysis: Analysis, meta: Meta) -> str:
     if rule is None or rule.best is None:
         parts = [f"{where}, no setting is finished yet: there is nothing to recommend."]
         return " ".join(parts + _lost(analysis))
-    parts = [f"{where}, {_verdict(analysis, rule, meta)}"]
+    parts = [f"{where}, {_verdict(analysis, rule.best, meta)}"]
     if analysis.verdict != "hurts":
         parts += _within(rule, told=analysis.verdict == "helps")
     if rule.border:
         parts.append(
-            f"The best setting lies on the border of the grid ({joined(rule.border)}): it is no "
+            f"The best setting lies on the border of the grid ({listed(rule.border)}): it is no "
             "optimum, and beyond it there may be a better one."
         )
     return " ".join(parts + _lost(analysis))
 
 
-def _verdict(analysis: Analysis, rule: RuleAnalysis, meta: Meta) -> str:
-    best, confirmed, metric = rule.best, analysis.confirmed, meta.reported
-    if best is None:  # never: a rule that leads has one
-        return ""
-    use, seeds = _use(best, meta), f"{confirmed.seeds if confirmed else 0} fresh seeds"
+def _verdict(analysis: Analysis, best: Setting, meta: Meta) -> str:
+    confirmed, metric = analysis.confirmed, meta.reported
+    use = _use(best, meta)
+    seeds = counted(confirmed.seeds if confirmed else 0, "fresh seed")
     none = analysis.against_none
     if analysis.reason or confirmed is None or none is None:
         text = f"no difference is told between decay and none ({analysis.reason})."
@@ -61,7 +60,7 @@ def _verdict(analysis: Analysis, rule: RuleAnalysis, meta: Meta) -> str:
         if confirmed is not None:
             return f"{text} {found}, with {fresh_text(confirmed, metric)} on {seeds}."
         if best.value is not None:
-            value = measured(best.value, metric.unit, best.standard_error)
+            value = with_unit(best.value, metric.unit, best.standard_error)
             found += (
                 f", with {_words(metric)} {value} on the {counted(best.seeds, 'seed')} it was "
                 "chosen by: better than it would be again"
@@ -90,8 +89,8 @@ def _use(best: Setting, meta: Meta) -> str:
     lr, decay = f"lr {scientific(best.lr)}", f"weight_decay {short(best.weight_decay)}"
     strength = half_life_of(best, meta)
     if not strength:
-        return joined([lr, *more, f"{decay} (rule {best.rule})"])
-    return joined([lr, *more, f"a half-life of {strength} (rule {best.rule}, {decay})"])
+        return listed([lr, *more, f"{decay} (rule {best.rule})"])
+    return listed([lr, *more, f"a half-life of {strength} (rule {best.rule}, {decay})"])
 
 
 def half_life_of(setting: Setting, meta: Meta) -> str:
@@ -112,9 +111,9 @@ def fresh_text(runs: Confirmed | Fresh, metric: Metric) -> str:
     if runs.value is None:
         return f"no {_words(metric)}"
     if runs.interval is None:
-        return f"{_words(metric)} {measured(runs.value, metric.unit)}"
+        return f"{_words(metric)} {with_unit(runs.value, metric.unit)}"
     low, high = runs.interval
-    value = measured(runs.value, metric.unit, 0.25 * (high - low))
+    value = with_unit(runs.value, metric.unit, 0.25 * (high - low))
     return f"{_words(metric)} {value} {spread(low, high)}"
 
 
@@ -134,7 +133,7 @@ def _turned(ends: tuple[float, float]) -> tuple[float, float]:
 def _gap(value: float, metric: Metric, c: Comparison) -> str:
     """A difference of two values; between percents it is one of points."""
     width = 0.25 * (c.interval[1] - c.interval[0]) if c.interval else None
-    return measured(value, "points" if metric.unit == "%" else metric.unit, width)
+    return with_unit(value, "points" if metric.unit == "%" else metric.unit, width)
 
 
 def _words(metric: Metric) -> str:
@@ -167,7 +166,7 @@ def _within(rule: RuleAnalysis, *, told: bool) -> list[str]:
     spans = [_span("lr", within.lr), _span("weight_decay", within.weight_decay)]
     lives = within.half_life
     text = f"Within the noise of the best are {within.count} settings of {rule.rule}: "
-    text += joined(spans)
+    text += listed(spans)
     text += f" (half-lives of {steps(lives[0])} to {steps(lives[1])} steps)" if lives else ""
     return [f"{text}{none}."]
 
@@ -187,7 +186,7 @@ def _lost(analysis: Analysis) -> list[str]:
     fresh = sum(r.fresh.failed for r in everything if r.fresh)
     out = []
     if lost:
-        out.append(f"Some settings are in no figure: {joined(lost)}.")
+        out.append(f"Some settings are in no figure: {listed(lost)}.")
     if missing:
         out.append(f"Runs that are not in the ledger: {missing}.")
     if fresh:
@@ -226,7 +225,7 @@ def differences(analysis: Analysis, meta: Meta) -> list[str]:
     out = []
     for words, group in groups:
         if group:
-            names = joined([f"{_other(c, meta)} ({_shown(c, metric)})" for c in group])
+            names = listed([f"{_other(c, meta)} ({_shown(c, metric)})" for c in group])
             out.append(f"The best setting of {group[0].better} {words} {names}.")
     if len(others) > 1:
         out.append(f"These {len(others)} comparisons are corrected for their number (Holm).")
