@@ -45,7 +45,8 @@ def tables(html):
         caption = unescape(re.search(r"<caption>(.*?)</caption>", table, re.S)[1])
         rows = re.findall(r"<tr>(.*?)</tr>", table, re.S)
         out[caption] = [
-            [unescape(c) for c in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.S)] for row in rows
+            [unescape(c) for c in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.S)]
+            for row in rows
         ]
     return out
 
@@ -53,7 +54,9 @@ def tables(html):
 def cells(svg):
     """Fill and figures of each cell of a map."""
     group = svg[svg.index('<g class="cells"') :].split("</g>")[0]
-    found = re.findall(r'<(?:rect|circle) [^>]*fill="([^"]*)"[^>]*>(?:<title>(.*?)</title>)?', group)
+    found = re.findall(
+        r'<(?:rect|circle) [^>]*fill="([^"]*)"[^>]*>(?:<title>(.*?)</title>)?', group
+    )
     return [(fill, unescape(title)) for fill, title in found]
 
 

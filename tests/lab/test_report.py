@@ -203,7 +203,9 @@ def test_diverged_cells_are_marked_and_counted(plan, records):
 
 def test_a_minimal_ledger():
     """One rule, one cell, one seed, and only the keys that analysis needs."""
-    plan = Meta(name="t", optimizer="o", rules=["decoupled"], seeds=[0], report={"name": "test_error"})
+    plan = Meta(
+        name="t", optimizer="o", rules=["decoupled"], seeds=[0], report={"name": "test_error"}
+    )
     run = record("decoupled", 1e-3, 1e-4, 0.1, 0, 5.0, fraction=1e-4)
     page = build([run], plan).html
     Page(page)

@@ -125,12 +125,16 @@ def test_keys_and_pointer_show_the_figures_of_a_cell(browser, tmp_path):
     assert browser.js(said).startswith("lr 1e-2, no decay: ")
     browser.press("End")
     decay = plan.coefficients[RULES[0]][-1]
-    assert browser.js(said).startswith(f"lr 1e-2, weight_decay {decay:.2g}: ".replace("0.001", "1e-3"))
+    assert browser.js(said).startswith(
+        f"lr 1e-2, weight_decay {decay:.2g}: ".replace("0.001", "1e-3")
+    )
     focused = "document.activeElement.querySelector('title').textContent"
     assert browser.js(focused) == browser.js(said)
     assert browser.js("document.querySelectorAll('svg.map [tabindex=\"0\"]').length") == 2
     browser.press("Tab")  # leaves the map at once, for the next one
-    assert browser.js("document.activeElement.closest('svg') === document.querySelectorAll('svg.map')[1]")
+    assert browser.js(
+        "document.activeElement.closest('svg') === document.querySelectorAll('svg.map')[1]"
+    )
     box = browser.js(
         "(() => { const b = document.querySelectorAll('svg.map')[0].querySelectorAll('.cells > *')[0]"
         ".getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2] })()"
@@ -163,9 +167,16 @@ def test_nothing_sticks_out_or_is_fetched_whatever_the_names(browser, tmp_path, 
     rules = (evil + "1", evil + "2")
     plan = meta(rules, confirm_seeds=[10000, 10001], default_decay=0.01)
     plan = replace(plan, name=evil, description=evil, command=evil, versions={evil: evil})
-    plan = replace(plan, report={"name": evil, "unit": evil}, curve_unit=evil, params={evil: [evil]})
+    plan = replace(
+        plan, report={"name": evil, "unit": evil}, curve_unit=evil, params={evil: [evil]}
+    )
     records = [
-        dict(r, params={evil: evil}, metrics={evil: r["metrics"]["test_error"]}, curve={"step": [1, 2], evil: [2.0, 1.0]})
+        dict(
+            r,
+            params={evil: evil},
+            metrics={evil: r["metrics"]["test_error"]},
+            curve={"step": [1, 2], evil: [2.0, 1.0]},
+        )
         | ({"status": "failed", "error": evil} if r["lr"] == plan.lrs[0] else {})
         for r in landscape(plan, slopes=dict.fromkeys(rules, 0.0), noise=0.2)
     ]
@@ -182,7 +193,11 @@ def test_nothing_sticks_out_or_is_fetched_whatever_the_names(browser, tmp_path, 
     assert wide == []
     asked = [e for e in browser.events if e.get("method") == "Network.requestWillBeSent"]
     assert len(asked) == 1  # the page itself
-    complaints = [e for e in browser.events if e.get("method") in ("Log.entryAdded", "Runtime.exceptionThrown")]
+    complaints = [
+        e
+        for e in browser.events
+        if e.get("method") in ("Log.entryAdded", "Runtime.exceptionThrown")
+    ]
     assert complaints == []
     blocked = browser.js(  # what a hostile name could do if it were not escaped
         "(() => { const s = document.createElement('script'); s.textContent = 'document.title = 1';"

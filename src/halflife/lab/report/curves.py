@@ -13,7 +13,7 @@ from ..statistics.analysis import Analysis
 from ..statistics.surface import BASELINE, FloatArray, Record, Setting, key_of
 from ..wording import in_digits, listed
 from .colour import rule_colour
-from .scales import Axis, LinearAxis, LogAxis, axis_for, tick
+from .scales import LinearAxis, LogAxis, Ruler, axis_for, tick
 from .svg import brief, label, path, svg_figure, text, width_of
 
 __all__ = ["Curves", "examples", "learning_curves"]
@@ -68,9 +68,7 @@ def learning_curves(analysis: Analysis, records: Sequence[Record], meta: Meta) -
     have a gap where a seed has no finite value. None if there is nothing to draw.
     """
     settings: list[tuple[int | None, Setting]] = [
-        (i, rule.best)
-        for i, rule in enumerate(analysis.rules)
-        if rule.best
+        (i, rule.best) for i, rule in enumerate(analysis.rules) if rule.best
     ]
     found: dict[object, list[Mapping[str, Sequence[float]]]] = {s.key: [] for _, s in settings}
     baseline = analysis.baseline.best if analysis.baseline else None
@@ -78,14 +76,15 @@ def learning_curves(analysis: Analysis, records: Sequence[Record], meta: Meta) -
         found[baseline.key] = []
     for r in records:
         if r.get("curve") and r["status"] == "done" and r["seed"] in meta.seeds:
-            runs = found.get(key_of(r))
-            if runs is not None:
-                runs.append(r["curve"])
+            own = found.get(key_of(r))
+            if own is not None:
+                own.append(r["curve"])
     places = [*([(None, baseline)] if baseline else []), *settings]
     known = {name for curves in found.values() for curve in curves for name in curve} - {"step"}
     first = [n for n in dict.fromkeys((meta.reported.name, meta.chosen_by.name)) if n in known]
     order = first + sorted(known - set(first))
-    figures, notes, left_out = [], [], []
+    figures: list[str] = []
+    notes, left_out = [], []
     for name in order:
         lines = []
         for index, setting in places:
@@ -101,10 +100,14 @@ def learning_curves(analysis: Analysis, records: Sequence[Record], meta: Meta) -
         figures.append(_figure(lines, _title(name, meta), meta, f"curves-{len(figures)}"))
         gaps = [brief(line.name) for line in lines if not np.isfinite(line.runs).all()]
         if gaps:
-            notes.append(f"{brief(_words(name))} is missing or not finite at times: {listed(gaps)}.")
+            notes.append(
+                f"{brief(_words(name))} is missing or not finite at times: {listed(gaps)}."
+            )
     if left_out:
         some = listed([brief(_words(name)) for name in left_out[:10]])
-        notes.append(f"Reported too, and not drawn: {some}" + (", ..." if left_out[10:] else "") + ".")
+        notes.append(
+            f"Reported too, and not drawn: {some}" + (", ..." if left_out[10:] else "") + "."
+        )
     return Curves(figures, notes) if figures else None
 
 
@@ -189,7 +192,9 @@ def _figure(lines: Sequence[_Line], title: str, meta: Meta, name: str) -> str:
         lead = [(x(at), y(value)), (right + 10, spot)]
         body.append(path(lead, stroke=colour, stroke_width=1.0, fill="none"))
         body.append(label(right + 13, spot + 4, line.name, WIDTH - right - 15.0))
-    finals = (f"{line.name} ends at {in_digits(v)}" for line, (_, v) in zip(lines, ends, strict=True))
+    finals = (
+        f"{line.name} ends at {in_digits(v)}" for line, (_, v) in zip(lines, ends, strict=True)
+    )
     about = f"Learning curves of the best settings: {title}{scale}. {'; '.join(finals)}"
     return svg_figure(WIDTH, HEIGHT, about, *body, name=name, most=520)
 
@@ -203,7 +208,7 @@ def _end(line: _Line) -> tuple[float, float]:
     return float(line.at[last]), float(mean[last])
 
 
-def _drawn(line: _Line, x: Axis, y: Axis) -> list[str]:
+def _drawn(line: _Line, x: Ruler, y: Ruler) -> list[str]:
     """Bands and lines of the stretches without a gap."""
     dash = "" if line.index is None else _DASHES[line.index % len(_DASHES)]
     style = {"stroke_dasharray": dash} if dash else {}
@@ -211,8 +216,10 @@ def _drawn(line: _Line, x: Axis, y: Axis) -> list[str]:
     fine = np.flatnonzero(np.isfinite(mean))
     for piece in np.split(fine, np.flatnonzero(np.diff(fine) > 1) + 1) if len(fine) else []:
         at = [x(float(v)) for v in line.at[piece]]
-        low, high = ([y(float(v)) for v in edge] for edge in (
-            line.runs[:, piece].min(0), line.runs[:, piece].max(0)))
+        low, high = (
+            [y(float(v)) for v in edge]
+            for edge in (line.runs[:, piece].min(0), line.runs[:, piece].max(0))
+        )
         middle = [y(float(v)) for v in mean[piece]]
         band = [*zip(at, low, strict=True), *zip(at[::-1], high[::-1], strict=True)]
         points = list(zip(at, middle, strict=True))

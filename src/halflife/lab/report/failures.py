@@ -60,7 +60,7 @@ def last_line(error: str | None, most: int) -> str:
     """What an error says at last.
 
     Example:
-        >>> last_line("Traceback ...\\nValueError: no", 100)
+        >>> last_line("Traceback ..." + chr(10) + "ValueError: no", 100)
         'ValueError: no'
     """
     lines = (error or "").strip().splitlines()

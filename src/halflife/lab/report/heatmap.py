@@ -1,8 +1,8 @@
 """Heat maps: learning rate x weight decay, one per rule, on one colour scale.
 
-Rows are peak learning rates, highest on top, or another parameter that was swept; columns the rule's
-own coefficient, with the half-life at the central learning rate above, and trainings without decay
-in a column of their own. Settings off any grid, as a sampler draws them, are points at their place.
+Rows are peak learning rates, highest on top, or another parameter that was swept; columns the
+rule's own coefficient, with the half-life at the central learning rate above, and trainings without
+decay in a column of their own. Settings off any grid, as a sampler draws them, are points.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ import numpy as np
 
 from ...checks import is_number
 from ...theory.equilibrium import half_life
-from ...units.writing import counted
 from ..meta import Meta
 from ..statistics.analysis import RuleAnalysis
 from ..statistics.surface import AXES, FloatArray, Surface
-from ..wording import in_digits, interval, with_unit, scientific, short, signed, steps
+from ..wording import in_digits, interval, scientific, short, signed, steps, with_unit
 from . import overlay
 from .legend import KINDS, WIDTH, Scale, means_of, patterns
 from .svg import brief, clean, label, svg_figure, tag, text, width_of
@@ -58,7 +57,7 @@ class HeatMap:
         fates: Fates,
     ) -> None:
         self.rule, self.grid, self.without, self.scale = rule, surface, without, scale
-        self.fates, self.params = fates, {n: v for n, v in surface.fixed.items() if n not in AXES}
+        self.fates = fates
         self.central = float(meta.central_lr or np.median([float(v) for v in meta.lrs or [1.0]]))
         self.main = surface.axes == AXES
         rows, columns = surface.failed.shape
@@ -110,10 +109,11 @@ class HeatMap:
             spot = np.array([self.left - _GAP - 0.5 * _COLUMN])
             cells += self._cells(self.without, spot, _COLUMN, name, titles, "no decay")
         slope = _slope(self.rule) if self.main else ""
+        edges = "auto" if self.scattered else "crispEdges"
         return [
             patterns(name),
             tag("rect", **frame, **ground),
-            tag("g", *cells, class_="cells", shape_rendering="auto" if self.scattered else "crispEdges"),
+            tag("g", *cells, class_="cells", shape_rendering=edges),
             tag("rect", **frame, class_="frame over"),
             label(4, 14, self.rule.rule, WIDTH - 24.0 - width_of(slope), class_="title"),
             text(self.right, 14, slope, text_anchor="end"),
@@ -174,12 +174,11 @@ class HeatMap:
         if math.isfinite(mean):
             values = grid.values[i, j]
             values = values[np.isfinite(values)]
-            with np.errstate(over="ignore"):
-                error = float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else None
+            error = standard_error(values)
             shown = with_unit(mean, grid.metric.unit, error)
             shown += f", standard error {in_digits(error, error)}" if error else ""
             of = f" of {most}" if len(values) < most else ""
-            return f"{place}: {shown} ({len(values)}{of} seeds)" if most > 1 else f"{place}: {shown}"
+            return f"{place}: {shown}" + (f" ({len(values)}{of} seeds)" if most > 1 else "")
         fate = self.fates.get(grid.setting(i, j).key) if kind != "omitted" else None
         return f"{place}: {KINDS[kind]}" + (f" ({fate})" if fate else "")
 
@@ -212,9 +211,7 @@ class HeatMap:
         notes = [self._note(), f"at {place_text(self.grid.fixed)}" if self.grid.fixed else ""]
         for line, note in enumerate(filter(None, notes)):
             y = _TOP - 24 + _LINE * line
-            out.append(
-                label(self.right, y, note, self.right - 4, text_anchor="end", class_="soft")
-            )
+            out.append(label(self.right, y, note, self.right - 4, text_anchor="end", class_="soft"))
         return out
 
     def _note(self) -> str:
@@ -228,13 +225,15 @@ class HeatMap:
         """The map in words."""
         rows = f"{len(self.grid.rows)} of {_axis(self.grid.axes[0])}"
         grid = f"{rows} by {len(self.grid.columns)} of weight_decay"
-        if self.rule.best is None or self.best is None:
+        best = self.rule.best
+        if best is None or self.best is None:
             return f"Heat map of rule {self.rule.rule}, {grid}: no setting is finished."
-        place = f"lr {scientific(self.rule.best.lr)}, weight_decay {short(self.rule.best.weight_decay)}"
-        best = f"best {self.grid.metric.name.replace('_', ' ')} {overlay.best_value(self.rule)} at {place}"
+        place = f"lr {scientific(best.lr)}, weight_decay {short(best.weight_decay)}"
+        name = self.grid.metric.name.replace("_", " ")
+        words = f"best {name} {overlay.best_value(self.rule)} at {place}"
         border = " on the border of the grid" if self.rule.border else ""
         slope = f"; {_slope(self.rule)}" if self.main else ""
-        return f"Heat map of rule {self.rule.rule}, {grid}: {best}{border}{slope}."
+        return f"Heat map of rule {self.rule.rule}, {grid}: {words}{border}{slope}."
 
 
 def scattered(surface: Surface) -> bool:

@@ -135,7 +135,9 @@ def legend_parts(scale: Scale, name: str) -> list[str]:
     for i in range(n):
         x, width = left + (right - left) * i / n, (right - left) / n + 0.4
         place = {"x": x, "y": 20.0, "width": width, "height": bar}
-        out.append(tag("rect", **place, fill=ramp(1.0 - (i + 0.5) / n), shape_rendering="crispEdges"))
+        out.append(
+            tag("rect", **place, fill=ramp(1.0 - (i + 0.5) / n), shape_rendering="crispEdges")
+        )
     return out + _ticks(scale, left, right, 20.0 + bar) + _signs(name, left, 74.0)
 
 

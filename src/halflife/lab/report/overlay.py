@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...theory.equilibrium import half_life
-from ..wording import with_unit, steps
+from ..wording import steps, with_unit
 from .legend import WIDTH, dot, outline, ring
 from .scales import decades
 from .svg import fitted, tag, text
@@ -107,12 +107,13 @@ def _ridge(drawing: HeatMap) -> list[str]:
         return []
     ends = [(ridge.coefficient_at(lr) or 1.0, lr) for lr in (ridge.lrs[0], ridge.lrs[-1])]
     points = zip(ridge.coefficients, ridge.lrs, strict=True)
-    return [*outline(_placed(drawing, ends), 5.0, 2.4), *(dot(*p) for p in _placed(drawing, points))]
+    return [
+        *outline(_placed(drawing, ends), 5.0, 2.4),
+        *(dot(*p) for p in _placed(drawing, points)),
+    ]
 
 
-def _placed(
-    drawing: HeatMap, places: Iterable[tuple[float, float]]
-) -> list[tuple[float, float]]:
+def _placed(drawing: HeatMap, places: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
     """Positions of pairs of weight decay and lr."""
     decays = drawing.grid.coefficients > 0.0
     columns, x = np.log(drawing.grid.coefficients[decays]), drawing.x[decays]

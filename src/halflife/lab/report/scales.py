@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["Axis", "LinearAxis", "LogAxis", "axis_for", "decades", "tick"]
+__all__ = ["LinearAxis", "LogAxis", "Ruler", "axis_for", "decades", "tick"]
 
 _FROM = 12.0  # positive values that span more than this factor are drawn on a logarithmic axis
 _MINUS = "\N{MINUS SIGN}"
 
 
-class Axis(Protocol):
+class Ruler(Protocol):
     """Positions of values, and the round ones among them."""
 
     def __call__(self, value: float) -> float:
@@ -107,7 +107,7 @@ class LinearAxis:
         return _apart(self, _multiples(self.low, self.high), apart)
 
 
-def axis_for(values: Sequence[float], start: float, end: float) -> Axis:
+def axis_for(values: Sequence[float], start: float, end: float) -> Ruler:
     """The axis for finite values: logarithmic where all are positive and some much larger.
 
     Example:
@@ -146,9 +146,9 @@ def tick(value: float, apart: float = 0.0) -> str:
         mantissa, power = f"{value:.{max(exponent - last, 0)}e}".split("e")
         text = f"{mantissa}e{int(power)}"
     if apart <= 0.0:
-        head, *power = text.split("e")
+        head, *rest = text.split("e")
         head = head.rstrip("0").rstrip(".") if "." in head else head
-        text = "e".join([head, *power])
+        text = "e".join([head, *rest])
     return text.replace("-", _MINUS, 1) if value < 0.0 else text
 
 
@@ -163,7 +163,7 @@ def decades(low: float, high: float, digits: Sequence[float] = (1,)) -> list[flo
     return [float(f"{d}e{k}") for k in range(first, last + 1) for d in digits]
 
 
-def _apart(axis: Axis, values: Sequence[float], apart: float) -> list[float]:
+def _apart(axis: Ruler, values: Sequence[float], apart: float) -> list[float]:
     """Those of the values that stand far enough from each other; the rounder one stays."""
 
     def roundness(value: float) -> int:

@@ -1,4 +1,4 @@
-"""What the sweep was, and what is to be minded, in sentences. All is about these trainings alone."""
+"""What the sweep was, and what is to be minded, in sentences about these trainings alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..meta import Meta
 from ..metric import Metric
 from ..statistics.analysis import Analysis
 from ..statistics.surface import BASELINE, Record
-from ..wording import listed, with_unit, short
+from ..wording import listed, short, with_unit
 from .heatmap import scattered
 from .svg import brief
 from .weights import RmsPoint
@@ -28,7 +28,9 @@ def caveats(analysis: Analysis, meta: Meta) -> list[str]:
         for e in meta.extensions:
             key = (e["rule"], {"lr": "lr"}.get(e["axis"], "weight decay"), e["side"])
             grown[key] = grown.get(key, 0) + 1
-        parts = [f"{brief(r)} ({n} to the {side} side of {axis})" for (r, axis, side), n in grown.items()]
+        parts = [
+            f"{brief(r)} ({n} to the {side} side of {axis})" for (r, axis, side), n in grown.items()
+        ]
         out.append(
             "The grid was extended because a best setting lay on its border: " + listed(parts) + "."
         )
@@ -44,8 +46,8 @@ def caveats(analysis: Analysis, meta: Meta) -> list[str]:
             if meta.extend is False:
                 why = ", and the grid was not allowed to grow"
             out.append(
-                f"The best setting of {brief(rule.rule)} lies on the border of the grid ({sides}): it is "
-                f"no optimum{why}."
+                f"The best setting of {brief(rule.rule)} lies on the border of the grid "
+                f"({sides}): it is no optimum{why}."
             )
     everything = [*analysis.rules, *([analysis.baseline] if analysis.baseline else [])]
     missing = {r.rule: r.missing for r in everything if r.missing and not scattered(r.surface)}
@@ -96,7 +98,9 @@ def what_ran(analysis: Analysis, meta: Meta) -> str:
     decays = max((len(r.surface.columns) for r in analysis.rules), default=0)
     parts = [counted(len(meta.rules), "rule"), counted(lrs, "learning rate")]
     parts.append(counted(decays, "strength" if meta.strengths else "weight decay"))
-    parts += [f"{counted(len(values), 'value')} of {brief(name)}" for name, values in meta.params.items()]
+    parts += [
+        f"{counted(len(values), 'value')} of {brief(name)}" for name, values in meta.params.items()
+    ]
     parts.append(f"{counted(len(meta.seeds), 'seed')} to choose by")
     if meta.confirm_seeds:
         parts.append(f"{counted(len(meta.confirm_seeds), 'fresh seed')} to judge by")

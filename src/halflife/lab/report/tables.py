@@ -9,10 +9,10 @@ from ..meta import Meta
 from ..statistics.analysis import Analysis, RuleAnalysis
 from ..statistics.confirmation import Comparison, Fresh
 from ..statistics.surface import BASELINE, DEFAULT, Setting
-from ..wording import in_digits, interval, with_unit, scientific, short, signed, spread, steps
+from ..wording import in_digits, interval, scientific, short, signed, spread, steps, with_unit
 from .heatmap import place_text
 
-__all__ = ["Table", "finalists", "grid", "rules"]
+__all__ = ["Table", "finalists_table", "grid_table", "rules_table"]
 
 NONE = "\N{EN DASH}"  # stands where there is no value
 
@@ -42,7 +42,7 @@ class Table:
         return Table(self.caption, [self.columns[i] for i in kept], rows)
 
 
-def finalists(analysis: Analysis, meta: Meta) -> Table | None:
+def finalists_table(analysis: Analysis, meta: Meta) -> Table | None:
     """The settings that fresh seeds judge: what they reached, and what the leader gains over them.
 
     None where no fresh seed was trained.
@@ -74,13 +74,21 @@ def finalists(analysis: Analysis, meta: Meta) -> Table | None:
             gain = with_unit(c.gain, "points" if metric.unit == "%" else metric.unit, width)
             gain += f" {_whole(*c.interval)}" if c.interval else ""
             told = _told(c, metric.unit)
-        lost = [f"{n} {what}" for what, n in (
-            ("missing", runs.missing), ("failed", runs.failed), ("diverged", runs.diverged)) if n]
-        seeds = f"{runs.seeds} of {len(meta.confirm_seeds)}" + (f" ({', '.join(lost)})" if lost else "")
+        counts = {"missing": runs.missing, "failed": runs.failed, "diverged": runs.diverged}
+        lost = ", ".join(f"{n} {what}" for what, n in counts.items() if n)
+        seeds = f"{runs.seeds} of {len(meta.confirm_seeds)}" + (f" ({lost})" if lost else "")
         rows.append([role, *_place(runs.setting), value, bounds, gain, told, seeds])
     if not rows or all(row[-1].startswith("0 of") for row in rows):
         return None
-    columns = ["", "rule", "lr", "weight_decay", "other parameters", "half-life, steps", metric.title]
+    columns = [
+        "",
+        "rule",
+        "lr",
+        "weight_decay",
+        "other parameters",
+        "half-life, steps",
+        metric.title,
+    ]
     columns += ["95 % interval", "leader's gain over it", "told apart", "fresh seeds"]
     return Table("Finalists on fresh seeds", columns, rows).without_empty()
 
@@ -96,7 +104,9 @@ def _told(c: Comparison, unit: str) -> str:
     if c.clear or c.worse:
         return "yes" if c.clear else "yes: it is worse"
     if c.equal and c.margin is not None:
-        return f"no: equal within ±{with_unit(c.margin, 'points' if unit == '%' else unit, c.margin)}"
+        return (
+            f"no: equal within ±{with_unit(c.margin, 'points' if unit == '%' else unit, c.margin)}"
+        )
     return "no"
 
 
@@ -111,7 +121,7 @@ def _place(setting: Setting) -> list[str]:
     ]
 
 
-def rules(analysis: Analysis, meta: Meta) -> Table:
+def rules_table(analysis: Analysis, meta: Meta) -> Table:
     """The best setting of each rule by the seeds that chose, the trainings without decay last."""
     baseline = [analysis.baseline] if analysis.baseline else []
     per_epoch = meta.steps_per_epoch
@@ -153,18 +163,20 @@ def _row(rule: RuleAnalysis, meta: Meta, columns: int) -> list[str]:
     ]
 
 
-def grid(rule: RuleAnalysis) -> Table:
+def grid_table(rule: RuleAnalysis) -> Table:
     """One rule's means as a table, lr from high to low as in the picture."""
     surface, noise = rule.surface, rule.noise.total if rule.noise else None
     mean, unusable = surface.mean, surface.unusable
     at = f" at {place_text(surface.fixed)}" if surface.fixed else ""
     caption = f"{rule.rule}{at}: {surface.metric.title}, by lr (rows) and weight_decay (columns)"
     rows = [
-        [scientific(float(surface.rows[i])), *(
-            ("unusable" if bad else NONE) if math.isnan(value) else in_digits(value, noise)
-            for value, bad in zip(mean[i].tolist(), unusable[i].tolist(), strict=True)
-        )]
+        [
+            scientific(float(surface.rows[i])),
+            *(
+                ("unusable" if bad else NONE) if math.isnan(value) else in_digits(value, noise)
+                for value, bad in zip(mean[i].tolist(), unusable[i].tolist(), strict=True)
+            ),
+        ]
         for i in reversed(range(len(surface.rows)))
     ]
     return Table(caption, ["lr", *(short(float(c)) for c in surface.columns)], rows)
-
