@@ -249,7 +249,7 @@ def _summary(result: Result) -> None:
 
 
 def _summary_row(rule: RuleAnalysis, metric: Metric) -> tuple[str, ...]:
-    from ..lab.wording import measured, spread
+    from ..lab.wording import spread, with_unit
     from ..units.writing import quantity
 
     best, ridge, fresh = rule.best, rule.ridge, rule.fresh
@@ -261,9 +261,9 @@ def _summary_row(rule: RuleAnalysis, metric: Metric) -> tuple[str, ...]:
         slope = f"{ridge.slope:.2f}"
         if ridge.low is not None and ridge.high is not None:
             slope += f" [{ridge.low:.2f}, {ridge.high:.2f}]"
-    value = "-" if best.value is None else measured(best.value, metric.unit, best.standard_error)
+    value = "-" if best.value is None else with_unit(best.value, metric.unit, best.standard_error)
     if fresh is not None and fresh.value is not None:
-        value = measured(fresh.value, metric.unit)
+        value = with_unit(fresh.value, metric.unit)
         if fresh.interval:
             value += f" {spread(*fresh.interval)}"
     return (

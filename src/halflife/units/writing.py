@@ -69,10 +69,10 @@ def in_percent(share: float, digits: int = 3) -> str:
     """A share in percent, in as many digits.
 
     Example:
-        >>> in_percent(0.00196)
-        '0.196 %'
+        >>> in_percent(0.00196), in_percent(0.998, 2)
+        ('0.196 %', '100 %')
     """
-    return f"{100.0 * share:.{digits}g} %"
+    return f"{float(f'{100.0 * share:.{digits}g}'):g} %"
 
 
 def per(steps: float | None, steps_per_epoch: float | None) -> float | None:

@@ -1,13 +1,15 @@
-"""The report of a landscape: one self-contained HTML page, a picture, and the numbers.
+"""The report of a sweep: one self-contained HTML page, a picture, and the numbers.
 
-Everything is rebuilt from the ledger alone. The page needs no network and no script; it is read on
-a phone, in dark mode, without colours and by a screen reader.
+Everything is rebuilt from the ledger alone. The page needs no network, and its few lines of script
+only repeat what tooltips say; it is read on a phone, in dark mode, without colours, on paper and by
+a screen reader.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
-import math
 import os
 import tempfile
 from collections.abc import Sequence
@@ -19,36 +21,21 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from ...units.writing import counted
 from ..meta import Meta
 from ..ridge import SEPARABLE
-from ..statistics.analysis import Analysis, RuleAnalysis, analyse, plain
-from ..statistics.sentence import differences, separability, slope_text
-from ..statistics.surface import BASELINE, Record
-from ..wording import in_digits, interval, scientific, short, signed, spread, steps, with_unit
-from . import charts, heatmap, legend, summary, svg
+from ..statistics.analysis import RuleAnalysis, analyse, plain
+from ..statistics.sentence import differences, slope_text
+from ..statistics.surface import Record
+from ..wording import listed
+from . import failures, legend, summary, svg, tables, weights
+from .curves import Curves, examples, learning_curves
+from .maps import heading, maps_of, picture
 
-__all__ = ["Page", "build", "separability", "write_report"]
+__all__ = ["Page", "build", "write_report"]
 
-_VERDICTS = {
-    "separable": "can be tuned separately",
-    "coupled": "cannot be tuned separately",
-    "undecided": "cannot be told",
-}
-_NONE = "\N{EN DASH}"  # stands where there is no value
-_COLUMNS = (
-    "rule",
-    "lr",
-    "weight_decay",
-    "half-life, steps (epochs)",
-    "timescale, steps",
-    "by the seeds that chose",
-    "on fresh seeds",
-    "leader's gain over it",
-    "ridge slope",
-    "settings within the noise",
-    "noise between seeds",
-)
+_VERDICTS = {"separable": "they can", "coupled": "they cannot", "undecided": "not told"}
+_CELLS = 4000  # of all maps that are shown as tables too
+_LONG = 24  # characters of a table's cell, from which on its whole text is a tooltip
 
 
 @dataclass(frozen=True)
@@ -88,51 +75,104 @@ def write_report(records: Sequence[Record], meta: Meta, directory: Path) -> Path
 
 
 def build(records: Sequence[Record], meta: Meta) -> Page:
-    """The report of a landscape, finished or not.
+    """The report of a sweep, finished or not.
 
     Args:
         records: one mapping per run, as the ledger holds them.
         meta: what was to be run.
     """
     analysis = analyse(records, meta)
-    scale = legend.Scale.of(analysis, meta.reported)
-    points = charts.rms_points(records, meta)
+    maps = maps_of(analysis, records, meta)
+    points = weights.rms_points(records, meta)
     names = [rule.rule for rule in analysis.rules]
+    failed, more_failed = failures.failures(records)
+    curves = learning_curves(analysis, records, meta)
+    tabled, left_out = _tabled(analysis.rules)
+    script = _resource("page.js")
     page = _template().render(
-        title=f"Weight decay and learning rate on {meta.name} with {meta.optimizer}",
+        title=heading(meta),
+        full=meta.name or "",
+        policy=_policy(script),
         style=Markup(_resource("style.css") + svg.STYLE),
+        script=Markup(script),
         what_ran=summary.what_ran(analysis, meta),
-        task_description=(meta.description or "").rstrip("."),
+        description=(meta.description or "").rstrip("."),
         lead=analysis.sentence,
+        finalists=tables.finalists_table(analysis, meta),
         separability=[(r.rule, _VERDICTS[r.ridge.verdict], slope_text(r)) for r in analysis.rules],
         differences=differences(analysis, meta),
         caveats=summary.caveats(analysis, meta),
-        legend=Markup(legend.legend(scale, "legend")),
-        maps=[
-            Markup(heatmap.heat_map(rule, meta, scale, f"map-{index}"))
-            for index, rule in enumerate(analysis.rules)
+        map_notes=summary.map_notes(analysis),
+        legend=Markup(legend.legend(maps.scale, "legend")),
+        maps=[Markup(m.drawn(f"map-{index}")) for index, m in enumerate(maps.main)],
+        beside=[
+            (name, [Markup(m.drawn(f"map-{at}-{index}")) for index, m in enumerate(drawings)])
+            for at, (name, drawings) in enumerate(maps.beside)
         ],
+        equal_strength=bool(meta.strengths) and len(names) > 1,
         metric=meta.reported.title,
-        grids=[_grid(rule) for rule in analysis.rules],
-        curves=_markup(charts.learning_curves(analysis, records, meta)),
-        examples=charts.examples(meta),
-        rms=_markup(charts.rms_scatter(points, names)),
+        choose=meta.chosen_by.title,
+        grids=[tables.grid_table(rule) for rule in tabled],
+        grids_left_out=listed([svg.brief(name) for name in left_out]) if left_out else "",
+        lost=failures.lost(records),
+        failures=failed,
+        more_failures=more_failed,
+        curves=curves and Curves([Markup(figure) for figure in curves.figures], curves.notes),
+        examples=examples(meta),
+        rms=_markup(weights.rms_scatter(points, names)),
         rms_text=summary.rms_text(points, meta),
-        columns=_COLUMNS,
-        table=_table(analysis, meta),
+        rules=tables.rules_table(analysis, meta),
+        has_half_life=any(r.best and r.best.half_life for r in analysis.rules),
+        has_l2="l2" in names,
         command=meta.command,
-        facts=_facts(meta),
+        facts=summary.facts(records, meta),
         band=SEPARABLE,
     )
     numbers = {"meta": meta.as_dict()} | analysis.as_dict()
-    return Page(page, heatmap.landscape_picture(analysis, meta), plain(numbers))
+    return Page(page, picture(maps, meta), plain(numbers))
+
+
+def _tabled(rules: Sequence[RuleAnalysis]) -> tuple[list[RuleAnalysis], list[str]]:
+    """The rules whose maps are shown as tables too, and the names of those left out for size."""
+    kept, left_out, cells = [], [], 0
+    for rule in rules:
+        cells += rule.surface.mean.size
+        if cells <= _CELLS:
+            kept.append(rule)
+        else:
+            left_out.append(rule.rule)
+    return kept, left_out
+
+
+def _policy(script: str) -> str:
+    """What the page may do: no network, its own style, and this script alone."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
 
 
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_safe,
     )
+    environment.globals.update(titled=_titled, brief=svg.brief)
     return environment.from_string(_resource("template.html"))
+
+
+def _safe(value: Any) -> Any:
+    """A value as the page may hold it; what is markup has been cleaned before."""
+    return svg.clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _titled(content: str) -> Markup:
+    """A tooltip for what may be cut for its length."""
+    return Markup(' title="{}"').format(svg.clean(content)) if len(content) > _LONG else Markup("")
 
 
 def _resource(name: str) -> str:
@@ -141,77 +181,6 @@ def _resource(name: str) -> str:
 
 def _markup(drawing: str | None) -> Markup | None:
     return Markup(drawing) if drawing else None
-
-
-def _table(analysis: Analysis, meta: Meta) -> list[list[str]]:
-    """One row per rule, the runs without decay last."""
-    baseline = [analysis.baseline] if analysis.baseline else []
-    return [_row(rule, analysis, meta) for rule in [*analysis.rules, *baseline]]
-
-
-def _row(rule: RuleAnalysis, analysis: Analysis, meta: Meta) -> list[str]:
-    best, ridge, unit = rule.best, rule.ridge, meta.reported.unit
-    is_baseline = rule.rule == BASELINE
-    name = "no decay" if is_baseline else rule.rule
-    if best is None:
-        return [name, *[_NONE] * (len(_COLUMNS) - 1)]
-    gain = slope = life = on_fresh = chosen = _NONE
-    if best.half_life is not None:
-        life = steps(best.half_life)
-        if per_epoch := meta.steps_per_epoch:
-            life += f" ({steps(best.half_life / per_epoch)})"
-    if best.value is not None:
-        chosen = with_unit(best.value, unit, best.standard_error)
-    if rule.fresh and rule.fresh.value is not None and rule.fresh.interval:
-        low, high = rule.fresh.interval
-        value = with_unit(rule.fresh.value, unit, 0.25 * (high - low))
-        on_fresh = f"{value} {spread(low, high)}"
-    against = next((c for c in analysis.comparisons if c.other == rule.rule), None)
-    if against and against.interval:
-        low, high = against.interval
-        gain = f"{in_digits(against.gain, 0.25 * (high - low))} {spread(low, high)}"
-    if ridge.slope is not None and not is_baseline:
-        slope = f"{signed(ridge.slope)} {interval(ridge.low, ridge.high) or '(no interval)'}"
-    return [
-        name,
-        scientific(best.lr),
-        short(best.weight_decay),
-        life,
-        steps(best.timescale) if best.timescale else _NONE,
-        chosen + (" (border)" if rule.border else ""),
-        on_fresh,
-        gain,
-        slope,
-        f"{rule.within.count} ({rule.within.share:.0%})" if rule.within else _NONE,
-        with_unit(rule.noise.total, unit, rule.noise.total) if rule.noise else _NONE,
-    ]
-
-
-def _grid(rule: RuleAnalysis) -> dict[str, Any]:
-    """One rule's errors as a table, lr from high to low as in the picture."""
-    grid = rule.surface
-    rows, noise = [], rule.noise.total if rule.noise else None
-    for i in reversed(range(len(grid.lrs))):
-        cells = zip(grid.mean[i], grid.unusable[i], strict=True)
-        shown = [
-            ("unusable" if bad else "missing") if math.isnan(e) else in_digits(e, noise)
-            for e, bad in cells
-        ]
-        rows.append((scientific(grid.lrs[i]), shown))
-    return {"rule": rule.rule, "columns": [short(c) for c in grid.coefficients], "rows": rows}
-
-
-def _facts(meta: Meta) -> list[tuple[str, str]]:
-    facts = {
-        "task": meta.name,
-        "optimizer": meta.optimizer,
-        "metric": meta.reported.title,
-        "seeds": ", ".join(str(s) for s in meta.seeds),
-        "training": f"{counted(meta.epochs or 0, 'epoch')}, {counted(meta.steps or 0, 'step')}, "
-        f"batch size {meta.batch_size}, {meta.schedule} schedule",
-        "grid extension": "on" if meta.extend else "off",
-    } | dict(meta.versions)
-    return [(name, str(value)) for name, value in facts.items() if value not in (None, "")]
 
 
 def _replace(path: Path, content: str) -> None:

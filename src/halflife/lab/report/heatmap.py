@@ -1,243 +1,288 @@
 """Heat maps: learning rate x weight decay, one per rule, on one colour scale.
 
-Rows are peak learning rates, highest on top; columns the rule's own coefficient, with the
-half-life at the central learning rate above. Cells of equal half-life are joined by dashed lines.
+Rows are peak learning rates, highest on top, or another parameter that was swept; columns the
+rule's own coefficient, with the half-life at the central learning rate above, and trainings without
+decay in a column of their own. Settings off any grid, as a sampler draws them, are points.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
 
 import numpy as np
 
+from ...checks import is_number
 from ...theory.equilibrium import half_life
-from ...units.writing import counted
 from ..meta import Meta
-from ..statistics.analysis import Analysis, RuleAnalysis
-from ..statistics.surface import FloatArray
-from ..wording import interval, scientific, short, signed, steps, with_unit
-from .legend import HEIGHT as LEGEND_HEIGHT
-from .legend import KINDS, WIDTH, Scale, legend_parts, patterns
-from .svg import decades, path, standalone, svg_figure, tag, text
+from ..statistics.analysis import RuleAnalysis
+from ..statistics.surface import AXES, FloatArray, Surface
+from ..wording import in_digits, interval, scientific, short, signed, steps, with_unit
+from . import overlay
+from .legend import KINDS, WIDTH, Scale, means_of, patterns
+from .svg import brief, clean, label, svg_figure, tag, text, width_of
 
-__all__ = ["heat_map", "landscape_picture"]
+__all__ = ["Fates", "HeatMap", "place_text", "scattered"]
 
-LEFT, RIGHT, TOP, BOTTOM, CELL = 52.0, 10.0, 52.0, 40.0, 22.0
-_LABEL_WIDTH = 42.0
+Fates = Mapping[Any, str]  # by key of a setting: what became of a run that is in no mean
 
-
-class _Map:
-    """Geometry and layers of one rule's heat map."""
-
-    def __init__(self, rule: RuleAnalysis, meta: Meta, scale: Scale) -> None:
-        self.rule, self.grid, self.scale = rule, rule.surface, scale
-        self.central = float(meta.central_lr or np.median(self.grid.lrs))
-        rows, columns = len(self.grid.lrs), len(self.grid.coefficients)
-        self.cell_width = (WIDTH - LEFT - RIGHT) / max(columns, 1)
-        self.x = LEFT + self.cell_width * (np.arange(columns) + 0.5)
-        self.y = TOP + CELL * (rows - np.arange(rows) - 0.5)
-        self.bottom = TOP + CELL * rows
-        self.height = self.bottom + BOTTOM
-        self.has_half_life = bool(np.isfinite(self.grid.fractions).any())
-
-    def cells(self, name: str) -> list[str]:
-        """Every cell, with what it holds as a tooltip."""
-        mean, out = self.grid.mean, []
-        for row, column in np.ndindex(mean.shape):
-            box = {
-                "x": float(self.x[column]) - 0.5 * self.cell_width,
-                "y": float(self.y[row]) - 0.5 * CELL,
-                "width": self.cell_width,
-                "height": CELL,
-            }
-            if math.isnan(mean[row, column]):
-                kind = self._kind(row, column)
-                fill = f"url(#{name}-{kind})"
-            else:
-                fill = self.scale.colour(float(mean[row, column]))
-            title = tag("title", self._tooltip(row, column))
-            out.append(tag("rect", title, **box, fill=fill, shape_rendering="crispEdges"))
-        return out
-
-    def _tooltip(self, row: int, column: int) -> str:
-        grid = self.grid
-        place = f"lr {scientific(grid.lrs[row])}, weight_decay {short(grid.coefficients[column])}"
-        fraction = grid.fractions[row, column]
-        if np.isfinite(fraction) and fraction > 0.0:
-            place += f", half-life {steps(half_life(float(fraction)))} steps"
-        if not math.isnan(grid.mean[row, column]):
-            cell = grid.setting(row, column)
-            value = with_unit(cell.value or 0.0, grid.metric.unit, cell.standard_error)
-            return f"{place}: {value} ({counted(cell.seeds, 'seed')})"
-        return f"{place}: {KINDS[self._kind(row, column)]}"
-
-    def _kind(self, row: int, column: int) -> str:
-        """Why a cell has no mean."""
-        kinds = ("failed", "diverged", "pruned", "omitted")
-        found = (kind for kind in kinds if getattr(self.grid, kind)[row, column])
-        return next(found, "missing")
-
-    def axes(self) -> list[str]:
-        """Tick labels on three sides, and their titles."""
-        out = [text(2, TOP - 8, f"lr{_scale_of(self.grid.lrs)}", class_="soft")]
-        for y, lr in zip(self.y, self.grid.lrs, strict=True):
-            out.append(text(LEFT - 6, y + 4, scientific(lr), text_anchor="end"))
-        every = max(math.ceil(_LABEL_WIDTH / self.cell_width), 1)
-        first = (len(self.x) - 1) % every // 2
-        for column in range(first, len(self.x), every):
-            x, strength = self.x[column], self.grid.strengths[column]
-            coefficient = short(self.grid.coefficients[column])
-            out.append(text(x, self.bottom + 15, coefficient, text_anchor="middle"))
-            if self.has_half_life and np.isfinite(strength) and strength > 0.0:
-                shown = steps(half_life(float(strength)))
-                out.append(text(x, TOP - 8, shown, text_anchor="middle", class_="soft"))
-        middle = 0.5 * (LEFT + WIDTH - RIGHT)
-        below = f"weight_decay{_scale_of(self.grid.coefficients)}"
-        out.append(text(middle, self.bottom + 32, below, text_anchor="middle"))
-        note = f"half-life in steps at lr {scientific(self.central)}"
-        if not self.has_half_life:
-            note = "no half-life: this rule removes no set fraction"
-        out.append(text(middle, TOP - 24, note, text_anchor="middle", class_="soft"))
-        return out
-
-    def iso_lines(self) -> list[str]:
-        """Cells of equal half-life, one line per power of ten."""
-        fractions = self.grid.fractions
-        known = fractions[np.isfinite(fractions) & (fractions > 0.0) & (fractions < 1.0)]
-        if not len(known):
-            return []
-        lives = [half_life(float(f)) for f in (known.max(), known.min())]
-        out: list[str] = []
-        for life in decades(max(lives[0], 1.0), lives[1]):
-            points = self._contour(-math.expm1(-math.log(2.0) / life))
-            if len(points) < 2:
-                continue
-            out.append(path(points, class_="casing", stroke_width=2.4, opacity=0.55))
-            out.append(path(points, class_="bright", stroke_width=1.2, stroke_dasharray="4 3"))
-            x, y = max((points[0], points[-1]), key=self._distance_to_best)
-            right = x > WIDTH - RIGHT - 1.5 * _LABEL_WIDTH
-            anchor, shift = ("end", -4) if right else ("start", 4)
-            out.append(text(x + shift, y + 4, steps(life), class_="halo", text_anchor=anchor))
-        return out
-
-    def _contour(self, fraction: float) -> list[tuple[float, float]]:
-        points = []
-        for y, row in zip(self.y, self.grid.fractions, strict=True):
-            usable = np.isfinite(row) & (row > 0.0)
-            rising = row > np.fmax.accumulate(np.concatenate([[0.0], row[:-1]]))
-            logs, x = np.log(row[usable & rising]), self.x[usable & rising]
-            if len(logs) > 1:
-                position = float(np.interp(math.log(fraction), logs, x, -1.0, -1.0))
-                if position > 0.0:
-                    points.append((position, float(y)))
-        return points
-
-    def _distance_to_best(self, point: tuple[float, float]) -> float:
-        at = self._best_index()
-        return math.dist(point, (self.x[at[1]], self.y[at[0]])) if at else point[1]
-
-    def _best_index(self) -> tuple[int, int] | None:
-        return self.grid.index_of(self.rule.best) if self.rule.best else None
-
-    def ridge(self) -> list[str]:
-        """The best weight decay of the rows that count, and the line through them."""
-        ridge = self.rule.ridge
-        if ridge.slope is None:
-            return []
-        line = [
-            (self._x_of(ridge.coefficient_at(lr) or 1.0), self._y_of(lr))
-            for lr in (ridge.lrs[0], ridge.lrs[-1])
-        ]
-        out = [
-            path(line, class_="casing", stroke_width=5.0),
-            path(line, class_="bright", stroke_width=2.4),
-        ]
-        for lr, coefficient in zip(ridge.lrs, ridge.coefficients, strict=True):
-            at = {"cx": self._x_of(coefficient), "cy": self._y_of(lr)}
-            out.append(tag("circle", **at, r=3.4, fill="#fff", stroke="#111", stroke_width=1.4))
-        return out
-
-    def optimum(self) -> list[str]:
-        """A ring around the best setting and its value; dashed if it lies on the border."""
-        at = self._best_index()
-        if at is None or self.rule.best is None:
-            return []
-        x, y = float(self.x[at[1]]), float(self.y[at[0]])
-        dashes = {"stroke_dasharray": "4 3"} if self.rule.border else {}
-        label = _value(self.rule) + (" (border)" if self.rule.border else "")
-        right = x > 0.7 * WIDTH
-        anchor, shift = ("end", -15) if right else ("start", 15)
-        place = {"text_anchor": anchor, "font_weight": 600}
-        return [
-            tag("circle", cx=x, cy=y, r=9.0, class_="casing", stroke_width=5.0),
-            tag("circle", cx=x, cy=y, r=9.0, class_="bright", stroke_width=2.4, **dashes),
-            text(x + shift, y + 4, label, class_="halo", **place),
-        ]
-
-    def _x_of(self, coefficient: float) -> float:
-        decays = self.grid.coefficients > 0.0
-        logs: FloatArray = np.log(self.grid.coefficients[decays])
-        return float(np.interp(math.log(coefficient), logs, self.x[decays]))
-
-    def _y_of(self, lr: float) -> float:
-        return float(np.interp(math.log(lr), np.log(self.grid.lrs), self.y))
-
-    def draw(self, name: str) -> list[str]:
-        """All layers, bottom to top."""
-        frame = {"x": LEFT, "y": TOP, "width": WIDTH - LEFT - RIGHT, "height": self.bottom - TOP}
-        return [
-            patterns(name),
-            *self.cells(name),
-            tag("rect", **frame, class_="frame"),
-            text(LEFT, 14, self.rule.rule, class_="title"),
-            text(WIDTH - RIGHT, 14, _slope(self.rule), text_anchor="end"),
-            *self.axes(),
-            *self.iso_lines(),
-            *self.ridge(),
-            *self.optimum(),
-        ]
+_RIGHT, _TOP, _BOTTOM = 10.0, 52.0, 40.0
+_CELL, _TALLEST, _LOWEST = 22.0, 484.0, 5.0  # height of a cell; of all; of a cell at least
+_COLUMN, _GAP = 16.0, 5.0  # the trainings without decay
+_LABEL, _LINE = 44.0, 13.0  # room for a label beside and below another
+_SPARSE = 0.2  # a grid less filled than this is none
 
 
-def heat_map(rule: RuleAnalysis, meta: Meta, scale: Scale, name: str) -> str:
-    """One rule's heat map as SVG.
+class HeatMap:
+    """One rule's settings over two of what was swept.
 
     Args:
-        rule: what is known about the rule.
-        meta: of the ledger; its ``central_lr`` is the one the half-life axis holds at.
-        scale: shared by the rules.
-        name: unique in the page, prefix of the ids.
+        rule: what is known of the rule.
+        surface: what is drawn.
+        without: the trainings without decay over the same rows; None if there are none.
+        meta: of the sweep; its ``central_lr`` is the one that the half-life axis holds at.
+        scale: shared by all maps.
+        fates: of settings without a mean.
     """
-    drawing = _Map(rule, meta, scale)
-    return svg_figure(WIDTH, drawing.height, _description(rule), *drawing.draw(name), name=name)
+
+    def __init__(
+        self,
+        rule: RuleAnalysis,
+        surface: Surface,
+        without: Surface | None,
+        meta: Meta,
+        scale: Scale,
+        fates: Fates,
+    ) -> None:
+        self.rule, self.grid, self.without, self.scale = rule, surface, without, scale
+        self.fates = fates
+        self.central = float(meta.central_lr or np.median([float(v) for v in meta.lrs or [1.0]]))
+        self.main = surface.axes == AXES
+        rows, columns = surface.failed.shape
+        self.scattered = scattered(surface)
+        self.row_names = [_named(v, surface.axes[0]) for v in surface.rows]
+        widest = max((width_of(name) for name in self.row_names), default=0.0)
+        left = min(max(widest + 12.0, 52.0), 120.0)
+        self.left = left + (_COLUMN + _GAP if without is not None else 0.0)
+        self.top = _TOP + (_LINE if surface.fixed else 0.0)
+        self.right = WIDTH - _RIGHT
+        self.cell_width = (self.right - self.left) / max(columns, 1)
+        self.cell = min(max(_TALLEST / max(rows, 1), _LOWEST), _CELL)
+        self.x = self.left + self.cell_width * (np.arange(columns) + 0.5)
+        self.bottom = self.top + self.cell * rows
+        self.y = self.bottom - self.cell * (np.arange(rows) + 0.5)
+        if self.scattered:
+            self.bottom, self.cell = self.top + 0.5 * _TALLEST, 11.0
+            self.x = _spaced(surface.columns, self.left + 8.0, self.right - 8.0)
+            self.y = _spaced(surface.rows, self.bottom - 8.0, self.top + 8.0)
+        self.height = self.bottom + _BOTTOM
+        self.has_half_life = bool((np.isfinite(surface.fractions) & (surface.fractions > 0)).any())
+
+    @property
+    def best(self) -> tuple[int, int] | None:
+        """Row and column of the rule's best setting, if it is on this map."""
+        return self.grid.index_of(self.rule.best) if self.rule.best else None
+
+    def drawn(self, name: str) -> str:
+        """The map as SVG; the name is unique in the page, prefix of the ids."""
+        about = self.description()
+        return svg_figure(WIDTH, self.height, about, *self.draw(name), name=name, kind="map")
+
+    def draw(self, name: str, titles: bool = True) -> list[str]:
+        """All layers, bottom to top.
+
+        Args:
+            name: prefix of the ids.
+            titles: whether each cell has its figures as a tooltip.
+        """
+        frame = {
+            "x": self.left,
+            "y": self.top,
+            "width": self.right - self.left,
+            "height": self.bottom - self.top,
+        }
+        ground = {"class_": "empty"} if self.scattered else {"fill": f"url(#{name}-missing)"}
+        cells = [*self._cells(self.grid, self.x, self.cell_width, name, titles, "")]
+        if self.without is not None:
+            spot = np.array([self.left - _GAP - 0.5 * _COLUMN])
+            cells += self._cells(self.without, spot, _COLUMN, name, titles, "no decay")
+        slope = _slope(self.rule) if self.main else ""
+        edges = "auto" if self.scattered else "crispEdges"
+        return [
+            patterns(name),
+            tag("rect", **frame, **ground),
+            tag("g", *cells, class_="cells", shape_rendering=edges),
+            tag("rect", **frame, class_="frame over"),
+            label(4, 14, self.rule.rule, WIDTH - 24.0 - width_of(slope), class_="title"),
+            text(self.right, 14, slope, text_anchor="end"),
+            *self._axes(),
+            tag("g", *overlay.layers(self), class_="over"),
+        ]
+
+    # --- cells ------------------------------------------------------------------------------------
+
+    def _cells(
+        self, grid: Surface, xs: FloatArray, width: float, name: str, titles: bool, what: str
+    ) -> list[str]:
+        """Every setting that there is something to say of, with that as a tooltip."""
+        runs = np.isfinite(grid.values).sum(-1)
+        mean = means_of(grid)
+        complete, most = grid.complete, int(runs.max(initial=0))
+        row_y = dict(zip(self.grid.rows, self.y, strict=True))
+        kinds = np.full(mean.shape, "", dtype=object)
+        for kind in ("omitted", "pruned", "diverged", "failed"):
+            kinds[getattr(grid, kind)] = kind
+        colour = np.full(mean.shape, "", dtype=object)
+        has = np.isfinite(mean)
+        colour[has] = self.scale.colours(mean[has])
+        best = self.best if grid is self.grid else None
+        out = []
+        for i, j in np.argwhere(has | (kinds != "")).tolist():
+            if grid.rows[i] not in row_y:
+                continue
+            fill = colour[i, j] if has[i, j] else f"url(#{name}-{kinds[i, j]})"
+            shrink = 1.0 if complete[i, j] or not has[i, j] else 0.6
+            spot = self._spot(float(xs[j]), float(row_y[grid.rows[i]]), width, shrink)
+            mark = ' class="best"' if best == (i, j) else ""
+            if not titles:
+                out.append(f'<{spot} fill="{fill}"/>')
+                continue
+            said = self._said(grid, i, j, float(mean[i, j]), kinds[i, j], most, what)
+            tail = f"<title>{escape(clean(said))}</title></{spot.split()[0]}>"
+            out.append(f'<{spot} fill="{fill}"{mark}>{tail}')
+        return out
+
+    def _spot(self, x: float, y: float, width: float, shrink: float) -> str:
+        if self.scattered and width != _COLUMN:
+            return f'circle cx="{x:.1f}" cy="{y:.1f}" r="{5.5 * shrink:.1f}" stroke="#111"'
+        w, h = shrink * width, shrink * self.cell
+        at = f'x="{x - 0.5 * w:.2f}" y="{y - 0.5 * h:.2f}"'
+        return f'rect {at} width="{w:.2f}" height="{h:.2f}"'
+
+    def _said(
+        self, grid: Surface, i: int, j: int, mean: float, kind: str, most: int, what: str
+    ) -> str:
+        """What a cell holds, in words."""
+        parts = [f"{_axis(grid.axes[0])} {_named(grid.rows[i], grid.axes[0])}"]
+        parts.append(what or f"weight_decay {short(float(grid.columns[j]))}")
+        fraction = float(grid.fractions[i, j])
+        if math.isfinite(fraction) and 0.0 < fraction < 1.0:
+            parts.append(f"half-life {steps(half_life(fraction))} steps")
+        place = ", ".join(parts)
+        if math.isfinite(mean):
+            values = grid.values[i, j]
+            values = values[np.isfinite(values)]
+            error = standard_error(values)
+            shown = with_unit(mean, grid.metric.unit, error)
+            shown += f", standard error {in_digits(error, error)}" if error else ""
+            of = f" of {most}" if len(values) < most else ""
+            return f"{place}: {shown}" + (f" ({len(values)}{of} seeds)" if most > 1 else "")
+        fate = self.fates.get(grid.setting(i, j).key) if kind != "omitted" else None
+        return f"{place}: {KINDS[kind]}" + (f" ({fate})" if fate else "")
+
+    # --- axes -------------------------------------------------------------------------------------
+
+    def _axes(self) -> list[str]:
+        """Tick labels on three sides, and their titles."""
+        first, _ = self.grid.axes
+        edge = self.left - (_COLUMN + _GAP if self.without is not None else 0.0)
+        title = f"lr{_scale_of(self.grid.rows)}" if first == "lr" else _axis(first)
+        out = [label(4, self.top - 8, title, edge + 40.0, class_="soft")]
+        for row in _room(self.y, _LINE):
+            at = float(self.y[row]) + 4
+            out.append(label(edge - 6, at, self.row_names[row], edge - 8.0, text_anchor="end"))
+        for column in _room(self.x, _LABEL):
+            x, strength = float(self.x[column]), self.grid.strengths[column]
+            coefficient = short(float(self.grid.columns[column]))
+            if self.without is None or x - 0.5 * width_of(coefficient) > self.left - 4.0:
+                out.append(text(x, self.bottom + 15, coefficient, text_anchor="middle"))
+            if self.main and self.has_half_life and 0.0 < strength < 1.0:
+                life = steps(half_life(float(strength)))
+                if x > edge + 60.0:
+                    out.append(text(x, self.top - 8, life, text_anchor="middle", class_="soft"))
+        if self.without is not None:
+            x = edge + 0.5 * _COLUMN
+            out.append(text(x, self.bottom + 15, "0", text_anchor="middle"))
+        middle = 0.5 * (self.left + self.right)
+        below = f"weight_decay{_scale_of(self.grid.columns)}"
+        out.append(text(middle, self.bottom + 32, below, text_anchor="middle"))
+        notes = [self._note(), f"at {place_text(self.grid.fixed)}" if self.grid.fixed else ""]
+        for line, note in enumerate(filter(None, notes)):
+            y = _TOP - 24 + _LINE * line
+            out.append(label(self.right, y, note, self.right - 4, text_anchor="end", class_="soft"))
+        return out
+
+    def _note(self) -> str:
+        if not self.main:
+            return ""
+        if self.has_half_life and bool((self.grid.strengths > 0.0).any()):
+            return f"half-life in steps at lr {scientific(self.central)}"
+        return "" if self.has_half_life else "no half-life is known"
+
+    def description(self) -> str:
+        """The map in words."""
+        rows = f"{len(self.grid.rows)} of {_axis(self.grid.axes[0])}"
+        grid = f"{rows} by {len(self.grid.columns)} of weight_decay"
+        best = self.rule.best
+        if best is None or self.best is None:
+            return f"Heat map of rule {self.rule.rule}, {grid}: no setting is finished."
+        place = f"lr {scientific(best.lr)}, weight_decay {short(best.weight_decay)}"
+        name = self.grid.metric.name.replace("_", " ")
+        words = f"best {name} {overlay.best_value(self.rule)} at {place}"
+        border = " on the border of the grid" if self.rule.border else ""
+        slope = f"; {_slope(self.rule)}" if self.main else ""
+        return f"Heat map of rule {self.rule.rule}, {grid}: {words}{border}{slope}."
 
 
-def landscape_picture(analysis: Analysis, meta: Meta) -> str:
-    """The heat maps of all rules as one SVG file."""
-    scale = Scale.of(analysis, meta.reported)
-    maps = [_Map(rule, meta, scale) for rule in analysis.rules]
-    columns = 2 if len(maps) > 1 else 1
-    height = max((m.height for m in maps), default=0.0) + 12.0
-    top, body = 40.0, [text(16, 25, _heading(meta), class_="title", style="font-size:14px")]
-    for index, drawing in enumerate(maps):
-        x, y = WIDTH * (index % columns) + 8.0, top + height * (index // columns)
-        inner = drawing.draw(f"map-{index}")
-        body.append(tag("g", *inner, transform=f"translate({x:g} {y:g})"))
-    y = top + height * math.ceil(len(maps) / columns)
-    x = 8.0 + 0.5 * WIDTH * (columns - 1)
-    body.append(tag("g", *legend_parts(scale, "key"), transform=f"translate({x:g} {y:g})"))
-    label = f"{_heading(meta)}. " + " ".join(_description(m.rule) for m in maps)
-    return standalone(WIDTH * columns + 16.0, y + LEGEND_HEIGHT, label, *body)
+def scattered(surface: Surface) -> bool:
+    """Whether settings lie off any grid, each with an lr and a weight decay of its own."""
+    filled = np.isfinite(surface.values).any(-1) | surface.unusable
+    return min(filled.shape) > 12 and float(filled.mean()) < _SPARSE
 
 
-def _heading(meta: Meta) -> str:
-    return f"Weight decay and learning rate on {meta.name} with {meta.optimizer}"
+def place_text(values: Mapping[str, Any]) -> str:
+    """Parameters and their values, in words."""
+    named = ((brief(_axis(name)), brief(_named(value, name))) for name, value in values.items())
+    return ", ".join(f"{name} {value}" for name, value in named)
 
 
-def _scale_of(values: FloatArray) -> str:
+def _named(value: Any, axis: str) -> str:
+    if not is_number(value):
+        return str(value)
+    if axis == "lr":
+        return scientific(float(value))
+    if axis == "weight_decay":
+        return short(float(value))
+    return f"{value:g}" if abs(value) < 1e6 else scientific(float(value), 3)
+
+
+def _axis(name: str) -> str:
+    return name if name in AXES else name.replace("_", " ")
+
+
+def _room(positions: FloatArray, apart: float) -> list[int]:
+    """Which of some positions are labelled, so that none is too near another."""
+    out: list[int] = []
+    for index in np.argsort(positions, kind="stable").tolist():
+        if not out or positions[index] - positions[out[-1]] >= apart:
+            out.append(index)
+    return out
+
+
+def _spaced(values: Sequence[Any], start: float, end: float) -> FloatArray:
+    """Positions of rising positive values, logarithmic."""
+    logs = np.log(np.maximum(np.array(values, dtype=float), 1e-300))
+    span = float(logs[-1] - logs[0]) or 1.0
+    return np.asarray(start + (end - start) * (logs - logs[0]) / span)
+
+
+def _scale_of(values: Sequence[Any]) -> str:
     """Whether cells of equal size are equal factors; a list of values need not be."""
-    steps = np.diff(np.log(values[values > 0.0]))
-    return " (log)" if len(steps) > 1 and np.allclose(steps, steps[0], rtol=0.01) else ""
+    numbers = np.array([v for v in values if is_number(v) and v > 0.0], dtype=float)
+    gaps = np.diff(np.log(numbers))
+    return " (log)" if len(gaps) > 1 and np.allclose(gaps, gaps[0], rtol=0.01) else ""
 
 
 def _slope(rule: RuleAnalysis) -> str:
@@ -246,21 +291,3 @@ def _slope(rule: RuleAnalysis) -> str:
         return "no ridge slope"
     bounds = interval(ridge.low, ridge.high) or "(no interval)"
     return f"ridge slope {signed(ridge.slope)} {bounds}"
-
-
-def _value(rule: RuleAnalysis) -> str:
-    best = rule.best
-    if best is None or best.value is None:
-        return "not measured"
-    return with_unit(best.value, rule.surface.metric.unit, best.standard_error)
-
-
-def _description(rule: RuleAnalysis) -> str:
-    rows: Sequence[float] = rule.surface.lrs.tolist()
-    grid = f"{len(rows)} learning rates by {len(rule.surface.coefficients)} weight decays"
-    if rule.best is None:
-        return f"Heat map of rule {rule.rule}, {grid}: no setting is finished."
-    place = f"lr {scientific(rule.best.lr)}, weight_decay {short(rule.best.weight_decay)}"
-    best = f"best {rule.surface.metric.name.replace('_', ' ')} {_value(rule)} at {place}"
-    border = " on the border of the grid" if rule.border else ""
-    return f"Heat map of rule {rule.rule}, {grid}: {best}{border}; {_slope(rule)}."
