@@ -152,13 +152,20 @@ class Trial:
         optimizer.register_step_post_hook(self._after_step)
         return optimizer
 
+    def knows(self, optimizer: Optimizer) -> bool:
+        """Whether it is one of the trial's: made by `optimizer`, or watched."""
+        return any(optimizer is one for one in self._optimizers)
+
     def _after_step(self, optimizer: Optimizer, *_: Any) -> None:
         if optimizer is not self._optimizers[0]:
             return
         self._steps += 1
         rule = self.decay
         if rule.follows_gradients and (self._steps <= _SAMPLES or self._steps % 10 == 0):
-            group = next(g for g in optimizer.param_groups if g["weight_decay"] != 0.0)
+            decaying = [g for g in optimizer.param_groups if g.get("weight_decay")]
+            if not decaying:
+                return
+            group = decaying[0]
             lr = float(group["lr"])
             fraction = read_group(optimizer, group).fraction_at(lr, group["weight_decay"])
             if fraction is not None and math.isfinite(float(fraction)):
@@ -191,6 +198,23 @@ class Trial:
             if self._path and time.monotonic() - saved >= _CHECKPOINT_EVERY:
                 self._save(epoch + 1)
                 saved = time.monotonic()
+
+    def advance(self, done: int, of: int) -> None:
+        """Count what a loop other than `epochs` has done, such as a framework's.
+
+        Such a training has no checkpoint: one that is cut short, or stopped by
+        ``sampler="halving"``, begins anew when it is to go on.
+
+        Args:
+            done: epochs, or steps, so far.
+            of: how many there will be.
+
+        Raises:
+            Paused: after the share of the training that was asked for.
+        """
+        self._done, self._total = done, of
+        if math.ceil(self._until * of) <= done < of:
+            raise Paused
 
     def report(self, step: int | None = None, **metrics: float | Tensor) -> None:
         """Metrics of a moment in the training, for its learning curve.
@@ -236,7 +260,7 @@ class Trial:
         if self._fabric is None:
             from .fabric import made_fabric
 
-            self._fabric = made_fabric(self._fabric_options or {}, self.device)
+            self._fabric = made_fabric(self._fabric_options or {}, self.device, self.seed)
         return self._fabric
 
     # --- checkpoints ------------------------------------------------------------------------------
@@ -246,12 +270,12 @@ class Trial:
         if not self._optimizers and not self._kept:
             return None
         if self._optimizers and not self._models and "model" not in self._kept:
-            self._note("no model is known (pass the model to trial.optimizer, or trial.keep it)")
+            self._anew("no model is known (pass the model to trial.optimizer, or trial.keep it)")
             return None
         for optimizer in self._optimizers:
             scheduled = getattr(optimizer.step, "_wrapped_by_lr_sched", False)
             if scheduled and not any(_schedules(o, optimizer) for o in self._kept.values()):
-                self._note("a scheduler acts on the optimizer and is not known: trial.keep it")
+                self._anew("a scheduler acts on the optimizer and is not known: trial.keep it")
                 return None
         return {
             "model": [m.state_dict() for m in self._models],
@@ -259,10 +283,13 @@ class Trial:
             "kept": {name: value.state_dict() for name, value in self._kept.items()},
         }
 
-    def _note(self, why: str) -> None:
-        text = f"a training that is cut short begins anew, not from a checkpoint: {why}"
+    def note(self, text: str) -> None:
+        """Say something once, of all trainings alike."""
         if text not in self.notes:
             self.notes.append(text)
+
+    def _anew(self, why: str) -> None:
+        self.note(f"a training that is cut short begins anew, not from a checkpoint: {why}")
 
     def _save(self, done: int) -> None:
         if self._path is None or (state := self._state()) is None:
