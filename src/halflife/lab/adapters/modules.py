@@ -110,7 +110,7 @@ def _reporter(trial: Trial) -> Any:
                     )
 
         def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-            if trainer.sanity_checking or not trainer.fitting:
+            if trainer.sanity_checking or trainer.state.fn != "fit":
                 return
             step, steps = trainer.global_step, trainer.estimated_stepping_batches
             trial.report(step, **trainer.callback_metrics)
