@@ -180,8 +180,8 @@ class _Walk:
 def plain(value: Any, depth: int = 4) -> str | None:
     """Data as text that is the same for equal data; None for anything else.
 
-    Arrays and tensors are told by their content up to 100 MB, above by their shape; a dataset of
-    Hugging Face by its own fingerprint.
+    Arrays, tensors and datasets of Hugging Face are told by their content up to 100 MB; above, by
+    their shape, or the dataset's own fingerprint, in which the times of files are.
 
     Example:
         >>> plain({"b": 1, "a": [2.0]}), plain(len)
@@ -192,7 +192,7 @@ def plain(value: Any, depth: int = 4) -> str | None:
     if isinstance(value, (np.ndarray, torch.Tensor)):
         return _array(value)
     if isinstance(own := getattr(value, "_fingerprint", None), str):
-        return f"dataset {own}"
+        return _table(value) or f"dataset {own}"
     if depth and isinstance(value, (list, tuple)):
         parts = [plain(v, depth - 1) for v in value]
         return None if None in parts else f"[{', '.join(map(str, parts))}]"
@@ -219,6 +219,18 @@ def _array(value: np.ndarray[Any, Any] | torch.Tensor) -> str | None:
     if value.dtype.hasobject:
         return f"{text} {plain(value.tolist())}"
     return f"{text} {hashlib.sha256(np.ascontiguousarray(value)).hexdigest()[:16]}"
+
+
+def _table(dataset: Any) -> str | None:
+    """A dataset of Hugging Face as the digest of its rows; None where reading them is not cheap."""
+    data = getattr(dataset, "data", None)
+    if data is None or data.nbytes > _CHEAP:
+        return None
+    rows = dataset.with_format("arrow")[:].combine_chunks().replace_schema_metadata(None)
+    digest = hashlib.sha256(str(rows.schema).encode())
+    for batch in rows.to_batches():
+        digest.update(batch.serialize())
+    return f"dataset {dataset.format['type']} {digest.hexdigest()[:16]}"
 
 
 def _code_text(thing: type | types.CodeType) -> str:

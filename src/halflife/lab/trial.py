@@ -34,9 +34,11 @@ from ..groups import param_groups
 from ..rules.contract import DecayRule, as_rule
 from ..rules.scalar import Decoupled
 from ..rules.step import Step
+from ..tensors.reduction import is_sharded
 from ..units.reading import read_group
 from .bases import made
 from .cell import BASELINE, Cell
+from .fabric import made_fabric, world_size
 
 if TYPE_CHECKING:
     from .bases import BaseOptimizer
@@ -258,8 +260,6 @@ class Trial:
         strategy with more than one belong to one cell.
         """
         if self._fabric is None:
-            from .fabric import made_fabric
-
             self._fabric = made_fabric(self._fabric_options or {}, self.device, self.seed)
         return self._fabric
 
@@ -268,6 +268,9 @@ class Trial:
     def _state(self) -> dict[str, Any] | None:
         """What a checkpoint holds; None where something that changes is not known."""
         if not self._optimizers and not self._kept:
+            return None
+        if world_size() > 1:
+            self._anew("several processes train it together")
             return None
         if self._optimizers and not self._models and "model" not in self._kept:
             self._anew("no model is known (pass the model to trial.optimizer, or trial.keep it)")
@@ -367,7 +370,10 @@ class Trial:
         count = sum(p.numel() for p in matrices)
         if not count:
             return None
-        return math.sqrt(sum(float(p.double().square().sum()) for p in matrices) / count)
+        squares = [p.double().square().sum() for p in matrices]
+        # Of a weight that is spread over processes each has a part of the sum.
+        whole = [s.full_tensor() if is_sharded(s) else s for s in squares]
+        return math.sqrt(sum(map(float, whole)) / count)
 
 
 def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
