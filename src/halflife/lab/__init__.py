@@ -12,12 +12,14 @@
                        weight_decay=lab.log(1e-3, 1, 9), choose="val", report="test")
     print(result.sentence)
 
-`trial` is what a training is given and `job` how it is called. `plan` and `axes` lay out what is
+`trial` is what a training is given and `job` how it is called; `adapters` make trainings of other
+frameworks' models. `plan` and `axes` lay out what is
 trained, `samplers` decide what is next, `executors` train, `driver` brings these together, and
 `ledger` keeps it all. `statistics` and `report` read nothing but the ledger. `tasks` are small
 trainings that are here.
 """
 
+from .adapters import estimator, lightning, transformers
 from .axes import log
 from .cell import Cell, Outcome
 from .driver import SweepError
@@ -46,6 +48,9 @@ __all__ = [
     "SweepError",
     "Trial",
     "TwoStage",
+    "estimator",
+    "lightning",
     "log",
     "sweep",
+    "transformers",
 ]

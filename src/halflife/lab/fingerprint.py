@@ -19,11 +19,13 @@ import site
 import sysconfig
 import textwrap
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+import torch.utils.data
 
 from .. import __version__
 from ..checks import is_number
@@ -39,6 +41,9 @@ _INSTALLED = tuple(
         *([site.getusersitepackages()] if site.ENABLE_USER_SITE else []),
     }
 )
+_CHEAP = 100_000_000  # bytes of an array whose content is read
+# What holds data or functions of the user's and is installed.
+_HOLDERS = (torch.utils.data.Dataset, torch.utils.data.DataLoader)
 _OURS = str(Path(__file__).resolve().parents[1]) + os.sep
 
 
@@ -48,8 +53,8 @@ def parts_of(train: Any) -> dict[str, str]:
     Example:
         >>> def train(lr, weight_decay, seed):
         ...     return lr
-        >>> sorted(parts_of(train))  # doctest: +ELLIPSIS
-        ['halflife', 'python', 'torch', 'train...']
+        >>> sorted(parts_of(train))
+        ['halflife', '...train', 'python', 'torch']
     """
     found: dict[str, str] = {}
     _Walk(found).visit(train)
@@ -68,53 +73,86 @@ def difference(known: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]
 class _Walk:
     def __init__(self, found: dict[str, str]) -> None:
         self._found = found
-        self._seen: set[int] = set()
+        # The objects themselves: an identity may be given again when its object is gone.
+        self._seen: dict[int, Any] = {}
+
+    def _part(self, name: str, text: str) -> None:
+        """Take a digest; of several that have one name, such as lambdas, all count."""
+        digest = _digest(text)
+        known = self._found.get(name, digest)
+        self._found[name] = digest if known == digest else _digest(known + digest)
 
     def visit(self, value: Any, name: str = "train") -> None:
-        """Take a value's digest, and follow the names in it."""
+        """Take a value's digest, and follow what is in it."""
+        if (text := plain(value)) is not None:
+            self._part(name, text)
+            return
         if id(value) in self._seen:
             return
-        self._seen.add(id(value))
+        self._seen[id(value)] = value
         if isinstance(value, functools.partial):
             self.visit(value.func, name)
-            for key, given in {**dict(enumerate(value.args)), **value.keywords}.items():
-                self.value(given, f"{name}({key})")
+            self.each({**dict(enumerate(value.args)), **value.keywords}, name)
         elif isinstance(value, types.MethodType):
             self.visit(value.__func__, name)
-            self.value(value.__self__, name)
+            self.visit(value.__self__, name)
         elif isinstance(value, types.FunctionType):
             self.function(value)
         elif isinstance(value, type):
             self.kind(value)
-        else:
-            self.value(value, name)
+        elif callable(inner := getattr(value, "__wrapped__", None)):  # functools.lru_cache
+            self.visit(inner, name)
+        elif isinstance(value, Mapping):
+            self.each(value, name)
+        elif isinstance(value, (list, tuple, set, frozenset)):
+            self.each(dict(enumerate(value)), name)
+        elif _theirs(type(value)) or isinstance(value, _HOLDERS) or _is_ours(value):
+            self.visit(type(value), name)
+            for key, held in getattr(value, "__dict__", {}).items():
+                self.visit(held, f"{name}.{key}")
+
+    def each(self, values: Mapping[Any, Any], name: str) -> None:
+        """Follow what is in a container."""
+        for key, value in values.items():
+            self.visit(value, f"{name}({key})")
 
     def function(self, function: types.FunctionType) -> None:
-        if not _theirs(function):
+        """A function's code, and what it uses; of a decorated one, the one inside too."""
+        inner = getattr(function, "__wrapped__", None)
+        if inner is not None:
+            self.visit(inner)
+        if not _theirs(function.__code__):
             return
-        function = inspect.unwrap(function)  # type: ignore[assignment]
         name = f"{function.__module__}.{function.__qualname__}"
-        self._found[name] = _digest(_code_text(function))
+        if inner is not None:  # which has that name
+            name += f" ({function.__code__.co_name})"
+        self._part(name, _code_text(function.__code__))
         self.names(function.__code__, function.__globals__, name)
         for variable, cell in zip(
             function.__code__.co_freevars, function.__closure__ or (), strict=True
         ):
             try:
-                self.value(cell.cell_contents, f"{name}: {variable}")
+                content = cell.cell_contents
             except ValueError:  # not filled yet
                 continue
-        for given in function.__defaults__ or ():
-            self.value(given, f"{name}: default")
+            if isinstance(content, types.ModuleType):
+                self.module(content, function.__code__.co_names)
+            elif content is not inner:
+                self.visit(content, f"{name}: {variable}")
+        self.each(dict(enumerate(function.__defaults__ or ())), f"{name}: default ")
+        self.each(function.__kwdefaults__ or {}, f"{name}: default ")
 
     def kind(self, kind: type) -> None:
+        """A class's code, that of its bases, and what its methods use."""
         if not _theirs(kind):
             return
         name = f"{kind.__module__}.{kind.__qualname__}"
-        self._found[name] = _digest(_code_text(kind))
+        self._part(name, _code_text(kind))
         for base in kind.__mro__[1:]:
             self.visit(base)
         for member in vars(kind).values():
             function = getattr(member, "__func__", getattr(member, "fget", member))
+            function = inspect.unwrap(function) if callable(function) else function
             if isinstance(function, types.FunctionType):
                 self.names(function.__code__, function.__globals__, name)
 
@@ -122,74 +160,109 @@ class _Walk:
         """Follow the global names in some code, and in the code within it."""
         for name in code.co_names:
             if name in known and not hasattr(builtins, name):
-                self.value(known[name], f"{owner}: {name}", code.co_names)
+                value = known[name]
+                if isinstance(value, types.ModuleType):
+                    self.module(value, code.co_names)
+                else:
+                    self.visit(value, f"{owner}: {name}")
         for constant in code.co_consts:
             if isinstance(constant, types.CodeType):
                 self.names(constant, known, owner)
 
-    def value(self, value: Any, name: str, used: tuple[str, ...] = ()) -> None:
-        """A value that some code uses: followed if it is code, a part if it is plain data."""
-        if isinstance(value, types.ModuleType):
-            if _file_is_theirs(getattr(value, "__file__", None)):
-                for attribute in used:
-                    if attribute in vars(value):
-                        self.value(vars(value)[attribute], f"{value.__name__}.{attribute}")
-        elif isinstance(value, (types.FunctionType, types.MethodType, functools.partial, type)):
-            self.visit(value, name)
-        elif (text := _plain(value)) is not None:
-            self._found[name] = _digest(text)
-        elif _theirs(type(value)) and not isinstance(value, type):
-            self.visit(type(value))
-            state = getattr(value, "__dict__", {})
-            if text := _plain({k: v for k, v in state.items() if _plain(v) is not None}):
-                self._found[name] = _digest(text)
+    def module(self, module: types.ModuleType, used: Sequence[str]) -> None:
+        """What some code uses of a module of the user's own."""
+        if _file_is_theirs(getattr(module, "__file__", None)):
+            for attribute in used:
+                if attribute in vars(module):
+                    self.visit(vars(module)[attribute], f"{module.__name__}.{attribute}")
 
 
-def _plain(value: Any, depth: int = 4) -> str | None:
-    """Plain data as text that is the same for equal data; None for anything else."""
+def plain(value: Any, depth: int = 4) -> str | None:
+    """Data as text that is the same for equal data; None for anything else.
+
+    Arrays, tensors and datasets of Hugging Face are told by their content up to 100 MB; above, by
+    their shape, or the dataset's own fingerprint, in which the times of files are.
+
+    Example:
+        >>> plain({"b": 1, "a": [2.0]}), plain(len)
+        ("{'a': [2.0], 'b': 1}", None)
+    """
     if isinstance(value, _PLAIN) or is_number(value):
         return repr(value)
+    if isinstance(value, (np.ndarray, torch.Tensor)):
+        return _array(value)
+    if isinstance(own := getattr(value, "_fingerprint", None), str):
+        return _table(value) or f"dataset {own}"
     if depth and isinstance(value, (list, tuple)):
-        parts = [_plain(v, depth - 1) for v in value]
+        parts = [plain(v, depth - 1) for v in value]
         return None if None in parts else f"[{', '.join(map(str, parts))}]"
     if depth and isinstance(value, (set, frozenset)):
-        parts = [_plain(v, depth - 1) for v in value]
+        parts = [plain(v, depth - 1) for v in value]
         return None if None in parts else f"{{{', '.join(sorted(map(str, parts)))}}}"
     if depth and isinstance(value, Mapping):
-        items = [(_plain(k), _plain(v, depth - 1)) for k, v in value.items()]
+        items = [(plain(k), plain(v, depth - 1)) for k, v in value.items()]
         if any(None in item for item in items):
             return None
         return f"{{{', '.join(sorted(f'{k}: {v}' for k, v in items))}}}"
     return None
 
 
-def _code_text(thing: Any) -> str:
-    """Code without comments, docstrings and layout; of what has no source, its instructions."""
+def _array(value: np.ndarray[Any, Any] | torch.Tensor) -> str | None:
+    """An array's type, shape and, where reading it is cheap, content."""
+    text = f"{value.dtype} {tuple(value.shape)}"
+    if value.nbytes > _CHEAP:
+        return text
+    if isinstance(value, torch.Tensor):
+        if value.layout is not torch.strided or value.is_meta or value.is_quantized:
+            return text
+        value = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    if value.dtype.hasobject:
+        return f"{text} {plain(value.tolist())}"
+    return f"{text} {hashlib.sha256(np.ascontiguousarray(value)).hexdigest()[:16]}"
+
+
+def _table(dataset: Any) -> str | None:
+    """A dataset of Hugging Face as the digest of its rows; None where reading them is not cheap."""
+    data = getattr(dataset, "data", None)
+    if data is None or data.nbytes > _CHEAP:
+        return None
+    rows = dataset.with_format("arrow")[:].combine_chunks().replace_schema_metadata(None)
+    digest = hashlib.sha256(str(rows.schema).encode())
+    for batch in rows.to_batches():
+        digest.update(batch.serialize())
+    return f"dataset {dataset.format['type']} {digest.hexdigest()[:16]}"
+
+
+def _code_text(thing: type | types.CodeType) -> str:
+    """Code without comments, docstrings and layout; of what has no source, its instructions.
+
+    Of a lambda too: its source is the whole statement in which it stands.
+    """
     try:
+        if getattr(thing, "co_name", None) == "<lambda>":
+            raise OSError
         tree = ast.parse(textwrap.dedent(inspect.getsource(thing)))
     except (OSError, TypeError, SyntaxError):
-        code = getattr(thing, "__code__", None)
-        if code is None:
-            return repr(thing)
-        return f"{code.co_code.hex()} {_constants(code)} {code.co_names}"
+        return _instructions(thing) if isinstance(thing, types.CodeType) else repr(thing)
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
-            value = body[0].value
-            if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                body[:1] = [] if len(body) > 1 else [ast.Pass()]
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            if ast.get_docstring(node, clean=False) is not None:
+                node.body[:1] = [] if node.body[1:] else [ast.Pass()]
     return ast.dump(tree)
 
 
-def _constants(code: types.CodeType) -> list[str]:
-    return [
-        f"{c.co_code.hex()} {_constants(c)}" if isinstance(c, types.CodeType) else repr(c)
-        for c in code.co_consts
-    ]
+def _instructions(code: types.CodeType) -> str:
+    constants = [_instructions(c) if isinstance(c, types.CodeType) else repr(c) for c in code.co_consts]
+    return f"{code.co_code.hex()} {constants} {code.co_names} {code.co_varnames}"
 
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _is_ours(value: Any) -> bool:
+    """Whether it is an object of an adapter, or the like: what it holds is the user's."""
+    return type(value).__module__.startswith(f"{__package__}.")
 
 
 def _theirs(thing: Any) -> bool:

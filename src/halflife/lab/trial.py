@@ -34,9 +34,11 @@ from ..groups import param_groups
 from ..rules.contract import DecayRule, as_rule
 from ..rules.scalar import Decoupled
 from ..rules.step import Step
+from ..tensors.reduction import is_sharded
 from ..units.reading import read_group
 from .bases import made
 from .cell import BASELINE, Cell
+from .fabric import made_fabric, world_size
 
 if TYPE_CHECKING:
     from .bases import BaseOptimizer
@@ -153,13 +155,20 @@ class Trial:
         optimizer.register_step_post_hook(self._after_step)
         return optimizer
 
+    def knows(self, optimizer: Optimizer) -> bool:
+        """Whether it is one of the trial's: made by `optimizer`, or watched."""
+        return any(optimizer is one for one in self._optimizers)
+
     def _after_step(self, optimizer: Optimizer, *_: Any) -> None:
         if optimizer is not self._optimizers[0]:
             return
         self._steps += 1
         rule = self.decay
         if rule.follows_gradients and (self._steps <= _SAMPLES or self._steps % 10 == 0):
-            group = next(g for g in optimizer.param_groups if g["weight_decay"] != 0.0)
+            decaying = [g for g in optimizer.param_groups if g.get("weight_decay")]
+            if not decaying:
+                return
+            group = decaying[0]
             lr = float(group["lr"])
             fraction = read_group(optimizer, group).fraction_at(lr, group["weight_decay"])
             if fraction is not None and math.isfinite(float(fraction)):
@@ -193,6 +202,23 @@ class Trial:
             if self._path and time.monotonic() - saved >= _CHECKPOINT_EVERY:
                 self._save(epoch + 1)
                 saved = time.monotonic()
+
+    def advance(self, done: int, of: int) -> None:
+        """Count what a loop other than `epochs` has done, such as a framework's.
+
+        Such a training has no checkpoint: one that is cut short, or stopped by
+        ``sampler="halving"``, begins anew when it is to go on.
+
+        Args:
+            done: epochs, or steps, so far.
+            of: how many there will be.
+
+        Raises:
+            Paused: after the share of the training that was asked for.
+        """
+        self._done, self._total = done, of
+        if math.ceil(self._until * of) <= done < of:
+            raise Paused
 
     def report(self, step: int | None = None, **metrics: float | Tensor) -> None:
         """Metrics of a moment in the training, for its learning curve.
@@ -236,9 +262,7 @@ class Trial:
         strategy with more than one belong to one cell.
         """
         if self._fabric is None:
-            from .fabric import made_fabric
-
-            self._fabric = made_fabric(self._fabric_options or {}, self.device)
+            self._fabric = made_fabric(self._fabric_options or {}, self.device, self.seed)
         return self._fabric
 
     # --- checkpoints ------------------------------------------------------------------------------
@@ -247,13 +271,16 @@ class Trial:
         """What a checkpoint holds; None where something that changes is not known."""
         if not self._optimizers and not self._kept:
             return None
+        if world_size() > 1:
+            self._anew("several processes train it together")
+            return None
         if self._optimizers and not self._models and "model" not in self._kept:
-            self._note("no model is known (pass the model to trial.optimizer, or trial.keep it)")
+            self._anew("no model is known (pass the model to trial.optimizer, or trial.keep it)")
             return None
         for optimizer in self._optimizers:
             scheduled = getattr(optimizer.step, "_wrapped_by_lr_sched", False)
             if scheduled and not any(_schedules(o, optimizer) for o in self._kept.values()):
-                self._note("a scheduler acts on the optimizer and is not known: trial.keep it")
+                self._anew("a scheduler acts on the optimizer and is not known: trial.keep it")
                 return None
         return {
             "model": [m.state_dict() for m in self._models],
@@ -261,10 +288,13 @@ class Trial:
             "kept": {name: value.state_dict() for name, value in self._kept.items()},
         }
 
-    def _note(self, why: str) -> None:
-        text = f"a training that is cut short begins anew, not from a checkpoint: {why}"
+    def note(self, text: str) -> None:
+        """Say something once, of all trainings alike."""
         if text not in self.notes:
             self.notes.append(text)
+
+    def _anew(self, why: str) -> None:
+        self.note(f"a training that is cut short begins anew, not from a checkpoint: {why}")
 
     def _save(self, done: int) -> None:
         if self._path is None or (state := self._state()) is None:
@@ -342,7 +372,10 @@ class Trial:
         count = sum(p.numel() for p in matrices)
         if not count:
             return None
-        return math.sqrt(sum(float(p.double().square().sum()) for p in matrices) / count)
+        squares = [p.double().square().sum() for p in matrices]
+        # Of a weight that is spread over processes each has a part of the sum.
+        whole = [s.full_tensor() if is_sharded(s) else s for s in squares]
+        return math.sqrt(sum(map(float, whole)) / count)
 
 
 def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -14,12 +14,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, BinaryIO, NamedTuple, cast
 
 import cloudpickle
 import torch
 
 from ...checks import require, require_count
+from ..cell import Outcome
 from ..job import Job, Piece
 from .base import Done, Executor, ExecutorError
 from .worker import read_frame, write_frame
@@ -50,7 +52,8 @@ class Local(Executor):
         timeout: seconds after which a training is ended as failed. Default: none.
         devices: where the workers train, in turn. Default: the accelerators, else the CPU.
         processes: of one training: with 2, each cell is trained by two processes that
-            `Trial.fabric` joins (DDP, FSDP2), and rank 0 reports.
+            `Trial.fabric` joins (DDP, FSDP2), and rank 0 reports. If one of them fails or dies, so
+            has the training, and all of them are replaced.
 
     Raises:
         ValueError: for a count that is none, or a timeout that is not positive.
@@ -84,8 +87,8 @@ class Local(Executor):
         count = torch.accelerator.device_count() if torch.accelerator.is_available() else 0
         kind = torch.accelerator.current_accelerator() if count else None
         devices = list(self._devices or [f"{kind}:{i}" for i in range(count)] or ["cpu"])
-        each = self._processes * self._threads
-        self.slots = self._workers or (count or max(cores() // each, 1))
+        room = count or cores() // self._threads
+        self.slots = self._workers or max(room // self._processes, 1)
         try:
             content = cloudpickle.dumps(job)
         except Exception as error:  # whatever the user's objects raise
@@ -96,7 +99,10 @@ class Local(Executor):
         self._setup = {"path": [p or os.getcwd() for p in sys.path], "threads": self._threads,
                        "job": content}  # fmt: skip
         for index in range(self.slots):
-            slot = _Slot(index, devices[index % len(devices)])
+            first = index * self._processes
+            slot = _Slot(
+                index, [devices[(first + r) % len(devices)] for r in range(self._processes)]
+            )
             self._slots.append(slot)
             self._start(slot)
 
@@ -133,7 +139,7 @@ class Local(Executor):
             )
             worker = _Worker(process, cast("BinaryIO", words), rank)
             slot.workers.append(worker)
-            frame = pickle.dumps(self._setup | {"device": slot.device})
+            frame = pickle.dumps(self._setup | {"device": slot.devices[rank]})
             threading.Thread(
                 target=self._listen, args=(slot, slot.generation, worker, frame), daemon=True
             ).start()
@@ -160,7 +166,7 @@ class Local(Executor):
     def _hand(self, slot: _Slot) -> None:
         if slot.number is None or slot.ready < self._processes:
             return
-        slot.since = time.monotonic()
+        slot.since, slot.answers = time.monotonic(), {}
         frame = cloudpickle.dumps((slot.number, slot.piece))
         for worker in slot.workers:
             with contextlib.suppress(OSError):  # one that is gone says so by itself
@@ -195,13 +201,27 @@ class Local(Executor):
             self._hand(slot)
         elif kind == "broken":
             raise ExecutorError(f"a worker cannot take up the training:\n{content}")
-        elif kind == "done" and rank == 0:
-            number, outcomes = content
-            slot.number, slot.since = None, None
-            return [Done(number, outcomes)]
+        elif kind == "done":
+            return self._answered(slot, rank, *content)
         elif kind == "gone":
             return self._replaced(slot, _last_words(content))
         return []
+
+    def _answered(
+        self, slot: _Slot, rank: int, number: int, outcomes: Sequence[Outcome]
+    ) -> list[Done]:
+        """The outcome of rank 0 when all ranks are done, or of the first that fails."""
+        slot.answers[rank] = outcomes
+        failed = self._processes > 1 and any(o.status == "failed" for o in outcomes)
+        if not failed and len(slot.answers) < self._processes:
+            return []
+        slot.number, slot.since = None, None
+        if failed:  # the others may wait for it for ever
+            said = f"of rank {rank} of {self._processes}:\n"
+            outcomes = [replace(o, error=f"{said}{o.error}") for o in outcomes]
+            slot.end()
+            self._start(slot)
+        return [Done(number, slot.answers[0] if not failed else outcomes)]
 
     def _overdue(self) -> list[Done]:
         done = []
@@ -242,9 +262,10 @@ class _Worker(NamedTuple):
 class _Slot:
     """The processes that train one piece at a time."""
 
-    def __init__(self, index: int, device: str) -> None:
-        self.index, self.device = index, device
+    def __init__(self, index: int, devices: Sequence[str]) -> None:
+        self.index, self.devices = index, devices
         self.generation = self.ready = self.starts = 0
+        self.answers: dict[int, Sequence[Outcome]] = {}  # by rank
         self.workers: list[_Worker] = []
         self.number: int | None = None
         self.piece: Piece | None = None

@@ -1,0 +1,94 @@
+"""Lightning Fabric inside a trial: where it trains, in what precision, by how many processes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..checks import near
+
+__all__ = ["made_fabric", "placed", "world_size"]
+
+_KNOWN = ("callbacks", "loggers", "plugins", "precision", "strategy")
+
+
+def world_size() -> int:
+    """Processes that train this cell together: `Local(processes=...)`."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def placed(device: torch.device) -> dict[str, Any]:
+    """Arguments of a Fabric or Trainer that say where a trial trains.
+
+    Example:
+        >>> placed(torch.device("cuda:1"))
+        {'accelerator': 'cuda', 'devices': [1]}
+    """
+    count = world_size()
+    if device.type == "cpu":
+        devices: Any = count
+    else:
+        # Each process looks for its own at the place of its rank, which is where this puts it.
+        first = (device.index or 0) - int(os.environ.get("LOCAL_RANK", "0"))
+        devices = [first + rank for rank in range(count)]
+    several = {"strategy": "ddp"} if count > 1 else {}
+    return {"accelerator": device.type, "devices": devices, **several}
+
+
+def made_fabric(options: Mapping[str, Any], device: torch.device, seed: int) -> Any:
+    """Lightning's Fabric for one trial, launched.
+
+    Args:
+        options: ``precision``, ``strategy``, ``plugins``, ``callbacks`` and ``loggers``, as Fabric
+            takes them. ``strategy="fsdp2"`` shards each child of the model, and the rest, over all
+            processes; a ``ModelParallelStrategy`` shards as it says. Default: DDP where there are
+            several processes.
+        device: where this process trains.
+        seed: of the trial, by which distributed samplers shuffle.
+
+    Raises:
+        ImportError: without the extra ``lightning``.
+        ValueError: for another option.
+    """
+    try:
+        from lightning.fabric import Fabric
+    except ImportError as error:
+        raise ImportError(
+            f"trial.fabric needs the extra 'lightning' ({error}): "
+            "pip install torch-halflife[lightning]"
+        ) from error
+
+    for name in options:
+        if name not in _KNOWN:
+            raise ValueError(
+                f"fabric={{{name!r}: ...}}: must be of {', '.join(_KNOWN)}{near(name, _KNOWN)}; "
+                "devices and processes are the executor's, lab.Local(2, processes=2)."
+            )
+    # Read by the samplers that Fabric makes for several processes.
+    os.environ["PL_GLOBAL_SEED"] = str(seed)
+    given = {**placed(device), **options}
+    if given.get("strategy") == "fsdp2":
+        given["strategy"] = _fsdp2()
+    fabric = Fabric(**given)
+    fabric.launch()
+    return fabric
+
+
+def _fsdp2() -> Any:
+    from lightning.fabric.strategies import ModelParallelStrategy
+
+    return ModelParallelStrategy(_sharded, data_parallel_size=world_size(), tensor_parallel_size=1)
+
+
+def _sharded(model: nn.Module, mesh: Any) -> nn.Module:
+    from torch.distributed.fsdp import fully_shard
+
+    shards = mesh["data_parallel"]
+    for child in model.children():
+        if any(True for _ in child.parameters()):
+            fully_shard(child, mesh=shards)
+    return fully_shard(model, mesh=shards)
