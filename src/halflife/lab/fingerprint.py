@@ -60,7 +60,7 @@ def parts_of(train: Any) -> dict[str, str]:
     }
 
 
-def difference(known: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
+def difference(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     """Names of the parts that differ, are gone or are new."""
     return sorted(n for n in {*known, *wanted} if known.get(n) != wanted.get(n))
 
