@@ -17,16 +17,17 @@ from .axes import Axis, axis_of
 from .bases import BaseOptimizer, made
 from .cell import BASELINE
 from .display import Bar, Display
-from .driver import Driver, OutOfTime, SweepError, Terminated, terminable
+from .driver import Driver, OutOfTime, SweepError
 from .executors import Executor, ExecutorError, InProcess, Local
 from .executors.local import cores
 from .fingerprint import parts_of
 from .job import Job, TrainingError, takes_trial
-from .ledger import Ledger
+from .ledger import Ledger, LedgerError
 from .metric import Metric
 from .plan import Plan, default_decay
 from .result import Result
 from .samplers import Sampler, sampler_of
+from .signals import Terminated, terminable
 
 __all__ = ["Interrupted", "sweep"]
 
@@ -181,6 +182,8 @@ def sweep(
             display.say(_early(f"Stopped after time_limit={time_limit:g} seconds", ledger, goes_on))
         except ExecutorError as error:
             raise SweepError(_early(str(error), ledger, goes_on)) from error.__cause__
+        except LedgerError as error:
+            raise LedgerError(f"{error} Go on with\n\n    {goes_on}\n") from error.__cause__
         except SweepError as error:
             raise SweepError(_early(str(error), ledger, goes_on)) from None
         except KeyboardInterrupt as error:

@@ -19,6 +19,7 @@ found in a directory is ever used.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 import weakref
@@ -28,6 +29,7 @@ from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import JournalStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from ..cell import Cell
@@ -276,9 +278,8 @@ class Ledger:
 
     def refresh(self) -> None:
         """Read what other drivers have written since."""
-        trials = self._storage.get_all_trials(self._id, deepcopy=False)
-        fresh = [*(trials[number] for number in self._running), *trials[self._seen :]]
-        self._seen = len(trials)
+        fresh = self._fresh()
+        self._seen = max([self._seen, *(t.number + 1 for t in fresh)])
         self._running = {}
         for trial in fresh:
             if trial.state == TrialState.RUNNING and "key" in trial.user_attrs:
@@ -288,6 +289,20 @@ class Ledger:
                 key = Cell.of(record).key
                 if self._records.get(key, {}).get("status") != "done":
                     self._records[key] = record
+
+    def _fresh(self) -> list[FrozenTrial]:
+        """Trials that were running when last seen, as they are now, and those that are new."""
+        if not isinstance(self._storage, JournalStorage):
+            trials = self._storage.get_all_trials(self._id, deepcopy=False)
+            return [*(trials[number] for number in self._running), *trials[self._seen :]]
+        # The journal's own list of all trials is made anew whenever it is asked for.
+        storage = self._storage
+        fresh = [storage.get_trial(t._trial_id) for t in self._running.values()]
+        with contextlib.suppress(KeyError):
+            for number in itertools.count(self._seen):
+                trial_id = storage.get_trial_id_from_study_id_trial_number(self._id, number)
+                fresh.append(storage.get_trial(trial_id))
+        return fresh
 
     def _claimed(self) -> set[str]:
         """Cells that a living driver trains; the claims of dead ones are ended."""
