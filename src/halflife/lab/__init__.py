@@ -20,7 +20,7 @@ trainings that are here.
 
 from .axes import log
 from .cell import Cell, Outcome
-from .executors import ExecutorError, InProcess, Local, Stacked
+from .executors import ExecutorError, InProcess, Local, Ray, Stacked
 from .ledger import LedgerError
 from .metric import Metric
 from .result import Result
@@ -41,6 +41,7 @@ __all__ = [
     "Metric",
     "Optuna",
     "Outcome",
+    "Ray",
     "Result",
     "Stacked",
     "SweepError",
