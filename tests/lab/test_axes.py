@@ -39,7 +39,9 @@ def test_what_an_axis_may_be_given_as():
 
 @pytest.mark.parametrize("bad", [[], [0.0], [-1.0], ["x"], [float("nan")], [0.1, None], 0.0])
 def test_what_it_may_not(bad):
-    with pytest.raises(ValueError, match=r"^weight_decay=.*must be lab.log\(low, high, n\), or a list"):
+    with pytest.raises(
+        ValueError, match=r"^weight_decay=.*must be lab.log\(low, high, n\), or a list"
+    ):
         axis_of("weight_decay", bad)
 
 

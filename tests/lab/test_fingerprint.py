@@ -40,7 +40,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
     return load
 
 
-SOURCE = '''
+SOURCE = """
 import functools
 import torch
 
@@ -89,7 +89,7 @@ def train(trial):
 
 def make(trial):
     return Net()
-'''
+"""
 
 EDITS = {
     "a function": ("return 1.0", "return 1.5", {"mine.score"}),
@@ -114,7 +114,9 @@ def test_an_edit_is_named(edit: tuple[str, str, set[str]], load: Load) -> None:
 
 def test_comments_docstrings_and_layout_are_no_edit(load: Load) -> None:
     other = SOURCE.replace("def helper(x):\n", 'def helper(\n    x,  # this\n):\n    """Help."""\n')
-    other = other.replace("class Net(torch.nn.Module):", 'class Net(torch.nn.Module):\n    """A net."""\n')
+    other = other.replace(
+        "class Net(torch.nn.Module):", 'class Net(torch.nn.Module):\n    """A net."""\n'
+    )
     other = "# first\n\n\n" + other.replace("WIDTH = 4", "WIDTH = 4  # wide")
     assert other != SOURCE
     assert parts_of(load(SOURCE).train) == parts_of(load(other).train)

@@ -235,7 +235,9 @@ def test_settings_are_chosen_by_one_metric_and_told_by_another():
 
 def test_what_is_not_finite_is_recorded_as_it_is_and_never_chosen():
     def train(lr, weight_decay, seed):
-        return math.nan if lr == 1e-2 else math.inf if lr == 1e-1 else valley(lr, weight_decay, seed)
+        return (
+            math.nan if lr == 1e-2 else math.inf if lr == 1e-1 else valley(lr, weight_decay, seed)
+        )
 
     result = swept(train, extend=False)
     assert result.best.lr == 1e-3

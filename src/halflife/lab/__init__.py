@@ -23,7 +23,7 @@ from .adapters import estimator, lightning, transformers
 from .axes import log
 from .cell import Cell, Outcome
 from .driver import SweepError
-from .executors import ExecutorError, InProcess, Local, Stacked
+from .executors import ExecutorError, InProcess, Local, Ray, Stacked
 from .ledger import LedgerError
 from .metric import Metric
 from .result import Result
@@ -43,6 +43,7 @@ __all__ = [
     "Metric",
     "Optuna",
     "Outcome",
+    "Ray",
     "Result",
     "Stacked",
     "SweepError",

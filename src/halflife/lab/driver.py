@@ -11,13 +11,10 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-import signal
-import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from types import FrameType
 from typing import Any
 
 from .cell import Cell, Outcome
@@ -28,9 +25,10 @@ from .ledger import Ledger
 from .meta import Meta
 from .plan import Plan
 from .samplers import Batch, Sampler
+from .signals import undisturbed
 from .statistics.selection import finalists
 
-__all__ = ["Driver", "OutOfTime", "SweepError", "Terminated", "terminable"]
+__all__ = ["Driver", "OutOfTime", "SweepError"]
 
 _WAIT = 1.0  # seconds for one answer, after which others are looked after
 _TRIES = 2  # of a cell
@@ -55,10 +53,6 @@ class SweepError(RuntimeError):
 
 class OutOfTime(Exception):  # no error: the limit that was asked for
     """The time limit of a sweep is reached."""
-
-
-class Terminated(KeyboardInterrupt):
-    """The process was asked to end (SIGTERM)."""
 
 
 @dataclass
@@ -130,7 +124,8 @@ class Driver:
         return self.plan.meta(**known, **self.known)
 
     def _write_down(self) -> None:
-        self.ledger.set_meta(self.meta())
+        with undisturbed():
+            self.ledger.set_meta(self.meta())
 
     @property
     def _stacks(self) -> bool:
@@ -151,7 +146,12 @@ class Driver:
                     "other was run: mend the training",
                     outcome.error or "",
                 )
-            self.plan.calibrate(name, outcome.fraction)
+            # Another process may have measured it meanwhile: one measurement places all cells.
+            known = self.ledger.meta().calibration
+            if name in known:
+                self.plan.calibration[name] = known[name]
+            else:
+                self.plan.calibrate(name, outcome.fraction)
 
     def _confirm(self) -> None:
         if not self.plan.confirm:
@@ -206,7 +206,7 @@ class Driver:
                     self.display.progress(done, total, batch.what)
                 self._look_at_the_clock()
         except BaseException:
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(Exception), undisturbed():
                 self.ledger.release()
             raise
 
@@ -221,7 +221,8 @@ class Driver:
         cells = [todo.popleft()]
         while todo and len(cells) < self.executor.chunk and todo[0].seed == cells[0].seed:
             cells.append(todo.popleft())
-        own = self.ledger.claim(cells, again)
+        with undisturbed():
+            own = self.ledger.claim(cells, again)
         return Piece(tuple(own), batch.until, self._stacks) if own else None
 
     def _take(self, hand: _Hand, answer: Done) -> int:
@@ -240,17 +241,18 @@ class Driver:
                 if self._tries[cell.key] < _TRIES:
                     hand.again.append(replace(piece, cells=(cell,)))
                     continue
-            self._record(cell, outcome)
-            settled += 1
+            settled += self._record(cell, outcome)
         return settled
 
-    def _record(self, cell: Cell, outcome: Outcome) -> None:
+    def _record(self, cell: Cell, outcome: Outcome) -> bool:
         choose, report = self.plan.choose, self.plan.report
         values = [m.of(outcome.metrics) for m in (choose, report)]
         status = {"paused": "pruned"}.get(outcome.status, outcome.status)
         lost = status == "done" and not all(map(math.isfinite, values))
         record = {**outcome.as_dict(), "status": status, "diverged": outcome.diverged or lost}
-        self.ledger.finish(cell, record, values[0])
+        with undisturbed():
+            if not self.ledger.finish(cell, record, values[0]):
+                return False  # another process has taken it over, and records it
         if status == "failed":
             self._retried.add(cell.key)
             self._failed += 1
@@ -264,6 +266,7 @@ class Driver:
                     "training",
                     outcome.error or "",
                 )
+        return True
 
     def _say(self, notes: Sequence[str]) -> None:
         for note in notes:
@@ -282,20 +285,3 @@ class _Hand:
     def __init__(self) -> None:
         self.pieces: dict[int, Piece] = {}
         self.again: deque[Piece] = deque()
-
-
-@contextlib.contextmanager
-def terminable() -> Iterator[None]:
-    """Inside, SIGTERM is what Ctrl-C is: an exception, which lets everything be put in order."""
-
-    def end(number: int, frame: FrameType | None) -> None:
-        raise Terminated
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

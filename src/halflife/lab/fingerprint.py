@@ -65,7 +65,7 @@ def parts_of(train: Any) -> dict[str, str]:
     }
 
 
-def difference(known: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
+def difference(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     """Names of the parts that differ, are gone or are new."""
     return sorted(n for n in {*known, *wanted} if known.get(n) != wanted.get(n))
 
@@ -252,7 +252,9 @@ def _code_text(thing: type | types.CodeType) -> str:
 
 
 def _instructions(code: types.CodeType) -> str:
-    constants = [_instructions(c) if isinstance(c, types.CodeType) else repr(c) for c in code.co_consts]
+    constants = [
+        _instructions(c) if isinstance(c, types.CodeType) else repr(c) for c in code.co_consts
+    ]
     return f"{code.co_code.hex()} {constants} {code.co_names} {code.co_varnames}"
 
 

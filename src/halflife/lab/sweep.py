@@ -17,16 +17,17 @@ from ..checks import is_number, require, require_count
 from .axes import Axis, axis_of
 from .bases import made
 from .display import Bar, Display
-from .driver import Driver, OutOfTime, SweepError, Terminated, terminable
+from .driver import Driver, OutOfTime, SweepError
 from .executors import Executor, ExecutorError, InProcess, Local
 from .executors.local import cores
 from .fingerprint import parts_of
 from .job import Job, TrainingError, takes_trial
-from .ledger import Ledger
+from .ledger import Ledger, LedgerError
 from .metric import Metric
 from .plan import Plan, default_decay
 from .result import Result
 from .samplers import Sampler, sampler_of
+from .signals import Terminated, terminable
 
 __all__ = ["Interrupted", "sweep"]
 
@@ -182,6 +183,8 @@ def sweep(
             display.say(_early(f"Stopped after time_limit={time_limit:g} seconds", ledger, goes_on))
         except ExecutorError as error:
             raise SweepError(_early(str(error).rstrip("."), ledger, goes_on)) from error.__cause__
+        except LedgerError as error:
+            raise LedgerError(f"{error} Go on with\n\n    {goes_on}\n") from error.__cause__
         except SweepError as error:
             raise SweepError(_early(error.message, ledger, goes_on), error.trace) from None
         except KeyboardInterrupt as error:

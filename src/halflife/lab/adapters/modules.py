@@ -85,7 +85,12 @@ class _Lightning:
         callbacks = given.pop("callbacks", None) or []
         callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
         runner = Trainer(
-            **{**_QUIET, **placed(trial.device), **given, "callbacks": [*callbacks, _reporter(trial)]}
+            **{
+                **_QUIET,
+                **placed(trial.device),
+                **given,
+                "callbacks": [*callbacks, _reporter(trial)],
+            }
         )
         fit, test = _loaders(data)
         runner.fit(module, **fit)

@@ -74,9 +74,7 @@ def transformers(
         )
     for name in _OWN:
         if name in args:
-            raise ValueError(
-                f"args[{name!r}]={args[name]!r}: is the trial's own; leave it out."
-            )
+            raise ValueError(f"args[{name!r}]={args[name]!r}: is the trial's own; leave it out.")
     for name in ("args", "model", "optimizers", "optimizer_cls_and_kwargs"):
         if name in trainer:
             raise ValueError(

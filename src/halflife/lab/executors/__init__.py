@@ -3,6 +3,7 @@
 from .base import Done, Executor, ExecutorError
 from .in_process import InProcess
 from .local import Local
+from .ray_cluster import Ray
 from .stacked import Stacked
 
-__all__ = ["Done", "Executor", "ExecutorError", "InProcess", "Local", "Stacked"]
+__all__ = ["Done", "Executor", "ExecutorError", "InProcess", "Local", "Ray", "Stacked"]

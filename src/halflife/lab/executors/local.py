@@ -26,10 +26,10 @@ from ..job import Job, Piece
 from .base import Done, Executor, ExecutorError
 from .worker import read_frame, write_frame
 
-__all__ = ["Local", "cores"]
+__all__ = ["STARTS", "Local", "cores"]
 
 _TAIL = 2000  # characters of what a dead worker last wrote
-_STARTS = 3  # times a worker may die before it is ready
+STARTS = 3  # times a worker may die before it is ready
 
 
 def cores() -> int:
@@ -235,9 +235,9 @@ class Local(Executor):
         slot.end()
         if not started:
             slot.starts += 1
-            if slot.starts >= _STARTS:
+            if slot.starts >= STARTS:
                 raise ExecutorError(
-                    f"a worker process ended {_STARTS} times before it was ready: {why}"
+                    f"a worker process ended {STARTS} times before it was ready: {why}"
                 )
         number = None
         if started:

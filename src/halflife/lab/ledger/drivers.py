@@ -7,70 +7,106 @@ writes to the ledger every so often that it lives, for those on other machines.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import platform
+import re
 import tempfile
+import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ...checks import is_number
 from .lock import FileLock
 
-__all__ = ["BEAT", "Driver", "alive"]
+__all__ = ["BEAT", "Driver", "alive", "forget"]
 
 BEAT = 20.0  # seconds between two signs of life
+_NAME = re.compile("[0-9a-f]{12}")
 _SILENCE = 5 * BEAT  # after which one on another machine is taken for dead
 
 
 class Driver:
-    """This process, as one that trains for a ledger."""
+    """This process, as one that trains for a ledger.
 
-    def __init__(self) -> None:
+    Args:
+        write: puts a driver's name and its sign of life into the ledger.
+    """
+
+    def __init__(self, write: Callable[[str, Mapping[str, Any]], None]) -> None:
         self.name = uuid.uuid4().hex[:12]
-        self.started = time.time()
+        self._write = write
         self._lock: FileLock | None = None
         with contextlib.suppress(OSError):
             lock = FileLock(_lock_file(self.name, make=True))
             if lock.acquire(blocking=False):
                 self._lock = lock
+        self._stop = threading.Event()
+        self._sign()
+        self._living = threading.Thread(target=self._live, daemon=True)
+        self._living.start()
 
-    def sign(self) -> dict[str, Any]:
-        """A sign of life."""
-        return {
+    def _sign(self, *, ended: bool = False) -> None:
+        sign = {
             "host": _host(),
             "pid": os.getpid(),
             "locked": self._lock is not None,
             "beat": time.time(),
+            "ended": ended,
         }
+        self._write(self.name, sign)
+
+    def _live(self) -> None:
+        """Say every so often that this driver lives; of a thread of its own."""
+        while not self._stop.wait(BEAT):
+            # A ledger that cannot be written is said where a cell is recorded.
+            with contextlib.suppress(Exception):
+                self._sign()
 
     def close(self) -> None:
-        """Be gone."""
+        """Be gone, and say so; where that cannot be written, the file says it, not locked."""
+        self._stop.set()
+        self._living.join(timeout=5.0)
+        signed = False
+        with contextlib.suppress(Exception):
+            self._sign(ended=True)
+            signed = True
         if self._lock is not None:
             self._lock.release()
             self._lock = None
-            with contextlib.suppress(OSError):
-                _lock_file(self.name).unlink()
+            if signed:
+                forget(self.name)
 
 
 def alive(name: str, sign: Mapping[str, Any] | None) -> bool:
     """Whether a driver still lives, by its last sign of life."""
-    if sign is None:
+    if not _NAME.fullmatch(name) or not isinstance(sign, Mapping) or sign.get("ended"):
         return False
-    recent = time.time() - float(sign["beat"]) < _SILENCE
+    beat = sign.get("beat")
+    recent = is_number(beat) and time.time() - beat < _SILENCE
     if sign.get("host") != _host() or not sign.get("locked"):
         return recent
     path = _lock_file(name)
     if not path.exists():
-        return recent  # ended in order, or seen from a container with another folder
+        return recent  # seen from a container with another folder, or tidied away
     lock = FileLock(path)
-    if lock.acquire(blocking=False):
-        lock.release()
+    try:
+        if not lock.acquire(blocking=False):
+            return True
+    except OSError:
+        return recent
+    lock.release()
+    return False
+
+
+def forget(name: str) -> None:
+    """Remove the file of a driver that is known to have ended."""
+    if _NAME.fullmatch(name):  # it comes from the ledger, and is no path
         with contextlib.suppress(OSError):
-            path.unlink()
-        return False
-    return True
+            _lock_file(name).unlink()
 
 
 def _lock_file(name: str, *, make: bool = False) -> Path:
@@ -78,6 +114,8 @@ def _lock_file(name: str, *, make: bool = False) -> Path:
     folder = Path(tempfile.gettempdir()) / f"halflife-{user}"
     if make:
         folder.mkdir(mode=0o700, exist_ok=True)
+        if hasattr(os, "getuid") and folder.lstat().st_uid != os.getuid():
+            raise OSError(errno.EPERM, "belongs to someone else", str(folder))
     return folder / f"{name}.lock"
 
 

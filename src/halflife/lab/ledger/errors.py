@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from ...checks import in_short
 
-__all__ = ["LedgerError", "explained"]
+__all__ = ["LedgerError", "explained", "intact"]
 
 
 class LedgerError(ValueError):
@@ -17,26 +17,66 @@ class LedgerError(ValueError):
 
 
 @contextlib.contextmanager
-def explained(place: str) -> Iterator[None]:
-    """Say in one sentence what the system or the database says of a ledger being written.
+def explained(place: str, secrets: Sequence[str] = (), *, writing: bool = True) -> Iterator[None]:
+    """Say in one sentence what the system or the database says of a ledger.
+
+    Args:
+        place: where it is, in words.
+        secrets: what the sentence may not show.
+        writing: whether it is written.
 
     Raises:
         LedgerError: in place of their errors.
     """
     try:
         yield
+    except LedgerError:
+        raise
     except OSError as error:
+        if _of_database(error):  # of a server that cannot be reached
+            raise LedgerError(_unreachable(place, error, secrets)) from None
+        why = error.strerror or str(error)
+        if not writing:
+            raise LedgerError(f"{place}: cannot be read ({why}).") from error
         raise LedgerError(
-            f"{place}: cannot be written ({error.strerror or error}); what is recorded is safe: "
-            "make room or mend the file system, and resume."
+            f"{place}: cannot be written ({why}); what is recorded is safe: make room or mend the "
+            "file system, and resume."
         ) from error
     except Exception as error:
         if not _of_database(error):
             raise
+        # Not "from error", which would be shown too and may name what is secret.
+        raise LedgerError(_unreachable(place, error, secrets)) from None
+
+
+@contextlib.contextmanager
+def intact(place: str) -> Iterator[None]:
+    """Say of a ledger whose content makes no sense that it is damaged.
+
+    Raises:
+        LedgerError: in place of whatever reading it raises.
+    """
+    try:
+        yield
+    except (LedgerError, OSError, MemoryError, ImportError):
+        raise
+    except Exception as error:
+        if _of_database(error):
+            raise
         raise LedgerError(
-            f"{place}: the database does not answer ({_reason(error)}); what is recorded is safe: "
-            "see that it runs and can be reached, and resume."
-        ) from error
+            f"{place}: is damaged, or no ledger of halflife ({type(error).__name__}: "
+            f"{in_short(error)}); restore it from a copy."
+        ) from None
+
+
+def _unreachable(place: str, error: BaseException, secrets: Sequence[str]) -> str:
+    reason = _reason(error)
+    for secret in secrets:
+        reason = reason.replace(secret, "***")
+    return (
+        f"{place}: the database does not answer ({reason}); what is recorded is safe: see that it "
+        "runs and can be reached, and resume."
+    )
 
 
 def _of_database(error: BaseException | None) -> bool:

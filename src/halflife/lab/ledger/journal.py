@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
 import stat
@@ -10,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
+from optuna.storages.journal._file import get_lock_file
 
 from .errors import LedgerError
 from .lock import FileLock
 
 __all__ = ["ReadOnly", "Written", "read_lines"]
 
-_MOST = 4 << 30  # bytes of a journal, and of a line: what is larger was not written here
+_MOST = 1 << 30  # bytes of a journal, and of a line: what is larger was not written here
 _LINE = 64 << 20
 
 
@@ -33,6 +36,11 @@ class Written(JournalFileBackend):
 
     def __init__(self, path: Path, notes: list[str]) -> None:
         super().__init__(str(path), _Mending(path, notes))
+
+    def mend(self) -> None:
+        """Set a torn last line aside now."""
+        with get_lock_file(self._lock):
+            pass
 
 
 class _Mending(FileLock):
@@ -68,10 +76,12 @@ class _Mending(FileLock):
 
 def _set_aside(path: Path, torn: bytes) -> str:
     """Keep a torn last line in a file of its own; returns a message that says so."""
-    n = 1
-    while (aside := path.with_name(f"{path.name}.torn-{n}")).exists():
-        n += 1
-    with open(aside, "wb") as file:
+    for n in itertools.count(1):
+        aside = path.with_name(f"{path.name}.torn-{n}")
+        with contextlib.suppress(FileExistsError):
+            file = open(aside, "xb")  # noqa: SIM115  # which follows no link
+            break
+    with file:
         file.write(torn)
         file.flush()
         os.fsync(file.fileno())
@@ -111,10 +121,16 @@ def read_lines(path: Path) -> list[bytes]:
         LedgerError: if it is a link, no plain file, far too large, or has a corrupt line.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+        about = os.lstat(path)
+        if stat.S_ISREG(about.st_mode):
+            # Not waiting, should it have become a pipe since.
+            flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+            descriptor = os.open(path, os.O_RDONLY | flags | getattr(os, "O_BINARY", 0))
     except OSError as error:
-        why = "is a link" if path.is_symlink() else f"cannot be read ({error.strerror})"
-        raise LedgerError(f"{path}: {why}; a ledger is a file of its own.") from error
+        raise LedgerError(f"{path}: cannot be read ({error.strerror}).") from error
+    if not stat.S_ISREG(about.st_mode):
+        what = "a link" if stat.S_ISLNK(about.st_mode) else "no plain file"
+        raise LedgerError(f"{path}: is {what}; a ledger is a file of its own.")
     with open(descriptor, "rb") as file:
         about = os.fstat(file.fileno())
         if not stat.S_ISREG(about.st_mode) or about.st_size > _MOST:

@@ -37,7 +37,9 @@ class FileLock(BaseJournalFileLock):
         Raises:
             OSError: if the file cannot be locked for another reason.
         """
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        self.release()  # what an interrupted holder in this process may have left
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+        descriptor = os.open(self._path, flags, 0o644)
         try:
             _lock(descriptor, blocking)
         except BaseException as error:

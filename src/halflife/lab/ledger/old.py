@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ..meta import Meta, spelled_as_now
 from ..metric import Metric
-from .records import restored
+from .records import sound
 
 __all__ = ["STUDY", "meta", "records"]
 
@@ -17,15 +17,29 @@ STUDY = "landscape"
 _METRICS = ("test_error", "test_loss", "train_loss")
 
 
-def records(trials: Iterable[FrozenTrial]) -> list[dict[str, Any]]:
-    """The finished cells."""
-    return [_record(t) for t in trials if t.state == TrialState.COMPLETE]
+def records(trials: Iterable[FrozenTrial], place: str) -> list[dict[str, Any]]:
+    """The finished cells.
+
+    Raises:
+        LedgerError: if one is none.
+    """
+    finished = [t for t in trials if t.state == TrialState.COMPLETE]
+    return [sound(_record(t), f"{place}, trial {t.number}") for t in finished]
 
 
 def _record(trial: FrozenTrial) -> dict[str, Any]:
-    stored = {**trial.params, **restored(trial.user_attrs)}
+    stored = {**trial.params, **_restored(trial.user_attrs)}
     metrics = {name: stored.pop(name) for name in _METRICS if stored.get(name) is not None}
     return {**stored, "params": {}, "status": "done", "metrics": metrics}
+
+
+def _restored(value: Any) -> Any:
+    """Stored data with its numbers that are not finite, which were written as text."""
+    if isinstance(value, str) and value in ("nan", "inf", "-inf"):
+        return float(value)
+    if isinstance(value, dict):
+        return {k: _restored(v) for k, v in value.items()}
+    return [_restored(v) for v in value] if isinstance(value, list) else value
 
 
 def meta(attributes: Mapping[str, Any]) -> Meta:

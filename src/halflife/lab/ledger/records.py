@@ -11,16 +11,23 @@ from typing import Any
 from ...checks import is_number
 from .errors import LedgerError
 
-__all__ = ["checked", "restored", "sealed"]
+__all__ = ["checked", "sealed", "sound", "value_of"]
 
 _STATUSES = ("done", "failed", "pruned")
 _NAME = 200  # characters of a rule or parameter
+_UNUSUAL = "not finite"  # key of what JSON has no number for
 
 
-def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record to be stored, with its checksum."""
+def sealed(record: Mapping[str, Any], value: float) -> dict[str, Any]:
+    """A record to be stored, with its checksum and the value that Optuna's tools show."""
     content = _storable(record)
-    return {"record": content, "sha256": _checksum(content)}
+    return {"record": content, "value": _storable(value), "sha256": _checksum(content)}
+
+
+def value_of(stored: Mapping[str, Any]) -> float:
+    """The value that was sealed with a record."""
+    value = _restored(stored.get("value"))
+    return float(value) if is_number(value) else math.nan
 
 
 def checked(stored: Any, where: str) -> dict[str, Any]:
@@ -35,30 +42,40 @@ def checked(stored: Any, where: str) -> dict[str, Any]:
             f"{where}: the record does not match its checksum, so it was changed or damaged since "
             "it was written; restore the ledger from a copy."
         )
-    record = restored(content)
+    record = _restored(content)
+    return sound(record, where)
+
+
+def sound(record: dict[str, Any], where: str) -> dict[str, Any]:
+    """The record, if it is one.
+
+    Raises:
+        LedgerError: if a value is of another kind than its key says.
+    """
     if why := _flaw(record):
-        raise LedgerError(f"{where}: the record {why}, as none of halflife's; restore the ledger.")
+        raise LedgerError(
+            f"{where}: the record {why}, as none of halflife's; restore the ledger from a copy."
+        )
     return record
 
 
 def _flaw(record: Mapping[str, Any]) -> str:
     """What makes a record none; empty for a good one."""
-    numbers = ("lr", "weight_decay")
-    if not all(is_number(record.get(n)) and math.isfinite(record[n]) for n in numbers):
-        return f"has no numbers for {' and '.join(numbers)}"
-    if not isinstance(record.get("seed"), int) or isinstance(record["seed"], bool):
+    if not all(_number(record.get(n)) and math.isfinite(record[n]) for n in ("lr", "weight_decay")):
+        return "has no numbers for lr and weight_decay"
+    seed = record.get("seed")
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
         return "has no seed"
-    if not isinstance(record.get("rule"), str) or not 0 < len(record["rule"]) <= _NAME:
-        return "has no rule"
-    if record.get("status") not in _STATUSES:
-        return "has no status"
+    if not _name(record.get("rule")) or record.get("status") not in _STATUSES:
+        return "has no rule, or no status"
     params, metrics = record.get("params"), record.get("metrics")
-    if not isinstance(params, Mapping) or any(
-        not isinstance(v, (str, int, float)) or len(str(v)) > _NAME or len(k) > _NAME
-        for k, v in params.items()
+    if not isinstance(params, Mapping) or not all(
+        _name(k) and (_name(v) or isinstance(v, bool) or _number(v)) for k, v in params.items()
     ):
         return "has parameters that are no numbers or names"
-    if not isinstance(metrics, Mapping) or not all(map(is_number, metrics.values())):
+    if not isinstance(metrics, Mapping) or not all(
+        _name(k) and _number(v) for k, v in metrics.items()
+    ):
         return "has metrics that are no numbers"
     optional = (
         "seconds",
@@ -69,18 +86,28 @@ def _flaw(record: Mapping[str, Any]) -> str:
         "strength",
         "progress",
     )
-    if any(record.get(n) is not None and not is_number(record[n]) for n in optional):
-        return "has a text where a number belongs"
+    if any(record.get(n) is not None and not _number(record[n]) for n in optional):
+        return "has something else where a number belongs"
     curve = record.get("curve")
     if curve is not None and not (
         isinstance(curve, Mapping)
-        and all(isinstance(c, list) and all(map(is_number, c)) for c in curve.values())
-        and len({len(c) for c in curve.values()}) == 1
+        and all(_name(k) and isinstance(c, list) and all(map(_number, c)) for k, c in curve.items())
+        and len({len(c) for c in curve.values()}) <= 1
     ):
         return "has a learning curve that is none"
     if not isinstance(record.get("error") or "", str):
         return "has an error that is no text"
     return ""
+
+
+def _number(value: object) -> bool:
+    """Whether it is a number, and one that a float can be."""
+    return is_number(value) and (isinstance(value, float) or abs(value) <= 2**1000)  # type: ignore[operator]
+
+
+def _name(value: object) -> bool:
+    """Whether it is a short text that does nothing to a terminal."""
+    return isinstance(value, str) and 0 < len(value) <= _NAME and value.isprintable()
 
 
 def _checksum(content: Mapping[str, Any]) -> str:
@@ -89,18 +116,18 @@ def _checksum(content: Mapping[str, Any]) -> str:
 
 
 def _storable(value: Any) -> Any:
-    """Plain data without NaN or infinity, which are not JSON: they become strings."""
+    """Plain data without NaN or infinity, which are not JSON."""
     if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
+        return {_UNUSUAL: str(value)}
     if isinstance(value, Mapping):
         return {str(k): _storable(v) for k, v in value.items()}
     return [_storable(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
-def restored(value: Any) -> Any:
+def _restored(value: Any) -> Any:
     """Stored data with its numbers that are not finite."""
-    if isinstance(value, str) and value in ("nan", "inf", "-inf"):
-        return float(value)
     if isinstance(value, dict):
-        return {k: restored(v) for k, v in value.items()}
-    return [restored(v) for v in value] if isinstance(value, list) else value
+        if value.keys() == {_UNUSUAL}:
+            return float(value[_UNUSUAL])
+        return {k: _restored(v) for k, v in value.items()}
+    return [_restored(v) for v in value] if isinstance(value, list) else value
