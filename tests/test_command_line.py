@@ -17,7 +17,10 @@ from halflife.cli import app, terminal
 
 ROOT = Path(__file__).resolve().parent.parent
 OF_THE_LAB = ("optuna", "scipy", "sklearn", "jinja2", "safetensors")
-COMMANDS = ("audit", "describe", "convert", "transfer", "recommend", "probe", "landscape", "report")
+COMMANDS = (
+    *("audit", "describe", "convert", "transfer", "recommend", "probe"),
+    *("landscape", "sweep", "report"),
+)
 
 TRAIN = """
 import torch
@@ -177,7 +180,7 @@ def test_help_has_examples(command: str) -> None:
     assert len(examples(command)) >= 2
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in ("landscape", "report")])
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in ("landscape", "sweep", "report")])
 def test_every_example_of_the_help_runs(command: str, here: Path) -> None:
     if command == "audit":  # the file is in the help as well
         shown = plain(run("audit", "--help"))
@@ -194,6 +197,41 @@ def test_every_example_of_the_landscapes_runs(here: Path) -> None:
     for example in (*examples("landscape"), *examples("report")):
         result = CliRunner().invoke(app, example.split()[1:])
         assert result.exit_code == 0, f"{example}\n{result.output}"
+
+
+SWEPT = """
+import math
+
+def train(lr, weight_decay, seed):
+    return math.log(lr / 1e-2) ** 2 + 0.1 * math.sin(1e4 * (seed + lr + weight_decay))
+"""
+SWEPT_BY_TRIAL = """
+import torch
+
+def train(trial):
+    weight = torch.nn.Parameter(torch.ones(3))
+    optimizer = trial.optimizer([weight])
+    for step in range(3):
+        optimizer.zero_grad()
+        (weight - torch.randn(3)).square().sum().backward()
+        optimizer.step()
+    error = float(weight.detach().square().sum())
+    return {"val": error, "test": error}
+"""
+
+
+@pytest.mark.slow
+def test_every_example_of_sweep_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = examples("sweep")
+    assert len(found) == 2
+    for number, (example, code) in enumerate(zip(found, (SWEPT, SWEPT_BY_TRIAL), strict=True)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "train.py").write_text(code)
+        command = [sys.executable, "-m", *example.split()]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, f"{example}\n{done.stderr}"
+        assert "On train:train with adamw, " in " ".join(done.stdout.split())
 
 
 def test_help_of_all_says_what_exit_codes_mean() -> None:

@@ -190,7 +190,7 @@ MISTAKES: list[tuple[list[str], str]] = [
     ([*LANDSCAPE, "--optimizer", "adma"], "--optimizer adma: must be one of adamw, sgd; did you mean"),
     ([*LANDSCAPE, "--rules", "l3"], "--rules l3: unknown rule"),
     ([*LANDSCAPE, "--schedule", "cosin"], "--schedule cosin: must be one of"),
-    (["report", "nowhere"], "holds no ledger.journal; run 'halflife landscape' there first"),
+    (["report", "nowhere"], "holds no ledger.journal; run a sweep there first"),
     # code of the user's
     (["audit", "train"], "'train': must name a module and its function, as train:build does"),
     (["audit", "train.py:build"], "must name a module, not a file; write train:build"),

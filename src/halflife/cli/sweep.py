@@ -141,10 +141,9 @@ def sweep(
 
         halflife sweep train:train --lr 1e-4:1e-1:7 --weight-decay 1e-3:1:7
 
-    A function of the trial that returns {"val": ..., "test": ...}, three rules at equal strength:
+    A function of the trial that returns {"val": ..., "test": ...}, two rules at equal strength:
 
-        halflife sweep train:train --rules decoupled,independent,stable --strength 1e-4:1e-1:7
-        --choose val:% --report test:% --out runs/mine
+        halflife sweep train:train --rules decoupled,stable --choose val:% --report test:%
     """
     with extra("lab", "sweep"):
         from .. import lab

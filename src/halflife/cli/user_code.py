@@ -128,7 +128,9 @@ def theirs(error: BaseException | None) -> list[Frame]:
     else:
         lines = traceback.extract_tb(error.__traceback__)
         stack = [Frame(s.filename, s.lineno or 0, s.name, s.line or "") for s in lines]
-    ours = next((i for i, frame in enumerate(stack) if frame.file.startswith(_OURS)), len(stack))
+    # What came as text has none of our frames before the user's.
+    last = 0 if isinstance(remote, str) else len(stack)
+    ours = next((i for i, frame in enumerate(stack) if frame.file.startswith(_OURS)), last)
     frames = [frame for frame in stack[ours:] if _istheirs(frame.file)]
     if isinstance(error, SyntaxError) and error.filename and _istheirs(error.filename):
         frames.append(Frame(error.filename, error.lineno or 0, "", (error.text or "").strip()))
