@@ -13,7 +13,7 @@ USE_UV ?= auto
 WORKERS ?= 2
 PYTEST_ARGS ?=
 DEMO_OUT ?= out/demo
-DEMO_ARGS ?= --task digits --optimizer adamw
+DEMO_ARGS ?= --rules decoupled,independent --seeds 8 --confirm 16
 BENCH_ARGS ?=
 DEVICE ?= cuda
 GPU_MODELS ?= resnet18,gpt2
@@ -35,7 +35,7 @@ help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
 	  || sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1: \2/p' $(MAKEFILE_LIST)
 
-demo: $(RUN) ## run a small lr x weight-decay landscape and write its report to out/demo
+demo: $(RUN) ## ask what weight decay is worth to a small network, and write the report to out/demo
 	$(BIN)/halflife landscape $(DEMO_ARGS) --out $(DEMO_OUT) --resume
 
 test: $(DEV) ## run the tests and the examples in docstrings

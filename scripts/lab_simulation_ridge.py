@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from halflife.lab.ridge import SEPARABLE, fit_ridge
+from halflife.lab.statistics.ridge import SEPARABLE, fit_ridge
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "lab_ridge.json"

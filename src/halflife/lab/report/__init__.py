@@ -22,7 +22,7 @@ import jinja2
 from markupsafe import Markup
 
 from ..meta import Meta
-from ..ridge import SEPARABLE
+from ..statistics.ridge import SEPARABLE
 from ..statistics.analysis import RuleAnalysis, analyse, plain
 from ..statistics.sentence import differences, slope_text
 from ..statistics.surface import Record

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..meta import Meta
-from ..ridge import Ridge, fit_ridge
+from .ridge import Ridge, fit_ridge
 from .closeness import Border, Within, borders, within_noise
 from .confirmation import Comparison, Fresh, Interval, compare, fresh
 from .selection import Choice, Finalist, Noise, choose, noise_between_seeds
