@@ -187,7 +187,8 @@ def test_nothing_sticks_out_or_is_fetched_whatever_the_names(browser, tmp_path, 
     assert browser.js("document.documentElement.scrollWidth") <= width
     wide = browser.js(
         "[...document.querySelectorAll('svg text')].filter(t => {"
-        "const b = t.getBoundingClientRect(), s = t.closest('svg').getBoundingClientRect();"
+        "const b = t.getBoundingClientRect();"
+        "const s = t.closest('svg').getBoundingClientRect();"
         "return b.right > s.right + 1 || b.left < s.left - 1 }).map(t => t.textContent.slice(0, 40))"
     )
     assert wide == []

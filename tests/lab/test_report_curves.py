@@ -17,13 +17,12 @@ from halflife.lab.statistics.analysis import analyse
 
 RULES = ("l2", "decoupled", "independent")
 SLOPES = {"l2": 0.0, "decoupled": 0.0, "independent": 1.0}
-LRS, STRENGTHS = grid(1e-4, 1e-1, 5), grid(3e-6, 3e-1, 6)
+LRS, STRENGTHS = grid(1e-3, 1e-1, 3), grid(3e-5, 3e-1, 5)
 
 
 @pytest.fixture(scope="module")
 def plan():
-    fresh = [10_000, 10_001, 10_002]
-    return meta(RULES, lrs=LRS, strengths=STRENGTHS, confirm_seeds=fresh, default_decay=0.01)
+    return meta(RULES, lrs=LRS, strengths=STRENGTHS)
 
 
 @pytest.fixture(scope="module")

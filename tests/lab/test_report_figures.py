@@ -55,8 +55,7 @@ def luminance(colour):
 
 
 @pytest.mark.parametrize("goal", ["min", "max"])
-@pytest.mark.parametrize("size", [1e-30, 1.0, 1e30])
-@pytest.mark.parametrize("shift", [-5.0, 0.0, 5.0])
+@pytest.mark.parametrize(("size", "shift"), [(1e-30, -5.0), (1.0, 0.0), (1.0, -9.0), (1e30, 5.0)])
 def test_better_is_lighter_whatever_the_metric(plan, records, goal, size, shift):
     sign = 1.0 if goal == "min" else -1.0
     values = {id(r): sign * size * (r["metrics"]["test_error"] - 12.0 + shift) for r in records}
