@@ -74,17 +74,18 @@ class Scale:
         surfaces = list(surfaces)
         means = [metric.sign * means_of(surface).ravel() for surface in surfaces]
         losses = np.concatenate([np.array([]), *means])
-        losses = losses[np.isfinite(losses)]
-        if not len(losses):
+        ranked = np.sort(losses[np.isfinite(losses)]).tolist()
+        if not ranked:
             return cls(metric, 0.0, 1.0, 1.0)
-        best, high, worst = (float(v) for v in np.quantile(losses, [0.0, 0.9, 1.0], method="lower"))
+        best, high, worst = (ranked[int(share * (len(ranked) - 1))] for share in (0.0, 0.9, 1.0))
         hundredth = high / 100.0 - best / 100.0  # not of the difference, which may be infinite
         seeds = max(int(np.isfinite(s.values).sum(-1).max(initial=1)) for s in surfaces)
         by_noise = _ERRORS * math.sqrt(2.0 / max(seeds, 1)) * (noise or 0.0)
         unit = max(by_noise, hundredth) if by_noise else 5.0 * hundredth
         unit = unit or (worst / 20.0 - best / 20.0) or abs(best) or 1.0
-        end = min(worst, best + _MOST * unit)
-        return cls(metric, best, max(end, best + _LEAST * unit), unit, end < worst)
+        least, most = (n * (best / n + unit) for n in (_LEAST, _MOST))  # not best + n * unit
+        end = min(worst, most)
+        return cls(metric, best, max(end, least), unit, end < worst)
 
     def share(self, loss: float) -> float:
         """Where a loss lies between the best, 0, and the worst, 1."""
