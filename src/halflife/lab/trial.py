@@ -46,7 +46,8 @@ if TYPE_CHECKING:
 __all__ = ["Paused", "Trial", "seeded"]
 
 _CHECKPOINT_EVERY = 30.0  # seconds: a training shorter than that never writes one
-_SAMPLES = 50  # first steps whose fraction is read, then one in ten: reading waits for a device
+# Steps whose fraction is read: the first, then one in ten, as reading waits for a device.
+_SAMPLES, _EVERY = 50, 10
 
 
 class Paused(BaseException):  # noqa: N818  # no error: the training is stopped where it was asked
@@ -93,9 +94,9 @@ class Trial:
         self._models: list[nn.Module] = []
         self._reports: dict[str, list[Any]] = {}
         self._done = self._total = 0
+        self._within = False  # the body of the loop over epochs
         self._removed = self._passed = 0.0
         self._steps = 0
-        self._restored = False
         self.notes: list[str] = []
 
     def __getitem__(self, name: str) -> Any:
@@ -163,7 +164,9 @@ class Trial:
             return
         self._steps += 1
         rule = self.decay
-        if rule.follows_gradients and (self._steps <= _SAMPLES or self._steps % 10 == 0):
+        if rule.follows_gradients and (
+            self._steps <= _SAMPLES or self._steps % _EVERY == 0
+        ):
             decaying = [g for g in optimizer.param_groups if g.get("weight_decay")]
             if not decaying:
                 return
@@ -171,8 +174,9 @@ class Trial:
             lr = float(group["lr"])
             fraction = read_group(optimizer, group).fraction_at(lr, group["weight_decay"])
             if fraction is not None and math.isfinite(float(fraction)):
-                self._removed += float(fraction)
-                self._passed += lr / self.lr
+                for_steps = 1 if self._steps <= _SAMPLES else _EVERY
+                self._removed += for_steps * float(fraction)
+                self._passed += for_steps * lr / self.lr
 
     # --- progress ---------------------------------------------------------------------------------
 
@@ -195,8 +199,9 @@ class Trial:
             if epoch >= last:
                 self._save(epoch)
                 raise Paused
+            self._within = True
             yield epoch
-            self._done = epoch + 1
+            self._done, self._within = epoch + 1, False
             if self._path and time.monotonic() - saved >= _CHECKPOINT_EVERY:
                 self._save(epoch + 1)
                 saved = time.monotonic()
@@ -230,7 +235,8 @@ class Trial:
         """
         if step is None:
             # Within the loop's body the epoch is not counted as done yet.
-            step = self._done + 1 if self._total else len(self._reports.get("step", [])) + 1
+            reported = len(self._reports.get("step", []))
+            step = self._done + self._within if self._total else reported + 1
         values = numbers(metrics)
         count = len(self._reports.setdefault("step", []))
         self._reports["step"].append(step)
@@ -241,11 +247,17 @@ class Trial:
     def keep(self, **objects: Any) -> None:
         """Put objects with ``state_dict`` and ``load_state_dict`` into the trial's checkpoints.
 
+        A scheduler is one, and so are an average of the weights and a ``GradScaler``; a generator
+        of torch's that the training made is taken too. What changes in a training and is not kept
+        is as at the start when the training goes on.
+
         Raises:
             ValueError: for an object without them.
         """
         for name, value in objects.items():
-            if not (hasattr(value, "state_dict") and hasattr(value, "load_state_dict")):
+            if isinstance(value, torch.Generator):
+                objects[name] = _Drawing(value)
+            elif not (hasattr(value, "state_dict") and hasattr(value, "load_state_dict")):
                 raise ValueError(
                     f"keep({name}=...): must have state_dict and load_state_dict, got "
                     f"{type(value).__name__}; keep the object that owns the state."
@@ -303,10 +315,15 @@ class Trial:
             "reports": self._reports,
             "own": [self._steps, self._removed, self._passed],
         }
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         beside = self._path.with_suffix(f".{os.getpid()}")
-        torch.save(state, beside)
-        os.replace(beside, self._path)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(state, beside)
+            os.replace(beside, self._path)
+        except (OSError, RuntimeError) as error:  # torch's writer says the latter of a full disk
+            self._anew(f"{self._path.parent} cannot be written to ({error})")
+            with contextlib.suppress(OSError):
+                beside.unlink()
 
     def _restore(self) -> int:
         """Load the checkpoint, if there is one; returns the number of epochs done."""
@@ -387,6 +404,7 @@ def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
         try:
             if isinstance(value, (str, bytes)):
                 raise TypeError
+            value = value.detach() if isinstance(value, Tensor) else value
             out[str(name)] = float(value)
         except (TypeError, ValueError, RuntimeError):
             raise ValueError(
@@ -394,6 +412,19 @@ def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
                 "the examples, as floats or tensors of one element."
             ) from None
     return out
+
+
+class _Drawing:
+    """A generator with the methods of what is kept."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self._generator = generator
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"state": self._generator.get_state()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._generator.set_state(state["state"].cpu())
 
 
 def _schedules(value: Any, optimizer: Optimizer) -> bool:
