@@ -7,6 +7,7 @@ import math
 import os
 import random
 import signal
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,8 @@ def test_epochs_are_a_positive_integer() -> None:
     with pytest.raises(ValueError, match="epochs"):
         next(iter(trial_of().epochs(0)))
 
+
+LIVE = types.SimpleNamespace()  # what a test and its training share; no part of the training
 
 # --- checkpoints ----------------------------------------------------------------------------------
 
@@ -352,6 +355,39 @@ def test_a_worker_that_is_killed_goes_on_from_the_checkpoint(tmp_path: Path) -> 
         assert cell["steps"] == 5 * EPOCHS
     undisturbed = run(training, None, "decoupled")
     assert cells["decoupled"]["metrics"] == undisturbed.metrics
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("edited", [False, True])
+def test_the_checkpoint_of_another_training_is_not_taken(edited: bool, tmp_path: Path) -> None:
+    """Not even where its ledger, which would have refused, is gone."""
+    seen: list[int] = []
+    LIVE.seen, LIVE.at = seen, 1
+
+    def train(trial: lab.Trial, share: float = 1.0) -> float:
+        trial.optimizer(nn.Linear(4, 1))
+        for epoch in trial.epochs(3):
+            LIVE.seen.append(epoch)
+            if epoch == LIVE.at:
+                raise Killed
+        return share
+
+    def sweep(train: Callable[..., Any]) -> lab.Result:
+        return lab.sweep(
+            train, lr=[0.1], weight_decay=[0.1], seeds=1, confirm=0, default=False, extend=False,
+            out=tmp_path, executor=lab.InProcess(), progress=False, name="train",
+        )  # fmt: skip
+
+    with pytest.raises(Killed):
+        sweep(train)
+    assert len(list((tmp_path / "checkpoints").rglob("*.pt"))) == 1
+    for path in tmp_path.iterdir():
+        if path.is_file():
+            path.unlink()
+    seen.clear()
+    LIVE.at = -1
+    sweep(functools.partial(train, share=2.0) if edited else train)
+    assert seen == [*([0] if edited else []), 1, 2, 0, 1, 2]
 
 
 # --- stopped at a share ---------------------------------------------------------------------------

@@ -30,7 +30,7 @@ import torch.utils.data
 from .. import __version__
 from ..checks import is_number
 
-__all__ = ["difference", "parts_of"]
+__all__ = ["difference", "mark", "parts_of", "plain"]
 
 _PLAIN = (str, bytes, bool, type(None))
 _INSTALLED = tuple(
@@ -63,6 +63,16 @@ def parts_of(train: Any) -> dict[str, str]:
         "halflife": __version__,
         "python": ".".join(platform.python_version_tuple()[:2]),
     }
+
+
+def mark(*values: Any) -> str:
+    """Short text that is the same for equal data.
+
+    Example:
+        >>> mark({"a": 1}) == mark({"a": 1}), mark({"a": 1}) == mark({"a": 2})
+        (True, False)
+    """
+    return _digest(str([plain(v) or repr(v) for v in values]))
 
 
 def difference(known: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
