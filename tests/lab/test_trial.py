@@ -172,9 +172,7 @@ LIVE = types.SimpleNamespace()  # what a test and its training share; no part of
 Step = Callable[[lab.Trial, int], None]
 
 
-def training(
-    trial: lab.Trial, each: Step = lambda *_: None, keep: bool = True
-) -> dict[str, Any]:
+def training(trial: lab.Trial, each: Step = lambda *_: None, keep: bool = True) -> dict[str, Any]:
     """A training with all that is random in one, and all that changes."""
     model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.3), nn.BatchNorm1d(8), nn.Linear(8, 1))
     optimizer = trial.optimizer(model)
@@ -193,7 +191,10 @@ def training(
         schedule.step()
         trial.report(val=nn.functional.mse_loss(model.eval()(X), Y))
         each(trial, epoch)
-    return {"val": trial.last_report["val"], "weights": sum(p.double().sum() for p in model.parameters())}
+    return {
+        "val": trial.last_report["val"],
+        "weights": sum(p.double().sum() for p in model.parameters()),
+    }
 
 
 def run(

@@ -22,13 +22,13 @@ trainings that are here.
 from .adapters import estimator, lightning, transformers
 from .axes import log
 from .cell import Cell, Outcome
+from .driver import SweepError
 from .executors import ExecutorError, InProcess, Local, Stacked
 from .ledger import LedgerError
 from .metric import Metric
 from .result import Result
 from .samplers import Grid, Halving, Optuna, TwoStage
 from .sweep import Interrupted, sweep
-from .driver import SweepError
 from .trial import Trial
 
 __all__ = [

@@ -164,7 +164,9 @@ def _call(train: Callable[..., Any], trial: Trial) -> Any:
     }
     parameters = inspect.signature(train).parameters.values()
     if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-        given = {name: value for name, value in given.items() if name in {p.name for p in parameters}}
+        given = {
+            name: value for name, value in given.items() if name in {p.name for p in parameters}
+        }
     return train(**given)
 
 

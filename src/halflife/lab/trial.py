@@ -36,6 +36,7 @@ from ..rules.scalar import Decoupled
 from ..rules.step import Step
 from ..tensors.reduction import is_sharded
 from ..units.reading import read_group
+from ..versions import counts_steps_for_scheduler
 from .bases import made
 from .cell import BASELINE, Cell
 from .fabric import made_fabric, world_size
@@ -50,7 +51,7 @@ _CHECKPOINT_EVERY = 30.0  # seconds: a training shorter than that never writes o
 _SAMPLES, _EVERY = 50, 10
 
 
-class Paused(BaseException):  # noqa: N818  # no error: the training is stopped where it was asked
+class Paused(BaseException):  # no error: the training is stopped where it was asked
     """Ends a training at the share that was asked for; leave it to pass."""
 
 
@@ -137,7 +138,7 @@ class Trial:
             >>> from halflife.lab.bases import BaseOptimizer
             >>> trial = Trial(Cell("independent", 1e-3, 1e-4, 0), base=BaseOptimizer("adamw"))
             >>> optimizer = trial.optimizer(nn.Linear(2, 1))
-            >>> type(optimizer).__name__, [group["weight_decay"] for group in optimizer.param_groups]
+            >>> type(optimizer).__name__, [g["weight_decay"] for g in optimizer.param_groups]
             ('AdamW', [0.0001, 0.0])
         """
         kind = self._base if base is None else made(base)
@@ -164,9 +165,7 @@ class Trial:
             return
         self._steps += 1
         rule = self.decay
-        if rule.follows_gradients and (
-            self._steps <= _SAMPLES or self._steps % _EVERY == 0
-        ):
+        if rule.follows_gradients and (self._steps <= _SAMPLES or self._steps % _EVERY == 0):
             decaying = [g for g in optimizer.param_groups if g.get("weight_decay")]
             if not decaying:
                 return
@@ -188,6 +187,7 @@ class Trial:
         was asked for (`sampler="halving"`), the loop ends the training.
 
         Raises:
+            Paused: after that share; a training leaves it to pass.
             ValueError: if n is no positive integer.
         """
         require_count("epochs", n, "pass the number of passes over the training set")
@@ -288,7 +288,7 @@ class Trial:
             self._anew("no model is known (pass the model to trial.optimizer, or trial.keep it)")
             return None
         for optimizer in self._optimizers:
-            scheduled = getattr(optimizer.step, "_wrapped_by_lr_sched", False)
+            scheduled = counts_steps_for_scheduler(optimizer.step)
             if scheduled and not any(_schedules(o, optimizer) for o in self._kept.values()):
                 self._anew("a scheduler acts on the optimizer and is not known: trial.keep it")
                 return None
@@ -402,10 +402,10 @@ def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
     out = {}
     for name, value in metrics.items():
         try:
+            number: Any = value.detach() if isinstance(value, Tensor) else value
             if isinstance(value, (str, bytes)):
-                raise TypeError
-            value = value.detach() if isinstance(value, Tensor) else value
-            out[str(name)] = float(value)
+                number = None  # though Python reads some
+            out[str(name)] = float(number)
         except (TypeError, ValueError, RuntimeError):
             raise ValueError(
                 f"metric {name!r}: must be a number, got {type(value).__name__}; return means over "
