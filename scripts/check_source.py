@@ -29,7 +29,10 @@ VERSIONS = "versions.py"
 
 _BY_NAME = {"getattr", "hasattr", "setattr", "delattr"}
 # Private names of others: of Python, and what models mark their tensors with.
-NOT_OF_TORCH = {"_exit", "_fields", "_getframe", "_no_weight_decay", "_optim"}
+NOT_OF_TORCH = {
+    *("_exit", "_fields", "_getframe"),
+    *("_fingerprint", "_n_gpu", "_no_weight_decay", "_optim"),
+}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Documented = ast.Module | ast.ClassDef | Function

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import ast
+import os
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-EXAMPLES = sorted((Path(__file__).resolve().parent.parent / "examples").glob("*.py"))
+from halflife.lab import Result
+
+FOLDER = Path(__file__).resolve().parent.parent / "examples"
+SWEEPS = sorted(FOLDER.glob("sweep_*.py"))
+EXAMPLES = sorted({*FOLDER.glob("*.py")} - {*SWEEPS})
 PROMISES = {
     "audit_training": ["error lost-in-precision", "warning decayed-norm", "nothing found"],
     "any_optimizer": ["independent  0.001", "2,000 steps"],
@@ -32,6 +39,8 @@ NEEDS = {
     "fabric_digits": ("lightning", "lightning"),
     "hf_trainer_text": ("transformers", "hf"),
     "lightning_digits": ("lightning", "lightning"),
+    "sweep_hf_trainer": ("transformers", "hf"),
+    "sweep_lightning": ("lightning", "lightning"),
 }
 
 
@@ -50,3 +59,50 @@ def test_example_runs(
     runpy.run_path(str(path), run_name="__main__")
     printed = capsys.readouterr().out
     assert [promise for promise in PROMISES[path.stem] if promise not in printed] == []
+
+
+LABELS = {
+    "sweep_estimator": "On make with adamw, decay",
+    "sweep_hf_trainer": "On model_init with adamw, decay",
+    "sweep_lightning": "On Classifier with adamw, decay",
+    "sweep_plain_loop": "On train with adamw, decay",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_a_sweep_says_its_sentence_and_goes_on(path: Path, tmp_path: Path) -> None:
+    """As a plain script: its workers are started without `if __name__ == "__main__"`."""
+    if path.stem in NEEDS:
+        package, extra = NEEDS[path.stem]
+        pytest.importorskip(package, reason=f"needs the extra {extra}")
+    printed = []
+    for _ in range(2):
+        ended = subprocess.run(
+            [sys.executable, str(path), str(tmp_path)],
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            env={**os.environ, "PYTHONUTF8": "1"},
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stderr
+        assert "failed:" not in ended.stderr
+        records = Result.read(tmp_path).cells()
+        printed.append((ended.stdout, records))
+    sentence, page = printed[0][0].splitlines()
+    assert sentence.startswith(LABELS[path.stem])
+    assert Path(page) == tmp_path / "report.html"
+    assert Path(page).stat().st_size > 10_000
+    assert {r["status"] for r in printed[0][1]} == {"done"}
+    assert printed[0] == printed[1]  # nothing was trained again
+
+
+def test_a_training_in_the_examples_has_at_most_20_lines() -> None:
+    """Of what a user has: the model, the data, the loop; not of the sweep."""
+    assert len(SWEEPS) == 4
+    for path in SWEEPS:
+        text = path.read_text("utf-8")
+        own = [n for n in ast.parse(text).body if isinstance(n, (ast.FunctionDef, ast.ClassDef))]
+        lines = [line for n in own for line in text.splitlines()[n.lineno - 1 : n.end_lineno]]
+        assert 0 < sum(bool(line.strip()) for line in lines) <= 20, path.stem

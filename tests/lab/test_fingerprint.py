@@ -31,7 +31,8 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
         path.parent.mkdir()
         path.write_text(source)
         spec = importlib.util.spec_from_file_location("mine", path)
-        assert spec is not None and spec.loader is not None
+        assert spec is not None
+        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         monkeypatch.setitem(sys.modules, "mine", module)
         spec.loader.exec_module(module)
@@ -94,11 +95,11 @@ def make(trial):
 EDITS = {
     "a function": ("return 1.0", "return 1.5", {"mine.score"}),
     "a constant": ("WIDTH = 4", "WIDTH = 5", {"mine.Net: WIDTH"}),
-    "a class": ("self.layer = torch.nn.Linear(WIDTH, 1)", "self.layer = 1", {"mine.Net", "mine.Net: WIDTH"}),
+    "a class": ("self.layer = torch.nn", "self.other = torch.nn", {"mine.Net"}),
     "behind torch.no_grad": ("return x + 1", "return x + 2", {"mine.helper"}),
     "a decorated function": ("return score(model)", "return score(model) + 1", {"mine.error"}),
     "behind lru_cache": ("return 2", "return 3", {"mine.made"}),
-    "a decorator": ("return function(*args)", "return function(*args) or 1", {"mine.fitted (inner)"}),
+    "a decorator": ("return function(*args)", "return function(1)", {"mine.fitted (inner)"}),
     "within a decorator": ("return data()", "return data() + 1", {"mine.fitted"}),
 }  # fmt: skip
 

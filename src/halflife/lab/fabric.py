@@ -91,4 +91,5 @@ def _sharded(model: nn.Module, mesh: Any) -> nn.Module:
     for child in model.children():
         if any(True for _ in child.parameters()):
             fully_shard(child, mesh=shards)
-    return fully_shard(model, mesh=shards)
+    fully_shard(model, mesh=shards)
+    return model

@@ -30,7 +30,7 @@ import torch.utils.data
 from .. import __version__
 from ..checks import is_number
 
-__all__ = ["difference", "parts_of"]
+__all__ = ["difference", "mark", "parts_of", "plain"]
 
 _PLAIN = (str, bytes, bool, type(None))
 _INSTALLED = tuple(
@@ -63,6 +63,16 @@ def parts_of(train: Any) -> dict[str, str]:
         "halflife": __version__,
         "python": ".".join(platform.python_version_tuple()[:2]),
     }
+
+
+def mark(*values: Any) -> str:
+    """Short text that is the same for equal data.
+
+    Example:
+        >>> mark({"a": 1}) == mark({"a": 1}), mark({"a": 1}) == mark({"a": 2})
+        (True, False)
+    """
+    return _digest(str([plain(v) or repr(v) for v in values]))
 
 
 def difference(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
@@ -117,7 +127,7 @@ class _Walk:
             self.visit(value, f"{name}({key})")
 
     def function(self, function: types.FunctionType) -> None:
-        """A function's code, and what it uses; of a decorated one, the one inside too."""
+        """Take a function's code and what it uses; of a decorated one, the one inside too."""
         inner = getattr(function, "__wrapped__", None)
         if inner is not None:
             self.visit(inner)
@@ -143,7 +153,7 @@ class _Walk:
         self.each(function.__kwdefaults__ or {}, f"{name}: default ")
 
     def kind(self, kind: type) -> None:
-        """A class's code, that of its bases, and what its methods use."""
+        """Take a class's code, that of its bases, and what its methods use."""
         if not _theirs(kind):
             return
         name = f"{kind.__module__}.{kind.__qualname__}"
@@ -170,7 +180,7 @@ class _Walk:
                 self.names(constant, known, owner)
 
     def module(self, module: types.ModuleType, used: Sequence[str]) -> None:
-        """What some code uses of a module of the user's own."""
+        """Take what some code uses of a module of the user's own."""
         if _file_is_theirs(getattr(module, "__file__", None)):
             for attribute in used:
                 if attribute in vars(module):
@@ -218,7 +228,7 @@ def _array(value: np.ndarray[Any, Any] | torch.Tensor) -> str | None:
         value = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
     if value.dtype.hasobject:
         return f"{text} {plain(value.tolist())}"
-    return f"{text} {hashlib.sha256(np.ascontiguousarray(value)).hexdigest()[:16]}"
+    return f"{text} {hashlib.sha256(np.ascontiguousarray(value).data).hexdigest()[:16]}"
 
 
 def _table(dataset: Any) -> str | None:
@@ -238,16 +248,17 @@ def _code_text(thing: type | types.CodeType) -> str:
 
     Of a lambda too: its source is the whole statement in which it stands.
     """
+    if isinstance(thing, types.CodeType) and thing.co_name == "<lambda>":
+        return _instructions(thing)
     try:
-        if getattr(thing, "co_name", None) == "<lambda>":
-            raise OSError
         tree = ast.parse(textwrap.dedent(inspect.getsource(thing)))
     except (OSError, TypeError, SyntaxError):
         return _instructions(thing) if isinstance(thing, types.CodeType) else repr(thing)
     for node in ast.walk(tree):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            if ast.get_docstring(node, clean=False) is not None:
-                node.body[:1] = [] if node.body[1:] else [ast.Pass()]
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            continue
+        if ast.get_docstring(node, clean=False) is not None:
+            node.body[:1] = [] if node.body[1:] else [ast.Pass()]
     return ast.dump(tree)
 
 

@@ -10,6 +10,7 @@ It returns a number, a mapping of metrics, or nothing after it has reported some
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
 import time
@@ -144,7 +145,8 @@ def _run(job: Job, cell: Cell, until: float, device: torch.device | str) -> Outc
     except (Exception, SystemExit) as error:
         outcome = Outcome("failed", progress=trial.progress, error=_told(error))
     if path is not None and outcome.status != "paused":
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.unlink()
     seconds = outcome.seconds or time.perf_counter() - start
     return replace(outcome, seconds=seconds, notes=tuple(trial.notes))
 
@@ -182,7 +184,7 @@ def _read(result: Any, trial: Trial, metrics: Sequence[Metric]) -> Outcome:
     elif isinstance(result, Mapping):
         values = {**trial.last_report, **numbers(result)}
     elif is_number(result) or (isinstance(result, torch.Tensor) and result.numel() == 1):
-        values = dict.fromkeys(names, float(result))
+        values = dict.fromkeys(names, numbers({names[0]: result})[names[0]])
     else:
         raise TrainingError(
             f"train returned {type(result).__name__}: must return a number, or a mapping such as "

@@ -20,7 +20,7 @@ from .display import Bar, Display
 from .driver import Driver, OutOfTime, SweepError
 from .executors import Executor, ExecutorError, InProcess, Local
 from .executors.local import cores
-from .fingerprint import parts_of
+from .fingerprint import mark, parts_of, plain
 from .job import Job, TrainingError, takes_trial
 from .ledger import Ledger, LedgerError
 from .metric import Metric
@@ -156,14 +156,18 @@ def sweep(
     )
     _check(train, names, params)
     display = progress if isinstance(progress, Display) else Bar() if progress else Display()
-    folder = None if out is None else Path(out) / "checkpoints"
+    # By what it is made of: a checkpoint of an edited training is none of this one.
+    shared = {"optimizer": base.name, **base.settings, **getattr(train, "configuration", {})}
+    if fabric:
+        shared["fabric"] = {k: plain(v) or type(v).__name__ for k, v in fabric.items()}
+    parts = parts_of(train)
+    folder = None if out is None else Path(out) / "checkpoints" / mark(parts, shared)
     job = Job(train, base, (chosen, reported), folder, fabric)
     goes_on = command or f"sweep(..., out={str(out)!r}, resume=True)"
     with Ledger(out, storage=storage, writing=True, goal=chosen.goal) as ledger:
         for note in ledger.notes:
             display.say(note)
-        shared = {"optimizer": base.name, **base.settings, **getattr(train, "configuration", {})}
-        ledger.configure(shared, parts_of(train), resume=resume)
+        ledger.configure(shared, parts, resume=resume)
         _keep_center(plan, ledger)
         driver = Driver(
             plan,

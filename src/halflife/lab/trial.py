@@ -36,6 +36,7 @@ from ..rules.scalar import Decoupled
 from ..rules.step import Step
 from ..tensors.reduction import is_sharded
 from ..units.reading import read_group
+from ..versions import counts_steps_for_scheduler
 from .bases import made
 from .cell import BASELINE, Cell
 from .fabric import made_fabric, world_size
@@ -46,7 +47,8 @@ if TYPE_CHECKING:
 __all__ = ["Paused", "Trial", "seeded"]
 
 _CHECKPOINT_EVERY = 30.0  # seconds: a training shorter than that never writes one
-_SAMPLES = 50  # first steps whose fraction is read, then one in ten: reading waits for a device
+# Steps whose fraction is read: the first, then one in ten, as reading waits for a device.
+_SAMPLES, _EVERY = 50, 10
 
 
 class Paused(BaseException):  # no error: the training is stopped where it was asked
@@ -94,9 +96,9 @@ class Trial:
         self._models: list[nn.Module] = []
         self._reports: dict[str, list[Any]] = {}
         self._done = self._total = 0
+        self._within = False  # the body of the loop over epochs
         self._removed = self._passed = 0.0
         self._steps = 0
-        self._restored = False
         self.notes: list[str] = []
 
     def __getitem__(self, name: str) -> Any:
@@ -137,7 +139,7 @@ class Trial:
             >>> from halflife.lab.bases import BaseOptimizer
             >>> trial = Trial(Cell("independent", 1e-3, 1e-4, 0), base=BaseOptimizer("adamw"))
             >>> optimizer = trial.optimizer(nn.Linear(2, 1))
-            >>> type(optimizer).__name__, [group["weight_decay"] for group in optimizer.param_groups]
+            >>> type(optimizer).__name__, [g["weight_decay"] for g in optimizer.param_groups]
             ('AdamW', [0.0001, 0.0])
         """
         kind = self._base if base is None else made(base)
@@ -164,7 +166,7 @@ class Trial:
             return
         self._steps += 1
         rule = self.decay
-        if rule.follows_gradients and (self._steps <= _SAMPLES or self._steps % 10 == 0):
+        if rule.follows_gradients and (self._steps <= _SAMPLES or self._steps % _EVERY == 0):
             decaying = [g for g in optimizer.param_groups if g.get("weight_decay")]
             if not decaying:
                 return
@@ -172,8 +174,9 @@ class Trial:
             lr = float(group["lr"])
             fraction = read_group(optimizer, group).fraction_at(lr, group["weight_decay"])
             if fraction is not None and math.isfinite(float(fraction)):
-                self._removed += float(fraction)
-                self._passed += lr / self.lr
+                for_steps = 1 if self._steps <= _SAMPLES else _EVERY
+                self._removed += for_steps * float(fraction)
+                self._passed += for_steps * lr / self.lr
 
     # --- progress ---------------------------------------------------------------------------------
 
@@ -185,7 +188,7 @@ class Trial:
         was asked for (`sampler="halving"`), the loop ends the training.
 
         Raises:
-            Paused: where the training is to be stopped.
+            Paused: after that share; a training leaves it to pass.
             ValueError: if n is no positive integer.
         """
         require_count("epochs", n, "pass the number of passes over the training set")
@@ -197,8 +200,9 @@ class Trial:
             if epoch >= last:
                 self._save(epoch)
                 raise Paused
+            self._within = True
             yield epoch
-            self._done = epoch + 1
+            self._done, self._within = epoch + 1, False
             if self._path and time.monotonic() - saved >= _CHECKPOINT_EVERY:
                 self._save(epoch + 1)
                 saved = time.monotonic()
@@ -232,7 +236,8 @@ class Trial:
         """
         if step is None:
             # Within the loop's body the epoch is not counted as done yet.
-            step = self._done + 1 if self._total else len(self._reports.get("step", [])) + 1
+            reported = len(self._reports.get("step", []))
+            step = self._done + self._within if self._total else reported + 1
         values = numbers(metrics)
         count = len(self._reports.setdefault("step", []))
         self._reports["step"].append(step)
@@ -243,11 +248,17 @@ class Trial:
     def keep(self, **objects: Any) -> None:
         """Put objects with ``state_dict`` and ``load_state_dict`` into the trial's checkpoints.
 
+        A scheduler is one, and so are an average of the weights and a ``GradScaler``; a generator
+        of torch's that the training made is taken too. What changes in a training and is not kept
+        is as at the start when the training goes on.
+
         Raises:
             ValueError: for an object without them.
         """
         for name, value in objects.items():
-            if not (hasattr(value, "state_dict") and hasattr(value, "load_state_dict")):
+            if isinstance(value, torch.Generator):
+                objects[name] = _Drawing(value)
+            elif not (hasattr(value, "state_dict") and hasattr(value, "load_state_dict")):
                 raise ValueError(
                     f"keep({name}=...): must have state_dict and load_state_dict, got "
                     f"{type(value).__name__}; keep the object that owns the state."
@@ -278,7 +289,7 @@ class Trial:
             self._anew("no model is known (pass the model to trial.optimizer, or trial.keep it)")
             return None
         for optimizer in self._optimizers:
-            scheduled = getattr(optimizer.step, "_wrapped_by_lr_sched", False)
+            scheduled = counts_steps_for_scheduler(optimizer.step)
             if scheduled and not any(_schedules(o, optimizer) for o in self._kept.values()):
                 self._anew("a scheduler acts on the optimizer and is not known: trial.keep it")
                 return None
@@ -305,10 +316,15 @@ class Trial:
             "reports": self._reports,
             "own": [self._steps, self._removed, self._passed],
         }
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         beside = self._path.with_suffix(f".{os.getpid()}")
-        torch.save(state, beside)
-        os.replace(beside, self._path)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(state, beside)
+            os.replace(beside, self._path)
+        except (OSError, RuntimeError) as error:  # torch's writer says the latter of a full disk
+            self._anew(f"{self._path.parent} cannot be written to ({error})")
+            with contextlib.suppress(OSError):
+                beside.unlink()
 
     def _restore(self) -> int:
         """Load the checkpoint, if there is one; returns the number of epochs done."""
@@ -387,15 +403,29 @@ def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
     out = {}
     for name, value in metrics.items():
         try:
+            number: Any = value.detach() if isinstance(value, Tensor) else value
             if isinstance(value, (str, bytes)):
-                raise TypeError
-            out[str(name)] = float(value)
+                number = None  # though Python reads some
+            out[str(name)] = float(number)
         except (TypeError, ValueError, RuntimeError):
             raise ValueError(
                 f"metric {name!r}: must be a number, got {type(value).__name__}; return means over "
                 "the examples, as floats or tensors of one element."
             ) from None
     return out
+
+
+class _Drawing:
+    """A generator with the methods of what is kept."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self._generator = generator
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"state": self._generator.get_state()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._generator.set_state(state["state"].cpu())
 
 
 def _schedules(value: Any, optimizer: Optimizer) -> bool:

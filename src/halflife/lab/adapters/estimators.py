@@ -15,7 +15,7 @@ __all__ = ["estimator"]
 
 def estimator(
     make: Callable[[Trial], Any],
-    X: Any,  # noqa: N803  # as everywhere in scikit-learn
+    X: Any,  # as everywhere in scikit-learn
     y: Any,
     *,
     validation: float | tuple[Any, Any] = 0.2,
@@ -58,7 +58,7 @@ def estimator(
         {'val': 1.0, 'test': 1.0}
     """
     needed("sklearn", "lab", "lab.estimator")
-    shares = [s for s in (validation, test) if is_number(s)]
+    shares: list[Any] = [s for s in (validation, test) if is_number(s)]
     ok = all(0 < s < 1 for s in shares) and sum(shares) < 1
     require(
         ok, "validation, test", "shares above 0 that leave some examples to train on",
@@ -100,7 +100,7 @@ class _Fitting:
                 held[name] = part
         return (X, y), held
 
-    def _score(self, fitted: Any, X: Any, y: Any) -> float:  # noqa: N803
+    def _score(self, fitted: Any, X: Any, y: Any) -> float:
         if self.scoring is None:
             return float(fitted.score(X, y))
         if isinstance(self.scoring, str):

@@ -31,17 +31,17 @@ def lightning(
 ) -> Callable[[Trial], dict[str, Any]]:
     """A training by Lightning's Trainer.
 
-    A module without ``configure_optimizers`` gets ``trial.optimizer(module)``. One that has it makes
-    its optimizer from the trial, which `make_module` hands it: ``self.trial.optimizer(self)``, with
-    a scheduler beside it. Metrics are those that the module logs: validations are reports, and what
-    it logs in ``test_step`` is there at the end. A training that is cut short begins anew; of
+    A module without ``configure_optimizers`` gets ``trial.optimizer(module)``. One that has it
+    makes its optimizer from the trial that `make_module` hands it, ``self.trial.optimizer(self)``,
+    with a scheduler beside it. Metrics are those that the module logs: validations are reports, and
+    what it logs in ``test_step`` is there at the end. A training that is cut short begins anew; of
     ``sampler="halving"`` it is stopped at the first validation after the share that was asked for.
 
     Args:
         make_module: the LightningModule for a trial.
         data: loaders, (train, validation) or (train, validation, test); a LightningDataModule; or,
             so that each trial has its own, a function of the trial that returns either.
-        trainer: arguments of the Trainer, such as ``{"max_epochs": 10, "precision": "bf16-mixed"}``.
+        trainer: arguments of the Trainer: ``{"max_epochs": 10, "precision": "bf16-mixed"}``.
             Where they say nothing, it logs, prints and keeps nothing, and trains where the trial
             does. Objects among them, such as callbacks, are copied for each trial.
 
@@ -147,7 +147,7 @@ def _stateless(data: Any) -> None:
     for loader in data if isinstance(data, (tuple, list)) else ():
         if getattr(loader, "generator", None) is not None:
             raise ValueError(
-                "data: a loader has a generator, whose state would go on from trial to trial; leave "
-                "it out, as each trial seeds torch, or pass a function of the trial that returns "
-                "the loaders."
+                "data: a loader has a generator, whose state would go on from trial to trial; "
+                "leave it out, as each trial seeds torch, or pass a function of the trial that "
+                "returns the loaders."
             )

@@ -39,9 +39,9 @@ def transformers(
 
     The Trainer is given ``trial.optimizer(model)`` and makes the scheduler that `args` ask for,
     whose peak is ``trial.lr``. Metrics have the Trainer's names: ``"eval_loss"`` and what
-    ``compute_metrics`` returns, and the same with ``"test_"`` of the `test_dataset`. Evaluations are
-    reports. A training that is cut short begins anew; of ``sampler="halving"`` it is stopped at the
-    first evaluation after the share that was asked for.
+    ``compute_metrics`` returns, and the same with ``"test_"`` of the `test_dataset`. Evaluations
+    are reports. A training that is cut short begins anew; of ``sampler="halving"`` it is stopped at
+    the first evaluation after the share that was asked for.
 
     Args:
         model_init: the model for a trial.
@@ -69,8 +69,8 @@ def transformers(
     needed("transformers", "hf", "lab.transformers")
     if not isinstance(args, Mapping):
         raise ValueError(
-            f"args={type(args).__name__}: must be a mapping of arguments of TrainingArguments, such "
-            'as {"num_train_epochs": 3}, as each trial makes its own.'
+            f"args={type(args).__name__}: must be a mapping of arguments of TrainingArguments, "
+            'such as {"num_train_epochs": 3}, as each trial makes its own.'
         )
     for name in _OWN:
         if name in args:
@@ -146,7 +146,7 @@ def _reporter(trial: Trial) -> Any:
     from transformers import TrainerCallback
 
     class Reporter(TrainerCallback):  # type: ignore[misc]  # of Any, as it may not be there
-        step, metrics = -1, {}  # noqa: RUF012
+        step, metrics = -1, {}
 
         def on_evaluate(self, args: Any, state: Any, control: Any, **given: Any) -> None:
             self.step, self.metrics = state.global_step, _own(given["metrics"])

@@ -1,0 +1,176 @@
+"""Who trains: processes that die, hang or cannot start; stacks, where they are faster."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from test_sweep import cells, swept, valley
+
+from halflife import lab
+from halflife.lab.executors import Stacked
+from halflife.lab.landscape import landscape
+from halflife.lab.tasks import Digits, TaskTraining, Training
+
+SMALL = Training(Digits("digits", images=60), "adamw", 1, 20, "cosine")
+OPTIONS = {
+    "lr": [1e-3, 1e-2], "strength": [1e-3, 1e-2], "rules": ["decoupled", "stable"], "seeds": 2,
+    "confirm": 2, "extend": False, "progress": False,
+}  # fmt: skip
+
+
+def figures(result):
+    return {(c["rule"], c["lr"], c["weight_decay"], c["seed"]): c["metrics"] for c in result.cells()}
+
+
+def test_stacked_and_one_by_one_measure_the_same(monkeypatch):
+    results = []
+    for speeds in ((2.0, 1.0), (1.0, 2.0)):
+        monkeypatch.setattr(TaskTraining, "speeds", lambda self, chunk, s=speeds: s)
+        results.append(landscape(SMALL, workers=0, **OPTIONS))
+    stacked, single = map(figures, results)
+    close = {k: pytest.approx(v, rel=1e-4) for k, v in single.items() if k[0] != "stable"}
+    assert {k: v for k, v in stacked.items() if k[0] != "stable"} == close
+    rates = [r.meta.calibration["stable"]["effective_rate"] for r in results]
+    assert rates[0] == pytest.approx(rates[1], rel=1e-4)
+
+
+def test_the_faster_way_is_taken_and_the_reason_given(monkeypatch):
+    from halflife.lab.bases import BaseOptimizer
+    from halflife.lab.job import Job
+
+    for speeds, chunk, words in (
+        ((4.0, 1.0), 64, "trained stacked by 64: measured 4.0 times as fast as one by one"),
+        ((1.0, 2.0), 1, "trained one by one: measured 2.0 times as fast as stacked"),
+    ):
+        monkeypatch.setattr(TaskTraining, "speeds", lambda self, chunk, s=speeds: s)
+        executor = Stacked(lab.InProcess("cpu"))
+        executor.open(Job(TaskTraining(SMALL), BaseOptimizer("adamw"), ()))
+        assert (executor.chunk, executor.notes) == (chunk, [words])
+    executor = Stacked(lab.InProcess("cpu"))
+    executor.open(Job(valley, BaseOptimizer("adamw"), ()))
+    assert executor.chunk == 1
+    assert "only a task of the lab can be stacked" in executor.notes[0]
+
+
+def test_what_the_speeds_are_of_is_measured():
+    stacked, single = TaskTraining(SMALL).speeds(16)
+    assert stacked > 0 < single
+
+
+def test_a_chunk_that_fails_is_trained_cell_by_cell(monkeypatch):
+    """A result in a stack does not depend on the company, so nothing changes but the one."""
+    whole = figures(landscape(SMALL, workers=0, **OPTIONS))
+    train = TaskTraining.stacked
+
+    def failing(self, cells, until=1.0):
+        if any(c.rule == "decoupled" and c.lr == 1e-2 and c.seed == 1 for c in cells):
+            raise MemoryError("too many")
+        return train(self, cells, until)
+
+    monkeypatch.setattr(TaskTraining, "speeds", lambda self, chunk: (2.0, 1.0))
+    monkeypatch.setattr(TaskTraining, "stacked", failing)
+    result = landscape(SMALL, workers=0, **OPTIONS)
+    failed = [c for c in result.cells() if c["status"] == "failed"]
+    assert {(c["rule"], c["lr"], c["seed"]) for c in failed} == {("decoupled", 1e-2, 1)}
+    assert all("MemoryError: too many" in c["error"] for c in failed)
+    kept = {k: v for k, v in figures(result).items() if v}
+    assert kept.keys() <= whole.keys()
+    assert len(kept) > len(whole) / 2
+
+
+def dying(lr, weight_decay, seed):
+    if lr == 1e-1 and seed == 1:
+        sys.stderr.write("last words\n")
+        sys.stderr.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return valley(lr, weight_decay, seed)
+
+
+@pytest.mark.slow
+def test_a_dead_worker_is_replaced_and_its_cell_recorded_with_its_last_words():
+    result = swept(dying, executor=lab.Local(2), confirm=0)
+    failed = [c for c in result.cells() if c["status"] == "failed"]
+    assert {(c["lr"], c["seed"]) for c in failed} == {(1e-1, 1)}
+    assert len(failed) == 4
+    assert all("SIGKILL" in c["error"] and "last words" in c["error"] for c in failed)
+    assert figures(result).items() >= {
+        k: v for k, v in figures(swept(confirm=0)).items() if k[1] != 1e-1
+    }.items()
+
+
+def hanging(lr, weight_decay, seed):
+    if (lr, seed) == (1e-1, 0):
+        signal.pause()
+    return valley(lr, weight_decay, seed)
+
+
+@pytest.mark.slow
+def test_a_training_that_hangs_is_ended_and_recorded():
+    result = swept(hanging, executor=lab.Local(2, timeout=1.0), confirm=0, weight_decay=[1e-2])
+    failed = [c for c in result.cells() if c["status"] == "failed"]
+    assert {(c["lr"], c["seed"]) for c in failed} == {(1e-1, 0)}
+    assert all("took longer than timeout=1 seconds" in c["error"] for c in failed)
+
+
+@pytest.mark.slow
+def test_a_script_without_a_guard_and_its_own_classes_run_in_workers(tmp_path):
+    (tmp_path / "script.py").write_text(
+        textwrap.dedent("""
+        import torch
+        from halflife import lab
+
+        class Model(torch.nn.Linear):
+            pass
+
+        def train(trial):
+            print("printed by a training")
+            model = Model(3, 1)
+            optimizer = trial.optimizer(model)
+            for step in range(5):
+                optimizer.zero_grad()
+                model(torch.randn(8, 3)).square().mean().backward()
+                optimizer.step()
+            return float(model.weight.detach().square().sum())
+
+        result = lab.sweep(train, lr=[1e-2], weight_decay=[0.1], seeds=2, confirm=2,
+                           executor=lab.Local(2), progress=False)
+        print("cells", len(result.cells()))
+        """)
+    )
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "cells 12\n"
+
+
+@pytest.mark.slow
+def test_processes_and_this_one_measure_the_same():
+    here, there = swept(), swept(executor=lab.Local(2))
+    assert cells(here) == cells(there)
+    assert figures(here) == figures(there)
+    assert here.sentence == there.sentence
+
+
+def test_a_training_that_cannot_be_sent_is_said():
+    import threading
+
+    lock = threading.Lock()
+
+    def train(lr, weight_decay, seed):
+        with lock:
+            return 0.0
+
+    with pytest.raises(lab.SweepError, match=r"train: cannot be sent to another process .*InProcess"):
+        swept(train, executor=lab.Local(1))
+
+
+@pytest.mark.parametrize("bad", [{"workers": 0}, {"threads": 0}, {"timeout": 0}, {"processes": 0}])
+def test_bad_arguments(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        lab.Local(**bad)
