@@ -223,7 +223,7 @@ def _ray_workers() -> list[int]:
     known = _processes()
     own = []
     for pid, (parent, words) in known.items():
-        if words.startswith("ray::"):
+        if words.startswith("ray::Trainer"):
             while parent in known and parent != os.getpid():
                 parent = known[parent][0]
             if parent == os.getpid():
