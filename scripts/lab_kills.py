@@ -291,12 +291,17 @@ def main() -> None:
     if arguments.drive:
         drive(*arguments.drive)
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # and end what was started
     executors, ledgers = arguments.executors.split(","), arguments.ledgers.split(",")
     each = math.ceil(arguments.kills / len(executors) / len(ledgers))
     rows = []
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="halflife-kills-")))
-        address = stack.enter_context(ray_node())[0] if "ray" in executors else ""
+        address = ""
+        if "ray" in executors:
+            node = stack.enter_context(ray_node())
+            address = node.address
+            os.environ.update(node.environment)  # of this process and the drivers that it starts
         url = stack.enter_context(postgres()).url if "postgres" in ledgers else None
         for executor in executors:
             for ledger in ledgers:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import secrets
 import shutil
 import signal
 import socket
@@ -18,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 PASSWORD = "pass-%41/word@?"  # as it should not be written, and as no message may show it
 
@@ -110,24 +112,42 @@ def postgres() -> Iterator[Postgres]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextlib.contextmanager
-def ray_node(*arguments: str, address: str | None = None) -> Iterator[tuple[str, int]]:
-    """A node of Ray with two cores: the head of a new cluster, or another one of that at `address`.
+class Node(NamedTuple):
+    """A node of Ray.
 
-    Yields the cluster's address, and the process that all others of the node end with.
+    Attributes:
+        address: of its cluster.
+        pid: of the process that all others of the node end with.
+        environment: what whoever connects needs: the token of this cluster alone.
     """
-    folder = tempfile.mkdtemp(prefix="halflife-ray-")
-    port = free_port()
-    head = ["--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={folder}"]
-    where = head if address is None else [f"--address={address}"]
+
+    address: str
+    pid: int
+    environment: dict[str, str]
+
+
+@contextlib.contextmanager
+def ray_node(*arguments: str, joins: Node | None = None) -> Iterator[Node]:
+    """A node of Ray with two cores: the head of a new cluster, or another one of that of `joins`."""
+    folder, port = tempfile.mkdtemp(prefix="halflife-ray-"), free_port()
+    if joins is None:
+        # A token of its own: which one Ray would take depends on what is in the home folder, and
+        # those who connect to an address send none unless they are told to.
+        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        where = ["--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={folder}"]
+        address = f"127.0.0.1:{port}"
+    else:
+        token, address, where = joins.environment, joins.address, [f"--address={joins.address}"]
     process = subprocess.Popen(
         [sys.executable, "-m", "ray.scripts.scripts", "start", *where, "--block", "--num-cpus=2",
          "--object-store-memory=100000000", "--disable-usage-stats", *arguments],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        env={**os.environ, **token},
     )  # fmt: skip
-    address = address or f"127.0.0.1:{port}"
     try:
-        yield address, process.pid
+        if joins is None:
+            _wait_for(port, process)
+        yield Node(address, process.pid, token)
     finally:
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -136,3 +156,14 @@ def ray_node(*arguments: str, address: str | None = None) -> Iterator[tuple[str,
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes], seconds: float = 60) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and process.poll() is None:
+        with socket.socket() as caller:
+            caller.settimeout(1.0)
+            if caller.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.2)
+    raise TimeoutError(f"no Ray cluster listens at port {port}")
