@@ -129,6 +129,12 @@ class Ray(Executor):
         try:
             self._ray.init(address, log_to_driver=False, logging_level="ERROR", **options)
         except Exception as error:
+            if _chained(error, self._ray.exceptions.AuthenticationError):
+                raise ExecutorError(
+                    f"address={address!r}: the Ray cluster there asks for its token; set "
+                    "RAY_AUTH_MODE=token, with the token where Ray looks for it (RAY_AUTH_TOKEN, or "
+                    "a file named by RAY_AUTH_TOKEN_PATH)."
+                ) from None
             raise ExecutorError(
                 f"address={address!r}: no Ray cluster can be reached there ({_first_line(error)}); "
                 "start one with 'ray start --head', or pass no address for one on this machine."
@@ -309,3 +315,12 @@ def _why(error: Exception) -> str:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def _chained(error: BaseException | None, kind: type[BaseException]) -> bool:
+    """Whether an error is of a kind, or came of one that is."""
+    while error is not None:
+        if isinstance(error, kind):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
