@@ -19,13 +19,13 @@ import time
 import warnings
 
 import torch
+from halflife.lab.workers import Workers
 
 from halflife.lab.axes import Currency, parse_axis
-from halflife.lab.tasks.ensemble import train_ensemble, train_one
 from halflife.lab.landscape import CHUNK
 from halflife.lab.tasks import find_task
+from halflife.lab.tasks.ensemble import train_ensemble, train_one
 from halflife.lab.tasks.training import Member, Training
-from halflife.lab.workers import Workers
 from halflife.rules.contract import as_rule
 
 RULES = ("l2", "decoupled", "independent", "stable")

@@ -52,7 +52,9 @@ def train(lr: float, weight_decay: float, seed: int) -> dict[str, float]:
     if os.environ.get("HALFLIFE_KILLS"):
         time.sleep(0.03 + 0.25 * digest[4] / 255)
     noise = [int.from_bytes(digest[i : i + 4], "big") / 2**32 - 0.5 for i in (8, 12)]
-    depth = math.log10(lr / 1e-2) ** 2 + (math.log10(weight_decay / 0.1) ** 2 if weight_decay else 4)
+    depth = math.log10(lr / 1e-2) ** 2 + (
+        math.log10(weight_decay / 0.1) ** 2 if weight_decay else 4
+    )
     return {"val": 5 + depth + 0.3 * noise[0], "test": 5.2 + depth + 0.3 * noise[1]}
 
 

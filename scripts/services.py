@@ -35,7 +35,9 @@ def postgres_programs() -> Path | None:
     """Where initdb and postgres are; None if they are not installed."""
     found = [*Path("/usr/lib/postgresql").glob("*/bin/initdb")]
     on_path = shutil.which("initdb")
-    newest = max(found, key=lambda p: float(p.parts[-3]), default=on_path and Path(on_path).resolve())
+    newest = max(
+        found, key=lambda p: float(p.parts[-3]), default=on_path and Path(on_path).resolve()
+    )
     return Path(newest).parent if newest else None
 
 

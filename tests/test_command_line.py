@@ -180,7 +180,9 @@ def test_help_has_examples(command: str) -> None:
     assert len(examples(command)) >= 2
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in ("landscape", "sweep", "report")])
+@pytest.mark.parametrize(
+    "command", [c for c in COMMANDS if c not in ("landscape", "sweep", "report")]
+)
 def test_every_example_of_the_help_runs(command: str, here: Path) -> None:
     if command == "audit":  # the file is in the help as well
         shown = plain(run("audit", "--help"))

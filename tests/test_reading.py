@@ -299,11 +299,11 @@ class MapThatJoins(DecayMap):
 @pytest.mark.parametrize("rule", [FollowsAndJoins(), MapThatJoins(), Both()], ids=repr)
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_the_ensemble_carries_both_parts_out_alike(rule: DecayRule, optimizer: str) -> None:
-    from halflife.lab.tasks.ensemble import Ensemble
     from halflife.lab.tasks import Digits
-    from halflife.lab.tasks.training import Member, Training
+    from halflife.lab.tasks.ensemble import Ensemble
     from halflife.lab.tasks.single import Single
     from halflife.lab.tasks.single import train as train_trial
+    from halflife.lab.tasks.training import Member, Training
 
     run = Training(Digits("digits", images=60), optimizer, 1, 10, "cosine", torch.float64)
     member = Member(rule, 3e-3, 0.3, 1)

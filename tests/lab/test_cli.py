@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from halflife.lab.tasks import TaskTraining
 from halflife.cli import app
 from halflife.lab.ledger import Ledger
+from halflife.lab.tasks import TaskTraining
 
 SMALL = [
     *(

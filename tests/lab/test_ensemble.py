@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import cases
-from halflife.lab.tasks.ensemble import Ensemble, train_ensemble, train_one
 from halflife.lab.tasks import Digits
-from halflife.lab.tasks.training import Member, Training
+from halflife.lab.tasks.ensemble import Ensemble, train_ensemble, train_one
 from halflife.lab.tasks.single import Single, train
+from halflife.lab.tasks.training import Member, Training
 from halflife.rules import DecayMap
 from halflife.rules.contract import as_rule, rule_names
 from halflife.rules.scalar import Decoupled, L2Regularization, Proximal, Stable

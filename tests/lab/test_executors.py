@@ -24,7 +24,9 @@ OPTIONS = {
 
 
 def figures(result):
-    return {(c["rule"], c["lr"], c["weight_decay"], c["seed"]): c["metrics"] for c in result.cells()}
+    return {
+        (c["rule"], c["lr"], c["weight_decay"], c["seed"]): c["metrics"] for c in result.cells()
+    }
 
 
 def test_stacked_and_one_by_one_measure_the_same(monkeypatch):
@@ -64,7 +66,8 @@ def test_what_the_speeds_are_of_is_measured():
 
 def test_a_chunk_that_fails_is_trained_cell_by_cell(monkeypatch):
     """A result in a stack does not depend on the company, so nothing changes but the one."""
-    whole = figures(landscape(SMALL, workers=0, **OPTIONS))
+    options = {**OPTIONS, "confirm": 0}  # the finalists may be others
+    whole = figures(landscape(SMALL, workers=0, **options))
     train = TaskTraining.stacked
 
     def failing(self, cells, until=1.0):
@@ -74,13 +77,13 @@ def test_a_chunk_that_fails_is_trained_cell_by_cell(monkeypatch):
 
     monkeypatch.setattr(TaskTraining, "speeds", lambda self, chunk: (2.0, 1.0))
     monkeypatch.setattr(TaskTraining, "stacked", failing)
-    result = landscape(SMALL, workers=0, **OPTIONS)
+    result = landscape(SMALL, workers=0, **options)
     failed = [c for c in result.cells() if c["status"] == "failed"]
     assert {(c["rule"], c["lr"], c["seed"]) for c in failed} == {("decoupled", 1e-2, 1)}
     assert all("MemoryError: too many" in c["error"] for c in failed)
     kept = {k: v for k, v in figures(result).items() if v}
-    assert kept.keys() <= whole.keys()
-    assert len(kept) > len(whole) / 2
+    assert kept == {k: v for k, v in whole.items() if k in kept}
+    assert len(kept) == len(whole) - len(failed)
 
 
 def dying(lr, weight_decay, seed):
@@ -98,9 +101,10 @@ def test_a_dead_worker_is_replaced_and_its_cell_recorded_with_its_last_words():
     assert {(c["lr"], c["seed"]) for c in failed} == {(1e-1, 1)}
     assert len(failed) == 4
     assert all("SIGKILL" in c["error"] and "last words" in c["error"] for c in failed)
-    assert figures(result).items() >= {
-        k: v for k, v in figures(swept(confirm=0)).items() if k[1] != 1e-1
-    }.items()
+    assert (
+        figures(result).items()
+        >= {k: v for k, v in figures(swept(confirm=0)).items() if k[1] != 1e-1}.items()
+    )
 
 
 def hanging(lr, weight_decay, seed):
@@ -166,7 +170,9 @@ def test_a_training_that_cannot_be_sent_is_said():
         with lock:
             return 0.0
 
-    with pytest.raises(lab.SweepError, match=r"train: cannot be sent to another process .*InProcess"):
+    with pytest.raises(
+        lab.SweepError, match=r"train: cannot be sent to another process .*InProcess"
+    ):
         swept(train, executor=lab.Local(1))
 
 

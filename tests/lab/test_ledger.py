@@ -17,10 +17,10 @@ import types
 
 import optuna
 import pytest
+from halflife.lab.lock import FileLock
 
 from halflife.lab import lock as lock_module
 from halflife.lab.ledger import Ledger, LedgerError
-from halflife.lab.lock import FileLock
 from halflife.lab.meta import Meta
 
 CONFIGURATION = {"task": "digits", "rules": ["decoupled"], "epochs": 3}

@@ -31,7 +31,9 @@ def test_every_answer_is_that_of_transfer_on_the_half_life(result):
     best = next(r.best for r in result.analysis.rules if r.rule == "decoupled")
     assert best.half_life == pytest.approx(math.log(2) / -math.log1p(-1e-4))
     plan = result.recommend(rule="decoupled", batch=(64, 256), width=(128, 512))
-    expected = transfer(best.half_life, lr=1e-2, rule="half_life", batch=(64, 256), width=(128, 512))
+    expected = transfer(
+        best.half_life, lr=1e-2, rule="half_life", batch=(64, 256), width=(128, 512)
+    )
     assert [(a.name, a.value) for a in plan.answers] == [(a.name, a.value) for a in expected]
     values = [a.value for a in expected]
     assert plan.range == (min(values), max(values))
@@ -61,7 +63,9 @@ def test_the_code_makes_the_middle_answer(result):
 
 
 def test_what_cannot_be_handed_on_is_said(result):
-    with pytest.raises(ValueError, match=r"rule='l2': its best setting has no half-life .*decoupled"):
+    with pytest.raises(
+        ValueError, match=r"rule='l2': its best setting has no half-life .*decoupled"
+    ):
         result.recommend(rule="l2", batch=(64, 256))
     with pytest.raises(ValueError, match=r"rule='stable': must be one of those that were swept"):
         result.recommend(rule="stable", batch=(64, 256))

@@ -1,4 +1,4 @@
-"""Which cells are trained: two stages, halving, Optuna's samplers; each decides by records alone."""
+"""Which cells are trained: two stages, halving, Optuna's samplers; decided by records alone."""
 
 from __future__ import annotations
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from halflife.lab.tasks.ensemble import Ensemble
 from halflife.lab.tasks import Digits, find_task, generator, task_names
-from halflife.lab.tasks.training import Member, Training
+from halflife.lab.tasks.ensemble import Ensemble
 from halflife.lab.tasks.single import train
+from halflife.lab.tasks.training import Member, Training
 from halflife.rules.scalar import Decoupled
 
 

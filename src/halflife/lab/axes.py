@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -185,7 +186,7 @@ def axis_of(name: str, values: Axis | str | float | Sequence[float]) -> Axis:
         return values
     if isinstance(values, str):
         return parse_axis(name, values)
-    numbers = [values] if is_number(values) else list(values)  # type: ignore[arg-type]
+    numbers: list[Any] = [values] if is_number(values) else [*values]  # type: ignore[misc]
     if not numbers or not all(is_number(v) and 0.0 < v < math.inf for v in numbers):
         raise ValueError(
             f"{name}={values!r}: must be lab.log(low, high, n), or a list of positive numbers; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,7 @@ class Recommendation:
     @property
     def middle(self) -> Answer:
         """The answer in the middle of the range; of two, the longer half-life: less decay."""
-        return sorted(self.answers, key=lambda a: a.value)[len(self.answers) // 2]
+        return _middle(self.answers)
 
     def __str__(self) -> str:
         head = ["published rule", "half-life, steps", "share of the run", "lr", "tested on"]
@@ -89,7 +90,9 @@ def recommended(
         raise ValueError(
             f"rule={found.rule!r}: its best setting has no half-life to hand on; {remedy}."
         )
-    pairs = {name: _pair(name, value, meta) for name, value in changes.items() if value is not None}
+    pairs: dict[str, Any] = {
+        name: _pair(name, value, meta) for name, value in changes.items() if value is not None
+    }
     lr = pairs.pop("lr", None) or best.lr
     answers = tuple(
         a
@@ -104,17 +107,20 @@ def recommended(
     run = pairs["steps"][1] if "steps" in pairs else None
     if run is None and meta.steps and "batch" in pairs and not {"data", "epochs"} & pairs.keys():
         run = meta.steps * pairs["batch"][0] / pairs["batch"][1]
-    plan = Recommendation(found.rule, best.half_life, best.lr, answers, run, (), "")
-    caveats = _caveats(analysis, found)
+    middle = _middle(answers)
     return Recommendation(
         found.rule,
         best.half_life,
         best.lr,
         answers,
         run,
-        tuple(caveats),
-        _code(plan.middle, found.rule, meta),
+        tuple(_caveats(analysis, found)),
+        _code(middle, found.rule, meta),
     )
+
+
+def _middle(answers: Sequence[Answer]) -> Answer:
+    return sorted(answers, key=lambda a: a.value)[len(answers) // 2]
 
 
 def _rule(analysis: Analysis, rule: str | None) -> RuleAnalysis:
@@ -153,8 +159,8 @@ def _caveats(analysis: Analysis, found: RuleAnalysis) -> list[str]:
     within = found.within.half_life if found.within is not None else None
     if within and within[1] > 1.5 * within[0]:
         out.append(
-            f"Its noise leaves half-lives from {steps(within[0])} to {steps(within[1])} steps open: "
-            "what follows can be off by as much."
+            f"Its noise leaves half-lives from {steps(within[0])} to {steps(within[1])} steps "
+            "open: what follows can be off by as much."
         )
     if found.borders:
         out.append("It lies on the border of the grid, so that it is no optimum.")
@@ -169,9 +175,10 @@ def _caveats(analysis: Analysis, found: RuleAnalysis) -> list[str]:
 def _code(answer: Answer, rule: str, meta: Meta) -> str:
     cls = BaseOptimizer(meta.optimizer or "adamw").cls.__name__
     name = "decoupled" if as_rule(rule).follows_gradients else rule
+    decay = f"halflife.HalfLife(steps={answer.value:.3g})"
     return (
         f"optimizer = halflife.{cls}(\n"
-        f"    halflife.param_groups(model, weight_decay=halflife.HalfLife(steps={answer.value:.3g})),\n"
+        f"    halflife.param_groups(model, weight_decay={decay}),\n"
         f"    lr={answer.lr:.3g}, decay={name!r},\n"
         ")"
     )

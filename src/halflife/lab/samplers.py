@@ -269,7 +269,7 @@ def _groups(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
 
 
 def _losses(records: Records, plan: Plan, seeds: Sequence[int]) -> Losses:
-    """Mean over the seeds of what settings are chosen by, less being better; infinite if not whole."""
+    """Mean over the seeds of what settings are chosen by, less being better; infinite if lost."""
     values: dict[Any, list[float]] = {}
     for r in records:
         if r["seed"] in seeds:

@@ -114,7 +114,8 @@ def sweep(
         What is known; `Result.sentence` says it.
 
     Raises:
-        ValueError: for an argument that cannot be used, or a ledger that cannot (`LedgerError`).
+        ValueError: for an argument that cannot be used.
+        LedgerError: for a ledger that cannot be used, or written any more.
         SweepError: if the training fails wherever it is tried.
         Interrupted: after Ctrl-C or SIGTERM; what is trained is safe.
 
@@ -172,7 +173,7 @@ def sweep(
         driver = Driver(
             plan,
             ledger,
-            executor or _usual(train),
+            executor or _usual(),
             job,
             chosen_sampler,
             display,
@@ -240,13 +241,13 @@ def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
     return tuple(dict.fromkeys(seeds))
 
 
-def _usual(train: Any) -> Executor:
-    """Where trainings go if nobody says."""
+def _usual() -> Executor:
+    """Who trains if nobody says."""
     return InProcess() if cores() == 1 and not torch.accelerator.is_available() else Local()
 
 
 def _keep_center(plan: Plan, ledger: Ledger) -> None:
-    """A resumed sweep measures strengths at the lr at which it began, whatever its grid is now."""
+    """Measure the strengths of a resumed sweep at the lr at which it began."""
     known = ledger.meta().central_lr
     if known is not None:
         plan.central = known

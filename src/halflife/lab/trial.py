@@ -221,7 +221,7 @@ class Trial:
             Paused: after the share of the training that was asked for.
         """
         self._done, self._total = done, of
-        if math.ceil(self._until * of) <= done < of:
+        if math.ceil(self.until * of) <= done < of:
             raise Paused
 
     def report(self, step: int | None = None, **metrics: float | Tensor) -> None:

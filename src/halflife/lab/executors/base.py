@@ -31,7 +31,7 @@ class Done(NamedTuple):
 
 
 class Executor(ABC):
-    """Trains pieces, some at a time.
+    """What trains pieces, some at a time.
 
     Attributes:
         slots: pieces it works on at once.

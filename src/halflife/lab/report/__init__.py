@@ -22,8 +22,8 @@ import jinja2
 from markupsafe import Markup
 
 from ..meta import Meta
-from ..statistics.ridge import SEPARABLE
 from ..statistics.analysis import RuleAnalysis, analyse, plain
+from ..statistics.ridge import SEPARABLE
 from ..statistics.sentence import differences, slope_text
 from ..statistics.surface import Record
 from ..wording import listed

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from ..meta import Meta
-from .ridge import Ridge, fit_ridge
 from .closeness import Border, Within, borders, within_noise
 from .confirmation import Comparison, Fresh, Interval, compare, fresh
+from .ridge import Ridge, fit_ridge
 from .selection import Choice, Finalist, Noise, choose, noise_between_seeds
 from .sentence import sentence
 from .surface import BASELINE, DEFAULT, Record, Setting, Surface, drawn, records_of, slices
