@@ -189,7 +189,8 @@ def test_nothing_sticks_out_or_is_fetched_whatever_the_names(browser, tmp_path, 
         "[...document.querySelectorAll('svg text')].filter(t => {"
         "const b = t.getBoundingClientRect();"
         "const s = t.closest('svg').getBoundingClientRect();"
-        "return b.right > s.right + 1 || b.left < s.left - 1 }).map(t => t.textContent.slice(0, 40))"
+        "return b.right > s.right + 1 || b.left < s.left - 1 })"
+        ".map(t => t.textContent.slice(0, 40))"
     )
     assert wide == []
     asked = [e for e in browser.events if e.get("method") == "Network.requestWillBeSent"]

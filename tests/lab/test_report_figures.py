@@ -281,7 +281,9 @@ def test_settings_off_any_grid_are_points_at_their_place():
         for lr, wd in places
         for s in range(3)
     ]
+    own += [record("none", lr, 0.0, 0.0, s, 9.0 + 0.1 * s) for lr in (1e-3, 1e-2) for s in range(3)]
     svg = maps(build(own, plan).html)["map-0"]
+    assert sum("no decay" in said for _, said in cells(svg)) == 2
     group = svg[svg.index('<g class="cells"') :].split("</g>")[0]
     spots = [
         tuple(map(float, m)) for m in re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)"', group)

@@ -29,6 +29,7 @@ from ..statistics.surface import Record
 from ..wording import listed
 from . import failures, legend, summary, svg, tables, weights
 from .curves import Curves, examples, learning_curves
+from .heatmap import scattered
 from .maps import heading, maps_of, picture
 
 __all__ = ["Page", "build", "write_report"]
@@ -136,8 +137,8 @@ def _tabled(rules: Sequence[RuleAnalysis]) -> tuple[list[RuleAnalysis], list[str
     """The rules whose maps are shown as tables too, and the names of those left out for size."""
     kept, left_out, cells = [], [], 0
     for rule in rules:
-        cells += rule.surface.mean.size
-        if cells <= _CELLS:
+        cells += 0 if scattered(rule.surface) else rule.surface.failed.size
+        if cells <= _CELLS and not scattered(rule.surface):
             kept.append(rule)
         else:
             left_out.append(rule.rule)

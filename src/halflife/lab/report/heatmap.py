@@ -131,6 +131,9 @@ class HeatMap:
         mean = means_of(grid)
         complete, most = grid.complete, int(runs.max(initial=0))
         row_y = dict(zip(self.grid.rows, self.y, strict=True))
+        if self.scattered:  # those without decay have learning rates of their own
+            logs = np.log(self.grid.lrs)
+            row_y |= {lr: float(np.interp(math.log(lr), logs, self.y)) for lr in grid.rows}
         kinds = np.full(mean.shape, "", dtype=object)
         for kind in ("omitted", "pruned", "diverged", "failed"):
             kinds[getattr(grid, kind)] = kind

@@ -19,9 +19,11 @@ class Ruler(Protocol):
 
     def __call__(self, value: float) -> float:
         """Position of a value, held inside the axis."""
+        ...
 
     def labels(self, apart: float = 0.0) -> list[float]:
         """Round values to be written on the axis."""
+        ...
 
 
 @dataclass(frozen=True)
