@@ -24,7 +24,8 @@ from halflife import lab
 from halflife.lab.bases import BaseOptimizer
 from halflife.lab.cell import Outcome, params_of
 from halflife.lab.job import Job, Piece, run_piece
-from halflife.lab.trial import Paused, generators, seeded
+from halflife.lab.randomness import generators, seeded
+from halflife.lab.trial import Paused
 
 X = torch.linspace(-2, 2, 160).reshape(40, 4).sin()
 Y = X.sum(1, keepdim=True).cos()

@@ -30,7 +30,7 @@ import torch.utils.data
 from .. import __version__
 from ..checks import is_number
 
-__all__ = ["difference", "mark", "parts_of", "plain"]
+__all__ = ["content_of", "difference", "mark", "parts_of"]
 
 _PLAIN = (str, bytes, bool, type(None))
 _INSTALLED = tuple(
@@ -72,7 +72,7 @@ def mark(*values: Any) -> str:
         >>> mark({"a": 1}) == mark({"a": 1}), mark({"a": 1}) == mark({"a": 2})
         (True, False)
     """
-    return _digest(str([plain(v) or repr(v) for v in values]))
+    return _digest(str([content_of(v) or repr(v) for v in values]))
 
 
 def difference(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
@@ -94,7 +94,7 @@ class _Walk:
 
     def visit(self, value: Any, name: str = "train") -> None:
         """Take a value's digest, and follow what is in it."""
-        if (text := plain(value)) is not None:
+        if (text := content_of(value)) is not None:
             self._part(name, text)
             return
         if id(value) in self._seen:
@@ -187,14 +187,14 @@ class _Walk:
                     self.visit(vars(module)[attribute], f"{module.__name__}.{attribute}")
 
 
-def plain(value: Any, depth: int = 4) -> str | None:
+def content_of(value: Any, depth: int = 4) -> str | None:
     """Data as text that is the same for equal data; None for anything else.
 
     Arrays, tensors and datasets of Hugging Face are told by their content up to 100 MB; above, by
     their shape, or the dataset's own fingerprint, in which the times of files are.
 
     Example:
-        >>> plain({"b": 1, "a": [2.0]}), plain(len)
+        >>> content_of({"b": 1, "a": [2.0]}), content_of(len)
         ("{'a': [2.0], 'b': 1}", None)
     """
     if isinstance(value, _PLAIN) or is_number(value):
@@ -204,13 +204,13 @@ def plain(value: Any, depth: int = 4) -> str | None:
     if isinstance(own := getattr(value, "_fingerprint", None), str):
         return _table(value) or f"dataset {own}"
     if depth and isinstance(value, (list, tuple)):
-        parts = [plain(v, depth - 1) for v in value]
+        parts = [content_of(v, depth - 1) for v in value]
         return None if None in parts else f"[{', '.join(map(str, parts))}]"
     if depth and isinstance(value, (set, frozenset)):
-        parts = [plain(v, depth - 1) for v in value]
+        parts = [content_of(v, depth - 1) for v in value]
         return None if None in parts else f"{{{', '.join(sorted(map(str, parts)))}}}"
     if depth and isinstance(value, Mapping):
-        items = [(plain(k), plain(v, depth - 1)) for k, v in value.items()]
+        items = [(content_of(k), content_of(v, depth - 1)) for k, v in value.items()]
         if any(None in item for item in items):
             return None
         return f"{{{', '.join(sorted(f'{k}: {v}' for k, v in items))}}}"
@@ -227,7 +227,7 @@ def _array(value: np.ndarray[Any, Any] | torch.Tensor) -> str | None:
             return text
         value = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
     if value.dtype.hasobject:
-        return f"{text} {plain(value.tolist())}"
+        return f"{text} {content_of(value.tolist())}"
     return f"{text} {hashlib.sha256(np.ascontiguousarray(value).data).hexdigest()[:16]}"
 
 

@@ -25,8 +25,9 @@ import torch
 from ..checks import is_number
 from .bases import BaseOptimizer
 from .cell import Cell, Outcome
-from .metric import Metric
-from .trial import Paused, Trial, numbers, seeded
+from .metric import Metric, metric_values
+from .randomness import seeded
+from .trial import Paused, Trial
 
 __all__ = ["Job", "Piece", "TrainingError", "run_piece", "takes_trial"]
 
@@ -182,9 +183,9 @@ def _read(result: Any, trial: Trial, metrics: Sequence[Metric]) -> Outcome:
     if result is None:
         values = trial.last_report
     elif isinstance(result, Mapping):
-        values = {**trial.last_report, **numbers(result)}
+        values = {**trial.last_report, **metric_values(result)}
     elif is_number(result) or (isinstance(result, torch.Tensor) and result.numel() == 1):
-        values = dict.fromkeys(names, numbers({names[0]: result})[names[0]])
+        values = dict.fromkeys(names, metric_values({names[0]: result})[names[0]])
     else:
         raise TrainingError(
             f"train returned {type(result).__name__}: must return a number, or a mapping such as "

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from torch import Tensor
+
 from ..checks import is_number, require
 
-__all__ = ["Metric"]
+__all__ = ["Metric", "metric_values"]
 
 _GOALS = ("min", "max")
 
@@ -102,3 +104,24 @@ class Metric:
             ValueError: if it is none.
         """
         return cls(**{k: v for k, v in stored.items() if k in cls.__dataclass_fields__})
+
+
+def metric_values(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Metrics as plain numbers.
+
+    Raises:
+        ValueError: for one that is none.
+    """
+    out = {}
+    for name, value in metrics.items():
+        try:
+            number: Any = value.detach() if isinstance(value, Tensor) else value
+            if isinstance(value, (str, bytes)):
+                number = None  # though Python reads some
+            out[str(name)] = float(number)
+        except (TypeError, ValueError, RuntimeError):
+            raise ValueError(
+                f"metric {name!r}: must be a number, got {type(value).__name__}; return means over "
+                "the examples, as floats or tensors of one element."
+            ) from None
+    return out

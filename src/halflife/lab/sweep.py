@@ -20,7 +20,7 @@ from .display import Bar, Display
 from .driver import Driver, OutOfTime, SweepError
 from .executors import Executor, ExecutorError, InProcess, Local
 from .executors.local import cores
-from .fingerprint import mark, parts_of, plain
+from .fingerprint import content_of, mark, parts_of
 from .job import Job, TrainingError, takes_trial
 from .ledger import Ledger, LedgerError
 from .metric import Metric
@@ -160,7 +160,7 @@ def sweep(
     # By what it is made of: a checkpoint of an edited training is none of this one.
     shared = {"optimizer": base.name, **base.settings, **getattr(train, "configuration", {})}
     if fabric:
-        shared["fabric"] = {k: plain(v) or type(v).__name__ for k, v in fabric.items()}
+        shared["fabric"] = {k: content_of(v) or type(v).__name__ for k, v in fabric.items()}
     parts = parts_of(train)
     folder = None if out is None else Path(out) / "checkpoints" / mark(parts, shared)
     job = Job(train, base, (chosen, reported), folder, fabric)

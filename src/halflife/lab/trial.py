@@ -18,13 +18,11 @@ import contextlib
 import itertools
 import math
 import os
-import random
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -40,11 +38,13 @@ from ..versions import counts_steps_for_scheduler
 from .bases import made
 from .cell import BASELINE, Cell
 from .fabric import made_fabric, world_size
+from .metric import metric_values
+from .randomness import Drawing, generators, set_generators
 
 if TYPE_CHECKING:
     from .bases import BaseOptimizer
 
-__all__ = ["Paused", "Trial", "seeded"]
+__all__ = ["Paused", "Trial"]
 
 _CHECKPOINT_EVERY = 30.0  # seconds: a training shorter than that never writes one
 # Steps whose fraction is read: the first, then one in ten, as reading waits for a device.
@@ -238,7 +238,7 @@ class Trial:
             # Within the loop's body the epoch is not counted as done yet.
             reported = len(self._reports.get("step", []))
             step = self._done + self._within if self._total else reported + 1
-        values = numbers(metrics)
+        values = metric_values(metrics)
         count = len(self._reports.setdefault("step", []))
         self._reports["step"].append(step)
         for name in {*self._reports, *values} - {"step"}:
@@ -257,7 +257,7 @@ class Trial:
         """
         for name, value in objects.items():
             if isinstance(value, torch.Generator):
-                objects[name] = _Drawing(value)
+                objects[name] = Drawing(value)
             elif not (hasattr(value, "state_dict") and hasattr(value, "load_state_dict")):
                 raise ValueError(
                     f"keep({name}=...): must have state_dict and load_state_dict, got "
@@ -394,78 +394,5 @@ class Trial:
         return math.sqrt(sum(map(float, whole)) / count)
 
 
-def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Metrics as plain numbers.
-
-    Raises:
-        ValueError: for one that is none.
-    """
-    out = {}
-    for name, value in metrics.items():
-        try:
-            number: Any = value.detach() if isinstance(value, Tensor) else value
-            if isinstance(value, (str, bytes)):
-                number = None  # though Python reads some
-            out[str(name)] = float(number)
-        except (TypeError, ValueError, RuntimeError):
-            raise ValueError(
-                f"metric {name!r}: must be a number, got {type(value).__name__}; return means over "
-                "the examples, as floats or tensors of one element."
-            ) from None
-    return out
-
-
-class _Drawing:
-    """A generator with the methods of what is kept."""
-
-    def __init__(self, generator: torch.Generator) -> None:
-        self._generator = generator
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"state": self._generator.get_state()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._generator.set_state(state["state"].cpu())
-
-
 def _schedules(value: Any, optimizer: Optimizer) -> bool:
     return getattr(value, "optimizer", None) is optimizer
-
-
-# --- random numbers -------------------------------------------------------------------------------
-
-
-def generators() -> dict[str, Any]:
-    """The states of Python's, NumPy's and torch's generators, as plain data and tensors."""
-    kind, keys, *rest = np.random.get_state(legacy=True)
-    version, words, gauss = random.getstate()
-    return {
-        "python": [version, list(words), gauss],
-        "numpy": [kind, torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest],
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
-    }
-
-
-def set_generators(states: Mapping[str, Any]) -> None:
-    """Put the generators back."""
-    version, words, gauss = states["python"]
-    random.setstate((version, tuple(words), gauss))
-    kind, keys, *rest = states["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
-    torch.set_rng_state(states["torch"].cpu())
-    if states["cuda"]:
-        torch.cuda.set_rng_state_all([s.cpu() for s in states["cuda"]])
-
-
-@contextlib.contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed all generators, and put them back afterwards."""
-    before = generators()
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
-    try:
-        yield
-    finally:
-        set_generators(before)

@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["name_of", "needed"]
+__all__ = ["needed", "training_name"]
 
 
 def needed(package: str, extra: str, who: str) -> Any:
@@ -29,7 +29,7 @@ def needed(package: str, extra: str, who: str) -> Any:
         ) from error
 
 
-def name_of(make: Callable[..., Any]) -> str:
+def training_name(make: Callable[..., Any]) -> str:
     """The name that a training has by what makes its model."""
     while isinstance(make, functools.partial):
         make = make.func

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...checks import is_number, require
 from ..trial import Trial
-from .asking import name_of, needed
+from .asking import needed, training_name
 
 __all__ = ["estimator"]
 
@@ -78,7 +78,7 @@ class _Fitting:
 
     @property
     def name(self) -> str:
-        return name_of(self.make)
+        return training_name(self.make)
 
     def __call__(self, trial: Trial) -> dict[str, float]:
         known, held = self._split(trial.seed)

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..fabric import placed
 from ..trial import Trial
-from .asking import name_of, needed
+from .asking import needed, training_name
 
 __all__ = ["lightning"]
 
@@ -72,7 +72,7 @@ class _Lightning:
 
     @property
     def name(self) -> str:
-        return name_of(self.make_module)
+        return training_name(self.make_module)
 
     def __call__(self, trial: Trial) -> dict[str, Any]:
         from lightning.pytorch import LightningModule, Trainer

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..trial import Trial
-from .asking import name_of, needed
+from .asking import needed, training_name
 
 __all__ = ["transformers"]
 
@@ -96,7 +96,7 @@ class _Trainer:
 
     @property
     def name(self) -> str:
-        return name_of(self.model_init)
+        return training_name(self.model_init)
 
     def __call__(self, trial: Trial) -> dict[str, float]:
         from transformers import Trainer
