@@ -105,7 +105,7 @@ def test_where_decay_makes_no_difference_that_comes_first():
         "On digits with adamw, decay makes no difference that could be told from none"
     )
     assert result.rules[0].within.includes_none
-    assert "no decay is among them" in result.sentence
+    assert "training without decay is within it too" in result.sentence
 
 
 def test_where_decay_hurts_none_is_recommended():

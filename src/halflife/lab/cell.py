@@ -104,6 +104,7 @@ class Outcome:
         error: the traceback.
         diverged: whether the training says so, or what it is judged by is not finite.
         seconds: wall time.
+        epochs: counted by `Trial.epochs`; None where they are not.
         steps: optimizer steps, where `Trial.optimizer` made the optimizer.
         fraction: of each weight removed per step at the peak lr; None where there is none to tell.
         weight_rms: of the decayed weights at the end; None where they are not known.
@@ -118,6 +119,7 @@ class Outcome:
     error: str | None = None
     diverged: bool = False
     seconds: float = 0.0
+    epochs: int | None = None
     steps: int | None = None
     fraction: float | None = None
     weight_rms: float | None = None

@@ -118,10 +118,18 @@ class Driver:
 
     def meta(self) -> Meta:
         """What is known of the sweep."""
-        steps = [r["steps"] for r in self.ledger.records() if r.get("steps")]
-        # The longest: those that were stopped, or fail, took fewer.
-        known = {"steps": max(steps)} if steps and "steps" not in self.plan.about else {}
-        return self.plan.meta(**known, **self.known)
+        known: dict[str, Any] = {"sampler": str(self.sampler), **self.known}
+        if "steps" not in self.plan.about:
+            records = self.ledger.records()
+            # The longest: those that were stopped, or fail, took fewer.
+            for name in ("steps", "epochs"):
+                counted = [r[name] for r in records if r.get(name)]
+                known[name] = max(counted) if counted else None
+            if known["epochs"]:
+                known["curve_unit"] = "epoch"
+                if known["steps"]:
+                    known["steps_per_epoch"] = max(known["steps"] // known["epochs"], 1)
+        return self.plan.meta(**known)
 
     def _write_down(self) -> None:
         with undisturbed():

@@ -207,6 +207,7 @@ def _known(trial: Trial, status: str, values: Mapping[str, float]) -> Outcome:
         values,
         curve=trial.curve,
         progress=1.0 if status == "done" else trial.progress,
+        epochs=trial.total,
         steps=trial.steps,
         fraction=trial.fraction,
         weight_rms=trial.weight_rms(),

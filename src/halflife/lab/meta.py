@@ -90,6 +90,7 @@ class Meta:
         rules: names, in the order of the report.
         lr: peak learning rates asked for.
         strength: fractions removed per step at the central lr, asked for.
+        sampler: what decided which settings are trained; all of the grid if None or "grid".
         seeds: by which settings are chosen; one run of every setting each.
         confirm_seeds: of the runs that only the finalists get, and that choose nothing.
         lrs: peak learning rates, rising, with those of the extensions.
@@ -132,6 +133,7 @@ class Meta:
     rules: Sequence[str] = ()
     lr: Sequence[float] = ()
     strength: Sequence[float] = ()
+    sampler: str | None = None
     seeds: Sequence[int] = ()
     confirm_seeds: Sequence[int] = ()
     lrs: Sequence[float] = ()

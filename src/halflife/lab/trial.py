@@ -354,6 +354,11 @@ class Trial:
         return self._done / self._total if self._total else 0.0
 
     @property
+    def total(self) -> int | None:
+        """Epochs of the whole training; None where it does not count them."""
+        return self._total or None
+
+    @property
     def curve(self) -> dict[str, list[Any]] | None:
         """The reports; None without any."""
         return self._reports or None

@@ -209,7 +209,8 @@ def _analyse_rule(
         within=within,
         noise=noise_between_seeds(surface.losses[surface.complete]),
         fresh=None,
-        missing=sum(g.missing for g in grids),
+        # Other samplers leave most of the grid untrained by intent.
+        missing=sum(g.missing for g in grids) if meta.sampler in (None, "grid") else 0,
         failed=sum(int(g.failed.sum()) for g in grids),
         pruned=sum(int(g.pruned.sum()) for g in grids),
         diverged=sum(int(g.diverged.sum()) for g in grids),

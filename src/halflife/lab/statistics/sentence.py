@@ -154,9 +154,9 @@ def _within(rule: RuleAnalysis, *, told: bool) -> list[str]:
         return ["One seed says nothing about noise: how far the best settings reach is not known."]
     none = ""
     if not told and within.includes_none:
-        none = ", and no decay is among them"
+        none = ", and training without decay is within it too"
     elif not told and within.includes_none is not None:
-        none = ", and no decay is not among them, by the seeds that chose"
+        none = ", and training without decay is not, by the seeds that chose"
     if within.everything:
         return [
             f"No setting of {rule.rule} can be told from its best by the seeds that chose{none}."
