@@ -16,7 +16,7 @@ import torch
 from . import accelerator, curvature, imports, monitor, operations, rules, step
 from .shapes import MODELS
 
-BENCHMARKS = ("step", "rules", "operations", "ensemble", "curvature", "monitor", "import")
+BENCHMARKS = ("step", "rules", "operations", "lab", "curvature", "monitor", "import")
 NAMED = (*BENCHMARKS, "accelerator")  # the last one where it is asked for only
 
 EPILOG = """\
@@ -66,9 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_num_threads(options.threads[0])
     if "operations" in chosen:
         results["operations"] = operations.main(options.models or ["resnet20", "gpt2"])
-    if "ensemble" in chosen and importlib.util.find_spec("benchmarks.ensemble"):
-        missed = importlib.import_module("benchmarks.ensemble").main()
-        results["ensemble"] = {"verdict": "missed" if missed else "met"}
+    if "lab" in chosen and importlib.util.find_spec("optuna"):
+        results["lab"] = importlib.import_module("benchmarks.lab").main()
     if "curvature" in chosen:
         results["curvature"] = curvature.main(options.rounds)
     if "monitor" in chosen:

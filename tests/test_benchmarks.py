@@ -358,10 +358,10 @@ def test_without_arguments_every_benchmark_is_run(monkeypatch: pytest.MonkeyPatc
     for module in (step, rules, curvature, monitor, imports):
         name = module.__name__.rpartition(".")[2]
         monkeypatch.setattr(module, "main", lambda *_, name=name: run.append(name) or [])
-    ensemble = SimpleNamespace(main=lambda: run.append("ensemble"), __spec__=True)
-    monkeypatch.setitem(sys.modules, "benchmarks.ensemble", ensemble)  # type: ignore[arg-type]
+    of_lab = SimpleNamespace(main=lambda: run.append("lab"), __spec__=True)
+    monkeypatch.setitem(sys.modules, "benchmarks.lab", of_lab)  # type: ignore[arg-type]
     assert main([]) == 0
-    assert run == ["step", "rules", "ensemble", "curvature", "monitor", "imports"]
+    assert run == ["step", "rules", "lab", "curvature", "monitor", "imports"]
 
 
 def test_rules_are_measured_with_each_number_of_threads(

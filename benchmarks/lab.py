@@ -1,0 +1,189 @@
+"""What the lab's choices cost: who trains, and where it is recorded.
+
+    python -m benchmarks lab
+
+Executors: the same cells by each of them, in seconds a cell, started processes aside. Those of a
+task can be stacked; the lab decides by timing some steps, and its choice is compared with the best.
+Kinds alternate, so that a change in the machine's load meets all. Ledger: claiming and recording
+one cell, without training.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from halflife import lab
+from halflife.lab.bases import BaseOptimizer
+from halflife.lab.cell import Cell, Outcome
+from halflife.lab.executors.base import Executor
+from halflife.lab.job import Job, Piece
+from halflife.lab.ledger import Ledger
+from halflife.lab.tasks import TaskTraining, Training, find_task
+
+REQUIRED = 4.3  # models of digits trained stacked in the time of one, on one core
+SLOWER = 1.1  # no choice of the lab may take longer than the best by more
+CHUNK = 64
+RECORDS = 300
+
+
+def cells(count: int) -> Iterator[Cell]:
+    """Cells of one seed: two rules, learning rates and decays as in the demo."""
+    for index in range(count):
+        rule = ("decoupled", "independent")[index * 2 // count]
+        lr = 10.0 ** (-4 + 3 * (index % 8) / 7)
+        yield Cell(rule, lr, 10.0 ** (-3 - index // 8 % 8 / 7), 0)
+
+
+def plain(trial: lab.Trial) -> float:
+    """A small network by a plain loop, as a user writes it."""
+    model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Dropout(0.1), nn.Linear(64, 10))
+    optimizer = trial.optimizer(model)
+    inputs, targets = torch.randn(400, 64), torch.randint(0, 10, (400,))
+    for _ in trial.epochs(5):
+        for rows in torch.randperm(400).split(50):
+            loss = nn.functional.cross_entropy(model(inputs[rows]), targets[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return float(loss.detach())
+
+
+def seconds_a_cell(executor: Executor, job: Job, chunk: int, count: int) -> float:
+    """Of so many cells, handed over in pieces; starting the processes is not counted."""
+    wanted = list(cells(count))
+    pieces = [
+        Piece(tuple(wanted[i : i + chunk]), stacked=chunk > 1) for i in range(0, count, chunk)
+    ]
+    with executor:
+        executor.open(job)
+        _all(executor, [Piece((c,)) for c in list(cells(executor.slots))])  # warm
+        start = time.perf_counter()
+        _all(executor, pieces)
+        return (time.perf_counter() - start) / count
+
+
+def _all(executor: Executor, pieces: list[Piece]) -> None:
+    waiting, hand = list(enumerate(pieces)), 0
+    while waiting or hand:
+        while waiting and hand < executor.slots:
+            executor.submit(*waiting.pop(0))
+            hand += 1
+        for done in executor.wait(1.0):
+            assert done.outcomes is not None, done.error
+            assert all(o.status == "done" for o in done.outcomes), done.outcomes[0].error
+            hand -= 1
+
+
+def executors(rounds: int) -> list[dict[str, Any]]:
+    """Print and return seconds a cell, by training and executor."""
+    rows = []
+    for name in ("digits", "digits-bn", "a plain loop"):
+        train: Any = plain
+        kinds: dict[str, tuple[Callable[[], Executor], int, int]] = {
+            "in this process": (lambda: lab.InProcess("cpu"), 1, 6),
+            "1 process": (lambda: lab.Local(1), 1, 6),
+            "2 processes": (lambda: lab.Local(2), 1, 12),
+        }
+        chosen = "2 processes"
+        if name in ("digits", "digits-bn"):
+            task = find_task(name)
+            train = TaskTraining(
+                Training(task, "adamw", task.epochs, task.batch_size, task.schedule)
+            )
+            kinds |= {
+                "stacked in this process": (lambda: lab.InProcess("cpu"), CHUNK, CHUNK),
+                "stacked in 2 processes": (lambda: lab.Local(2), CHUNK, 2 * CHUNK),
+            }
+            stacked, single = train.speeds(CHUNK)
+            chosen = "stacked in 2 processes" if stacked > single else "2 processes"
+        job = Job(train, BaseOptimizer("adamw"), (lab.Metric("loss"),))
+        times: dict[str, list[float]] = {kind: [] for kind in kinds}
+        for _ in range(rounds):
+            for kind, (make, chunk, count) in kinds.items():
+                times[kind].append(seconds_a_cell(make(), job, chunk, count))
+        medians = {kind: statistics.median(values) for kind, values in times.items()}
+        best = min(medians.values())
+        for kind, values in times.items():
+            row = {
+                "training": name,
+                "executor": kind,
+                "seconds": medians[kind],
+                "low": min(values),
+                "high": max(values),
+                "best": medians[kind] / best,
+                "chosen": kind == chosen,
+            }
+            rows.append(row)
+            mark = ", the lab's choice" if row["chosen"] else ""
+            print(
+                f"  {name}, {kind}: {1e3 * medians[kind]:.1f} ms a cell "
+                f"({1e3 * min(values):.1f} to {1e3 * max(values):.1f}), {row['best']:.2f} times "
+                f"the best{mark}"
+            )
+    return rows
+
+
+def ledgers() -> list[dict[str, Any]]:
+    """Print and return milliseconds a record, by kind of ledger."""
+    outcome = Outcome(
+        metrics={"val": 0.1, "test": 0.2}, curve={"step": [*range(20)], "val": [0.1] * 20}
+    )
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder)
+        for kind, options in {
+            "memory": {"out": None},
+            "journal": {"out": out / "journal"},
+            "SQLite": {"out": out / "sqlite", "storage": f"sqlite:///{out}/runs.db"},
+        }.items():
+            with Ledger(writing=True, **options) as ledger:
+                ledger.configure({}, {}, resume=False)
+                start = time.perf_counter()
+                for cell in cells(RECORDS):
+                    for own in ledger.claim([cell]):
+                        ledger.finish(own, outcome.as_dict(), 0.1)
+                each = (time.perf_counter() - start) / RECORDS
+            rows.append({"ledger": kind, "milliseconds": 1e3 * each})
+            print(f"  {kind}: {1e3 * each:.1f} ms to claim and record a cell")
+    return rows
+
+
+def main(rounds: int = 3) -> dict[str, Any]:
+    """Print and return all of it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)  # as the lab's workers do, for all
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*clamped to 1")  # the strongest cells
+            rows = executors(rounds)
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_flush_denormal(False)
+    time_of = {(r["training"], r["executor"]): r["seconds"] for r in rows}
+    stacking = time_of["digits", "in this process"] / time_of["digits", "stacked in this process"]
+    scaling = time_of["a plain loop", "1 process"] / time_of["a plain loop", "2 processes"]
+    worst = max(r["best"] for r in rows if r["chosen"])
+    print(
+        f"  stacking digits: {stacking:.1f} times as fast a core (required {REQUIRED}); 2 processes "
+        f"for 1: {scaling:.2f} times; the lab's worst choice: {worst:.2f} times the best (at most "
+        f"{SLOWER})"
+    )
+    verdict = "met" if stacking >= REQUIRED and worst <= SLOWER else "missed"
+    return {
+        "executors": rows,
+        "ledgers": ledgers(),
+        "stacking": stacking,
+        "scaling": scaling,
+        "worst_choice": worst,
+        "verdict": verdict,
+    }
