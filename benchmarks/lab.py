@@ -22,10 +22,10 @@ import torch
 from torch import nn
 
 from halflife import lab
-from halflife.lab.bases import BaseOptimizer
+from halflife.lab.bases import OptimizerKind
 from halflife.lab.cell import Cell, Outcome
 from halflife.lab.executors.base import Executor
-from halflife.lab.job import Job, Piece
+from halflife.lab.job import Job, Portion
 from halflife.lab.ledger import Ledger
 from halflife.lab.tasks import TaskTraining, Training, find_task
 
@@ -61,17 +61,17 @@ def seconds_a_cell(executor: Executor, job: Job, chunk: int, count: int) -> floa
     """Of so many cells, handed over in pieces; starting the processes is not counted."""
     wanted = list(cells(count))
     pieces = [
-        Piece(tuple(wanted[i : i + chunk]), stacked=chunk > 1) for i in range(0, count, chunk)
+        Portion(tuple(wanted[i : i + chunk]), stacked=chunk > 1) for i in range(0, count, chunk)
     ]
     with executor:
         executor.open(job)
-        _all(executor, [Piece((c,)) for c in list(cells(executor.slots))])  # warm
+        _all(executor, [Portion((c,)) for c in list(cells(executor.slots))])  # warm
         start = time.perf_counter()
         _all(executor, pieces)
         return (time.perf_counter() - start) / count
 
 
-def _all(executor: Executor, pieces: list[Piece]) -> None:
+def _all(executor: Executor, pieces: list[Portion]) -> None:
     waiting, hand = list(enumerate(pieces)), 0
     while waiting or hand:
         while waiting and hand < executor.slots:
@@ -105,7 +105,7 @@ def executors(rounds: int) -> list[dict[str, Any]]:
             }
             stacked, single = train.speeds(CHUNK)
             chosen = "stacked in 2 processes" if stacked > single else "2 processes"
-        job = Job(train, BaseOptimizer("adamw"), (lab.Metric("loss"),))
+        job = Job(train, OptimizerKind("adamw"), (lab.Metric("loss"),))
         times: dict[str, list[float]] = {kind: [] for kind in kinds}
         for _ in range(rounds):
             for kind, (make, chunk, count) in kinds.items():
@@ -174,9 +174,9 @@ def main(rounds: int = 3) -> dict[str, Any]:
     scaling = time_of["a plain loop", "1 process"] / time_of["a plain loop", "2 processes"]
     worst = max(r["best"] for r in rows if r["chosen"])
     print(
-        f"  stacking digits: {stacking:.1f} times as fast a core (required {REQUIRED}); 2 processes "
-        f"for 1: {scaling:.2f} times; the lab's worst choice: {worst:.2f} times the best (at most "
-        f"{SLOWER})"
+        f"  stacking digits: {stacking:.1f} times as fast a core (required {REQUIRED}); 2 "
+        f"processes for 1: {scaling:.2f} times; the lab's worst choice: {worst:.2f} times the best "
+        f"(at most {SLOWER})"
     )
     verdict = "met" if stacking >= REQUIRED and worst <= SLOWER else "missed"
     return {

@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import halflife
 from halflife import lab
-from halflife.lab.bases import BaseOptimizer
+from halflife.lab.bases import OptimizerKind
 from halflife.lab.cell import Outcome
-from halflife.lab.job import Job, Piece, run_piece
+from halflife.lab.job import Job, Portion, run_portion
 
 X = torch.linspace(-2, 2, 160).reshape(40, 4).sin()
 Y = X.sum(1, keepdim=True).cos()
@@ -32,9 +32,9 @@ def run(train: Callable[..., Any], metric: str, *, until: float = 1.0) -> Outcom
 def run_here(
     train: Callable[..., Any], metric: str, *, seed: int = 0, until: float = 1.0
 ) -> Outcome:
-    job = Job(train, BaseOptimizer("adamw"), (lab.Metric(metric),))
+    job = Job(train, OptimizerKind("adamw"), (lab.Metric(metric),))
     cell = lab.Cell("independent", 1e-2, 1e-2, seed)
-    (outcome,) = run_piece(job, Piece((cell,), until), "cpu")
+    (outcome,) = run_portion(job, Portion((cell,), until), "cpu")
     assert outcome.status != "failed", outcome.error
     return outcome
 
@@ -94,7 +94,7 @@ def test_an_estimators_splits_follow_the_seed_alone(examples: tuple[Any, Any]) -
     sizes = []
     for seed, lr in [(0, 0.1), (0, 0.2), (1, 0.1)]:
         cell = lab.Cell("l2", lr, 0.1, seed)
-        sizes.append(train(lab.Trial(cell, base=BaseOptimizer("sgd"))))
+        sizes.append(train(lab.Trial(cell, base=OptimizerKind("sgd"))))
     assert sizes == [{"val": 10.0, "test": 15.0}] * 3
     one, same, other = Remembering.seen
     assert one == same != other
@@ -241,8 +241,8 @@ def test_lightning_refuses_what_would_go_on_from_trial_to_trial() -> None:
 
 def test_lightning_names_what_data_may_be() -> None:
     make, _ = lightning_modules()
-    job = Job(lab.lightning(make, loader()), BaseOptimizer("adamw"), (lab.Metric("val"),))
-    (outcome,) = run_piece(job, Piece((lab.Cell("none", 0.1, 0.0, 0),)), "cpu")
+    job = Job(lab.lightning(make, loader()), OptimizerKind("adamw"), (lab.Metric("val"),))
+    (outcome,) = run_portion(job, Portion((lab.Cell("none", 0.1, 0.0, 0),)), "cpu")
     assert "data=DataLoader: must be the loaders (train, validation)" in str(outcome.error)
 
 

@@ -6,10 +6,10 @@ import pytest
 
 from halflife.lab import log
 from halflife.lab.axes import Axis, Currency, axis_of, parse_axis
-from halflife.lab.bases import BaseOptimizer
+from halflife.lab.bases import OptimizerKind
 from halflife.rules.contract import as_rule
 
-BASES = {"adamw": BaseOptimizer("adamw").base, "sgd": BaseOptimizer("sgd").base}
+BASES = {"adamw": OptimizerKind("adamw").base, "sgd": OptimizerKind("sgd").base}
 
 
 @pytest.mark.parametrize(

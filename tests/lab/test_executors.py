@@ -42,7 +42,7 @@ def test_stacked_and_one_by_one_measure_the_same(monkeypatch):
 
 
 def test_the_faster_way_is_taken_and_the_reason_given(monkeypatch):
-    from halflife.lab.bases import BaseOptimizer
+    from halflife.lab.bases import OptimizerKind
     from halflife.lab.job import Job
 
     for speeds, chunk, words in (
@@ -51,10 +51,10 @@ def test_the_faster_way_is_taken_and_the_reason_given(monkeypatch):
     ):
         monkeypatch.setattr(TaskTraining, "speeds", lambda self, chunk, s=speeds: s)
         executor = Stacked(lab.InProcess("cpu"))
-        executor.open(Job(TaskTraining(SMALL), BaseOptimizer("adamw"), ()))
+        executor.open(Job(TaskTraining(SMALL), OptimizerKind("adamw"), ()))
         assert (executor.chunk, executor.notes) == (chunk, [words])
     executor = Stacked(lab.InProcess("cpu"))
-    executor.open(Job(valley, BaseOptimizer("adamw"), ()))
+    executor.open(Job(valley, OptimizerKind("adamw"), ()))
     assert executor.chunk == 1
     assert "only a task of the lab can be stacked" in executor.notes[0]
 

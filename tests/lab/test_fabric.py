@@ -17,10 +17,10 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import halflife
 from halflife import lab
-from halflife.lab.bases import BaseOptimizer
+from halflife.lab.bases import OptimizerKind
 from halflife.lab.executors import Done
 from halflife.lab.fabric import placed
-from halflife.lab.job import Job, Piece
+from halflife.lab.job import Job, Portion
 
 SWEEP: dict[str, Any] = {
     "lr": [1e-2],
@@ -125,7 +125,7 @@ def trouble(trial: lab.Trial, folder: Path, kind: str) -> float:
 
 
 def answer(executor: lab.Local, number: int, seed: int) -> Done:
-    executor.submit(number, Piece((lab.Cell("decoupled", 1e-2, 0.1, seed),)))
+    executor.submit(number, Portion((lab.Cell("decoupled", 1e-2, 0.1, seed),)))
     while True:
         for done in executor.wait(1.0):
             assert done.number == number
@@ -148,7 +148,7 @@ def test_a_process_in_trouble_takes_the_cell_and_all_its_processes(
 ) -> None:
     pytest.importorskip("lightning", reason="needs the extra lightning")
     timeout = 40 if kind == "hangs" else 300
-    job = Job(partial(trouble, folder=tmp_path, kind=kind), BaseOptimizer("adamw"), (LOSS,))
+    job = Job(partial(trouble, folder=tmp_path, kind=kind), OptimizerKind("adamw"), (LOSS,))
     start = time.monotonic()
     with lab.Local(1, processes=2, timeout=timeout) as executor:
         executor.open(job)
@@ -169,7 +169,7 @@ def test_a_process_in_trouble_takes_the_cell_and_all_its_processes(
 
 def trial_with(seed: int = 0, **options: Any) -> lab.Trial:
     cell = lab.Cell("decoupled", 1e-2, 0.1, seed)
-    return lab.Trial(cell, base=BaseOptimizer("adamw"), fabric=options)
+    return lab.Trial(cell, base=OptimizerKind("adamw"), fabric=options)
 
 
 @pytest.mark.parametrize(

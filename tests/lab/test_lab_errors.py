@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from bad_arguments import INF, NAN, Row, cases, check
 from halflife.cli import app
 from halflife.lab.axes import Currency, parse_axis
-from halflife.lab.bases import BaseOptimizer
+from halflife.lab.bases import OptimizerKind
 from halflife.lab.tasks import Training, find_task
 from halflife.rules.scalar import Decoupled
 
@@ -27,7 +27,7 @@ def training(key: str, *values: Any) -> Row:
 
 
 def strength(value: float) -> float:
-    return Currency(Decoupled(), BaseOptimizer("adamw").base, 0.01).coefficient(value)
+    return Currency(Decoupled(), OptimizerKind("adamw").base, 0.01).coefficient(value)
 
 
 AXES = ("", "x", "1:2", "1:2:x", "0:1:3", "1:2:0", "-1", "nan", "inf", "1,,2", "1:2:3:4", "1;2")

@@ -12,12 +12,11 @@ from pathlib import Path
 
 import optuna
 import pytest
-from halflife.lab.lock import FileLock
+from ledgers import ERROR, PARTS, SETTINGS, cell, filled, outcome, train
 
 from halflife.lab.cell import Cell, params_of
 from halflife.lab.ledger import Ledger, LedgerError
 from halflife.lab.meta import Meta
-from ledgers import ERROR, PARTS, SETTINGS, cell, filled, outcome, train
 
 
 def sqlite_url(folder):

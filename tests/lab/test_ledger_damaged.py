@@ -9,11 +9,11 @@ import stat
 from pathlib import Path
 
 import pytest
+from ledgers import cell, filled, train
 
 from halflife.lab import Result
 from halflife.lab.ledger import Ledger, LedgerError
 from halflife.lab.ledger import journal as journal_module
-from ledgers import cell, filled, train
 
 SYSTEM = pytest.mark.skipif(os.name == "nt", reason="needs links, pipes and modes of POSIX")
 

@@ -475,14 +475,14 @@ class Dying(Executor):
         self.hand.append((number, piece))
 
     def wait(self, seconds):
-        from halflife.lab.job import run_piece
+        from halflife.lab.job import run_portion
 
         number, piece = self.hand.pop()
         key = piece.cells[0].key
         if self.deaths.get(key, 0):
             self.deaths[key] -= 1
             return [Done(number, None, "the worker process was ended by SIGKILL")]
-        return [Done(number, run_piece(self.job, piece))]
+        return [Done(number, run_portion(self.job, piece))]
 
     def close(self):
         self.hand.clear()

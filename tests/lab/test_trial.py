@@ -21,9 +21,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import halflife
 from halflife import lab
-from halflife.lab.bases import BaseOptimizer
+from halflife.lab.bases import OptimizerKind
 from halflife.lab.cell import Outcome, params_of
-from halflife.lab.job import Job, Piece, run_piece
+from halflife.lab.job import Job, Portion, run_portion
 from halflife.lab.randomness import generators, seeded
 from halflife.lab.trial import Paused
 
@@ -43,7 +43,7 @@ def trial_of(
     **more: Any,
 ) -> lab.Trial:
     cell = lab.Cell(rule, lr, weight_decay, seed, params_of(params or {}))
-    return lab.Trial(cell, base=BaseOptimizer(base), **more)
+    return lab.Trial(cell, base=OptimizerKind(base), **more)
 
 
 # --- the optimizer --------------------------------------------------------------------------------
@@ -74,7 +74,7 @@ def test_without_decay_nothing_decays() -> None:
 
 def test_settings_of_the_optimizer_are_the_callers_then_the_sweeps() -> None:
     cell = lab.Cell("decoupled", 1e-2, 0.1, 0)
-    trial = lab.Trial(cell, base=BaseOptimizer("adamw", {"betas": (0.8, 0.9), "eps": 1e-6}))
+    trial = lab.Trial(cell, base=OptimizerKind("adamw", {"betas": (0.8, 0.9), "eps": 1e-6}))
     group = trial.optimizer(nn.Linear(2, 2), eps=1e-5).param_groups[0]
     assert (group["betas"], group["eps"]) == ((0.8, 0.9), 1e-5)
     group = trial.optimizer(nn.Linear(2, 2), base="radam", betas=(0.7, 0.8)).param_groups[0]
@@ -202,8 +202,8 @@ def run(
     train: Callable[..., Any], folder: Path | None, rule: str = "stable", until: float = 1.0
 ) -> Outcome:
     names = (lab.Metric("val"), lab.Metric("val"))
-    job = Job(train, BaseOptimizer("adamw"), names, folder)
-    (outcome,) = run_piece(job, Piece((lab.Cell(rule, 1e-2, 0.01, 3),), until))
+    job = Job(train, OptimizerKind("adamw"), names, folder)
+    (outcome,) = run_portion(job, Portion((lab.Cell(rule, 1e-2, 0.01, 3),), until))
     return outcome
 
 

@@ -28,7 +28,7 @@ from .ledger import LedgerError
 from .metric import Metric
 from .result import Result
 from .samplers import Grid, Halving, Optuna, TwoStage
-from .sweep import Interrupted, sweep
+from .sweeps import Interrupted, sweep
 from .trial import Trial
 
 __all__ = [

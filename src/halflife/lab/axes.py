@@ -28,7 +28,7 @@ from ..checks import is_number
 from ..rules.contract import DecayRule
 from ..rules.step import Step
 
-__all__ = ["Axis", "Currency", "axis_of", "log", "parse_axis", "rounded"]
+__all__ = ["Axis", "Currency", "axis_of", "canonical", "log", "parse_axis"]
 
 # On the digits task the best coefficient was 0.01 for L2 on Adam, 2.4 for Decoupled.
 L2_ON_ADAM = 100.0
@@ -59,7 +59,7 @@ class Axis:
         if len(self.values) < 2:
             return None
         end, inner = self.values[:2] if side == "low" else self.values[:-3:-1]
-        return rounded(end * end / inner)
+        return canonical(end * end / inner)
 
     def extended(self, value: float) -> Axis:
         """With one more value."""
@@ -96,7 +96,7 @@ def parse_axis(name: str, text: str) -> Axis:
             f"{name}={text!r}: must be lo:hi:n, n log-spaced values such as 1e-4:1e-1:9, or a list "
             "such as 0.001,0.01, all positive."
         ) from None
-    return Axis(tuple(sorted({rounded(v) for v in values})))
+    return Axis(tuple(sorted({canonical(v) for v in values})))
 
 
 @dataclass(frozen=True)
@@ -192,9 +192,9 @@ def axis_of(name: str, values: Axis | str | float | Sequence[float]) -> Axis:
             f"{name}={values!r}: must be lab.log(low, high, n), or a list of positive numbers; "
             "trainings without decay are always run."
         )
-    return Axis(tuple(sorted({rounded(float(v)) for v in numbers})))
+    return Axis(tuple(sorted({canonical(float(v)) for v in numbers})))
 
 
-def rounded(value: float) -> float:
+def canonical(value: float) -> float:
     """A value of an axis, equal to any other that means the same number."""
     return float(f"{value:.{_DIGITS}g}")

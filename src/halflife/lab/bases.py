@@ -14,7 +14,7 @@ from ..bases.noise import Base, base_of
 from ..checks import near
 from ..rules.contract import DecayRule
 
-__all__ = ["BaseOptimizer", "made"]
+__all__ = ["OptimizerKind", "made"]
 
 # What torch calls Adam is AdamW under L2 here: the rule comes with the trial.
 _ALSO = {"adam": "adamw"}
@@ -24,7 +24,7 @@ _NAMES = {name.lower(): name for name in optim.__all__ if name != "Adam"}
 
 
 @dataclass(frozen=True)
-class BaseOptimizer:
+class OptimizerKind:
     """One of halflife's optimizers, without its rule.
 
     Args:
@@ -36,7 +36,7 @@ class BaseOptimizer:
         ValueError: for another name, naming the nearest.
 
     Example:
-        >>> BaseOptimizer("SGD").base(0.1).momentum
+        >>> OptimizerKind("SGD").base(0.1).momentum
         0.9
     """
 
@@ -81,9 +81,9 @@ class BaseOptimizer:
         return base_of(type(optimizer), optimizer.param_groups[0], lr)
 
 
-def made(base: Any, settings: Mapping[str, Any] | None = None) -> BaseOptimizer:
+def made(base: Any, settings: Mapping[str, Any] | None = None) -> OptimizerKind:
     """A base optimizer from its class, its name, or as it is."""
-    if isinstance(base, BaseOptimizer):
+    if isinstance(base, OptimizerKind):
         return base
     name = base.__name__ if isinstance(base, type) else str(base)
-    return BaseOptimizer(name, settings or {})
+    return OptimizerKind(name, settings or {})

@@ -20,10 +20,10 @@ from typing import Any
 from .cell import Cell, Outcome
 from .display import Display
 from .executors import Done, Executor
-from .job import Job, Piece
+from .job import Job, Portion
 from .ledger import Ledger
 from .meta import Meta
-from .plan import Plan
+from .plan import SweepPlan
 from .samplers import Batch, Sampler
 from .signals import undisturbed
 from .statistics.selection import finalists
@@ -71,7 +71,7 @@ class Driver:
         known: more fields of `Meta`.
     """
 
-    plan: Plan
+    plan: SweepPlan
     ledger: Ledger
     executor: Executor
     job: Job
@@ -144,7 +144,7 @@ class Driver:
         while self.plan.uncalibrated:
             name = self.plan.uncalibrated[0]
             self.display.progress(0, 0, f"measuring the effective rate for {name}")
-            self.executor.submit(-1, Piece((self.plan.probe,), stacked=self._stacks))
+            self.executor.submit(-1, Portion((self.plan.probe,), stacked=self._stacks))
             while not (answers := self.executor.wait(_WAIT)):
                 self._look_at_the_clock()
             (outcome,) = answers[0].outcomes or [Outcome("failed", error=answers[0].error)]
@@ -224,14 +224,14 @@ class Driver:
             return False
         return status is None or status in again
 
-    def _claimed(self, todo: deque[Cell], again: Sequence[str], batch: Batch) -> Piece | None:
+    def _claimed(self, todo: deque[Cell], again: Sequence[str], batch: Batch) -> Portion | None:
         """The next cells of one seed, as many as are trained at once, that are ours to train."""
         cells = [todo.popleft()]
         while todo and len(cells) < self.executor.chunk and todo[0].seed == cells[0].seed:
             cells.append(todo.popleft())
         with undisturbed():
             own = self.ledger.claim(cells, again)
-        return Piece(tuple(own), batch.until, self._stacks) if own else None
+        return Portion(tuple(own), batch.until, self._stacks) if own else None
 
     def _take(self, hand: _Hand, answer: Done) -> int:
         """Record what came back, or have it trained once more; returns how many are settled."""
@@ -291,5 +291,5 @@ class _Hand:
     """What is being trained, and what is to be trained once more."""
 
     def __init__(self) -> None:
-        self.pieces: dict[int, Piece] = {}
-        self.again: deque[Piece] = deque()
+        self.pieces: dict[int, Portion] = {}
+        self.again: deque[Portion] = deque()

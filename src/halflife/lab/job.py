@@ -23,13 +23,13 @@ from typing import Any
 import torch
 
 from ..checks import is_number
-from .bases import BaseOptimizer
+from .bases import OptimizerKind
 from .cell import Cell, Outcome
 from .metric import Metric, metric_values
 from .randomness import seeded
 from .trial import Paused, Trial
 
-__all__ = ["Job", "Piece", "TrainingError", "run_piece", "takes_trial"]
+__all__ = ["Job", "Portion", "TrainingError", "run_portion", "takes_trial"]
 
 _NUMBERS = ("lr", "weight_decay", "seed", "rule")
 
@@ -51,7 +51,7 @@ class Job:
     """
 
     train: Callable[..., Any]
-    base: BaseOptimizer
+    base: OptimizerKind
     metrics: tuple[Metric, ...]
     folder: Path | None = None
     fabric: Mapping[str, Any] | None = None
@@ -63,7 +63,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Piece:
+class Portion:
     """What one worker does at a time: a cell, or several of one seed at once.
 
     Attributes:
@@ -120,7 +120,7 @@ def takes_trial(train: Callable[..., Any], params: Sequence[str] = ()) -> bool:
     return False
 
 
-def run_piece(job: Job, piece: Piece, device: torch.device | str = "cpu") -> list[Outcome]:
+def run_portion(job: Job, piece: Portion, device: torch.device | str = "cpu") -> list[Outcome]:
     """Train the cells of a piece, whatever happens in the user's code."""
     if piece.stacked:
         try:

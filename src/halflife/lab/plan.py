@@ -15,13 +15,13 @@ from typing import Any
 
 from ..checks import require_count
 from ..rules.contract import DecayRule, as_rule
-from .axes import L2_ON_ADAM, Axis, Currency, rounded
-from .bases import BaseOptimizer
+from .axes import L2_ON_ADAM, Axis, Currency, canonical
+from .bases import OptimizerKind
 from .cell import BASELINE, Cell, params_of
 from .meta import Calibration, Extension, Meta, OpenEnd
 from .metric import Metric
 
-__all__ = ["CONFIRM_FROM", "TINY", "Columns", "Plan", "default_decay"]
+__all__ = ["CONFIRM_FROM", "TINY", "Columns", "SweepPlan", "default_decay"]
 
 # Bounds that no extension reaches: an lr above 1 is none, and a strength of 1 is the whole weight.
 _HIGHEST_LR = 1.0
@@ -30,7 +30,7 @@ CONFIRM_FROM = 10_000  # the first of the seeds that confirm; those that choose 
 _DEFAULT = 0.01  # of torch.optim.AdamW
 
 
-def default_decay(base: BaseOptimizer) -> float | None:
+def default_decay(base: OptimizerKind) -> float | None:
     """The weight decay that torch's default is; None where that is no decay."""
     return _DEFAULT if base.name == "adamw" else None
 
@@ -49,9 +49,9 @@ class Columns:
 
     def coefficient(self, value: float) -> float:
         """The rule's weight decay of a value of the axis."""
-        return value if self.currency is None else rounded(self.currency.coefficient(value))
+        return value if self.currency is None else canonical(self.currency.coefficient(value))
 
-    def buildable(self, rule: DecayRule, value: float, lr: float, base: BaseOptimizer) -> bool:
+    def buildable(self, rule: DecayRule, value: float, lr: float, base: OptimizerKind) -> bool:
         """Whether a step at this lr leaves some of each weight."""
         if not rule.removes_fraction or (self.currency is None and rule.follows_gradients):
             return True
@@ -60,7 +60,7 @@ class Columns:
 
 
 @dataclass
-class Plan:
+class SweepPlan:
     """What is to be trained.
 
     Attributes:
@@ -86,7 +86,7 @@ class Plan:
     """
 
     name: str
-    base: BaseOptimizer
+    base: OptimizerKind
     rules: tuple[str, ...]
     lrs: Axis
     decays: Axis
@@ -184,7 +184,7 @@ class Plan:
         axis = self.decays
         if self._equal and not self.strengths:
             first = self._currency(self.rules[0])
-            values = {rounded(first.strength(c)) for c in axis.values}
+            values = {canonical(first.strength(c)) for c in axis.values}
             axis = Axis(tuple(sorted(values)))
         for name in self.rules:
             currency = self._currency(name) if self._equal else None
@@ -243,13 +243,13 @@ class Plan:
                     yield name, lr, value
 
     def _strength(self) -> float | None:
-        return None if self.default is None else rounded(self.default * self.central)
+        return None if self.default is None else canonical(self.default * self.central)
 
     def _own_strength(self, name: str, coefficient: float) -> float | None:
         rule = as_rule(name)
         if not rule.uniform or rule.follows_gradients:
             return None
-        return rounded(
+        return canonical(
             Currency(rule, self.base.base, self.central).fraction(coefficient, self.central)
         )
 

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 from ..checks import aligned, is_number
 from ..rules.contract import as_rule
 from ..units.transfer import Answer, transfer
-from .bases import BaseOptimizer
+from .bases import OptimizerKind
 from .wording import scientific, steps
 
 if TYPE_CHECKING:
     from .meta import Meta
     from .statistics.analysis import Analysis, RuleAnalysis
 
-__all__ = ["Recommendation", "recommended"]
+__all__ = ["Transferred", "recommended"]
 
 
 @dataclass(frozen=True)
-class Recommendation:
+class Transferred:
     """What to use at full size.
 
     Attributes:
@@ -76,7 +76,7 @@ class Recommendation:
 
 def recommended(
     analysis: Analysis, meta: Meta, rule: str | None = None, **changes: Any
-) -> Recommendation:
+) -> Transferred:
     """What a sweep's best half-life becomes when the recipe changes.
 
     Raises:
@@ -108,7 +108,7 @@ def recommended(
     if run is None and meta.steps and "batch" in pairs and not {"data", "epochs"} & pairs.keys():
         run = meta.steps * pairs["batch"][0] / pairs["batch"][1]
     middle = _middle(answers)
-    return Recommendation(
+    return Transferred(
         found.rule,
         best.half_life,
         best.lr,
@@ -173,7 +173,7 @@ def _caveats(analysis: Analysis, found: RuleAnalysis) -> list[str]:
 
 
 def _code(answer: Answer, rule: str, meta: Meta) -> str:
-    cls = BaseOptimizer(meta.optimizer or "adamw").cls.__name__
+    cls = OptimizerKind(meta.optimizer or "adamw").cls.__name__
     name = "decoupled" if as_rule(rule).follows_gradients else rule
     decay = f"halflife.HalfLife(steps={answer.value:.3g})"
     return (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .ledger import Ledger
 from .meta import Meta
-from .recommendation import Recommendation, recommended
+from .recommendation import Transferred, recommended
 from .statistics.analysis import Analysis, analyse
 from .statistics.sentence import sentence
 
@@ -84,7 +84,7 @@ class Result:
     def __str__(self) -> str:
         return self.sentence
 
-    def recommend(self, *, rule: str | None = None, **changes: Any) -> Recommendation:
+    def recommend(self, *, rule: str | None = None, **changes: Any) -> Transferred:
         """What to use in a larger run: the half-life found, by every published transfer rule.
 
         Args:

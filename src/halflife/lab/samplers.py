@@ -20,7 +20,7 @@ import optuna
 from ..checks import near, require, require_count
 from .cell import BASELINE, Cell, params_of
 from .meta import Meta
-from .plan import Plan
+from .plan import SweepPlan
 from .statistics.closeness import worth_extending
 
 __all__ = ["Batch", "Grid", "Halving", "Optuna", "Sampler", "TwoStage", "sampler_of"]
@@ -56,7 +56,7 @@ class Sampler(ABC):
     name: ClassVar[str]
 
     @abstractmethod
-    def next(self, plan: Plan, records: Records, meta: Meta) -> Batch | None:
+    def next(self, plan: SweepPlan, records: Records, meta: Meta) -> Batch | None:
         """What is wanted now; None when there is no more."""
 
     def __str__(self) -> str:
@@ -71,7 +71,7 @@ class Grid(Sampler):
 
     name = "grid"
 
-    def next(self, plan: Plan, records: Records, meta: Meta) -> Batch | None:
+    def next(self, plan: SweepPlan, records: Records, meta: Meta) -> Batch | None:
         """All that is missing; then what the grid grew by."""
         cells = tuple(plan.cells())
         known = {Cell.of(r).key for r in records}
@@ -79,7 +79,7 @@ class Grid(Sampler):
             return Batch(cells)
         return self.next(plan, records, plan.meta()) if self._grow(plan, records) else None
 
-    def _grow(self, plan: Plan, records: Records) -> bool:
+    def _grow(self, plan: SweepPlan, records: Records) -> bool:
         if not plan.extend:
             return False
         plan.unresolved = []
@@ -110,7 +110,7 @@ class TwoStage(Sampler):
         require_count("keep", keep, "pass how many settings of each rule get all seeds, such as 4")
         self.keep = keep
 
-    def next(self, plan: Plan, records: Records, meta: Meta) -> Batch | None:
+    def next(self, plan: SweepPlan, records: Records, meta: Meta) -> Batch | None:
         """The first seed of all; then the other seeds of the best."""
         first = tuple(plan.cells(plan.seeds[:1]))
         known = {Cell.of(r).key for r in records}
@@ -150,7 +150,7 @@ class Halving(Sampler):
         require(0 < keep <= 1, "keep", "a share above 0, at most 1", keep, "pass 1/3")
         self.at, self.keep = at, keep
 
-    def next(self, plan: Plan, records: Records, meta: Meta) -> Batch | None:
+    def next(self, plan: SweepPlan, records: Records, meta: Meta) -> Batch | None:
         """All, up to the share; then those that are kept, to the end."""
         cells = tuple(plan.cells())
         status = {Cell.of(r).key: r["status"] for r in records}
@@ -196,7 +196,7 @@ class Optuna(Sampler):
         require_count("at_once", at_once, "pass how many are asked for at a time, such as 4")
         self._given, self.trials, self.at_once, self.seed = sampler, trials, at_once, seed
 
-    def next(self, plan: Plan, records: Records, meta: Meta) -> Batch | None:
+    def next(self, plan: SweepPlan, records: Records, meta: Meta) -> Batch | None:
         """What the sampler asks for, once it knows all that it asked for before."""
         fixed = tuple(c for c in plan.cells() if not _asked(c, plan))
         known = {Cell.of(r).key for r in records}
@@ -225,7 +225,7 @@ class Optuna(Sampler):
                     study.tell(trial, state=optuna.trial.TrialState.FAIL)
         return None
 
-    def _study(self, plan: Plan) -> optuna.Study:
+    def _study(self, plan: SweepPlan) -> optuna.Study:
         # A copy, whose random numbers begin anew with the conversation.
         sampler = copy.deepcopy(self._given) or optuna.samplers.TPESampler(seed=self.seed)
         before = optuna.logging.get_verbosity()
@@ -235,7 +235,7 @@ class Optuna(Sampler):
         finally:
             optuna.logging.set_verbosity(before)
 
-    def _cell(self, plan: Plan, trial: optuna.Trial) -> Cell:
+    def _cell(self, plan: SweepPlan, trial: optuna.Trial) -> Cell:
         rule = plan.rules[0]
         if len(plan.rules) > 1:
             rule = trial.suggest_categorical("rule", plan.rules)
@@ -255,7 +255,7 @@ def _between(trial: optuna.Trial, name: str, values: Sequence[float]) -> float:
     return float(f"{trial.suggest_float(name, values[0], values[-1], log=True):.12g}")
 
 
-def _asked(cell: Cell, plan: Plan) -> bool:
+def _asked(cell: Cell, plan: SweepPlan) -> bool:
     """Whether a cell of the grid is one that the sampler decides on."""
     default = cell.rule == "decoupled" and cell.weight_decay == plan.default
     return not (cell.rule == BASELINE or default)
@@ -268,7 +268,7 @@ def _groups(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
     return groups
 
 
-def _losses(records: Records, plan: Plan, seeds: Sequence[int]) -> Losses:
+def _losses(records: Records, plan: SweepPlan, seeds: Sequence[int]) -> Losses:
     """Mean over the seeds of what settings are chosen by, less being better; infinite if lost."""
     values: dict[Any, list[float]] = {}
     for r in records:

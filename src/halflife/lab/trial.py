@@ -42,7 +42,7 @@ from .metric import metric_values
 from .randomness import Drawing, generators, set_generators
 
 if TYPE_CHECKING:
-    from .bases import BaseOptimizer
+    from .bases import OptimizerKind
 
 __all__ = ["Paused", "Trial"]
 
@@ -80,7 +80,7 @@ class Trial:
         self,
         cell: Cell,
         *,
-        base: BaseOptimizer,
+        base: OptimizerKind,
         device: torch.device | str = "cpu",
         checkpoint: Path | None = None,
         until: float = 1.0,
@@ -136,8 +136,8 @@ class Trial:
             The optimizer, whose steps are counted, and which is in the trial's checkpoints.
 
         Example:
-            >>> from halflife.lab.bases import BaseOptimizer
-            >>> trial = Trial(Cell("independent", 1e-3, 1e-4, 0), base=BaseOptimizer("adamw"))
+            >>> from halflife.lab.bases import OptimizerKind
+            >>> trial = Trial(Cell("independent", 1e-3, 1e-4, 0), base=OptimizerKind("adamw"))
             >>> optimizer = trial.optimizer(nn.Linear(2, 1))
             >>> type(optimizer).__name__, [g["weight_decay"] for g in optimizer.param_groups]
             ('AdamW', [0.0001, 0.0])

@@ -53,8 +53,8 @@ def estimator(
         ...     [[0.0], [1.0]] * 20, [0, 1] * 20,
         ... )
         >>> from halflife.lab import Cell, Trial
-        >>> from halflife.lab.bases import BaseOptimizer
-        >>> train(Trial(Cell("l2", 0.1, 1e-4, seed=0), base=BaseOptimizer("sgd")))
+        >>> from halflife.lab.bases import OptimizerKind
+        >>> train(Trial(Cell("l2", 0.1, 1e-4, seed=0), base=OptimizerKind("sgd")))
         {'val': 1.0, 'test': 1.0}
     """
     needed("sklearn", "lab", "lab.estimator")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from ..cell import Outcome
-from ..job import Job, Piece
+from ..job import Job, Portion
 
 __all__ = ["Done", "Executor", "ExecutorError"]
 
@@ -56,7 +56,7 @@ class Executor(ABC):
         """
 
     @abstractmethod
-    def submit(self, number: int, piece: Piece) -> None:
+    def submit(self, number: int, piece: Portion) -> None:
         """Hand a piece over; no more than `slots` at once."""
 
     @abstractmethod

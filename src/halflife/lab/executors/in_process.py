@@ -6,7 +6,7 @@ from collections import deque
 
 import torch
 
-from ..job import Job, Piece, run_piece
+from ..job import Job, Portion, run_portion
 from .base import Done, Executor
 
 __all__ = ["InProcess", "default_device"]
@@ -29,7 +29,7 @@ class InProcess(Executor):
     def __init__(self, device: str | None = None) -> None:
         super().__init__()
         self._device = device
-        self._queue: deque[tuple[int, Piece]] = deque()
+        self._queue: deque[tuple[int, Portion]] = deque()
         self._job: Job | None = None
 
     def open(self, job: Job) -> None:
@@ -37,7 +37,7 @@ class InProcess(Executor):
         self._job = job
         self._device = self._device or default_device()
 
-    def submit(self, number: int, piece: Piece) -> None:
+    def submit(self, number: int, piece: Portion) -> None:
         """Hand a piece over."""
         self._queue.append((number, piece))
 
@@ -48,7 +48,7 @@ class InProcess(Executor):
         assert self._job is not None
         assert self._device is not None
         number, piece = self._queue.popleft()
-        return [Done(number, run_piece(self._job, piece, self._device))]
+        return [Done(number, run_portion(self._job, piece, self._device))]
 
     def close(self) -> None:
         """Forget what was handed over."""

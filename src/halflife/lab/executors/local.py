@@ -22,7 +22,7 @@ import torch
 
 from ...checks import require, require_count
 from ..cell import Outcome
-from ..job import Job, Piece
+from ..job import Job, Portion
 from .base import Done, Executor, ExecutorError
 from .worker import read_frame, write_frame
 
@@ -157,7 +157,7 @@ class Local(Executor):
         stdout.close()
         self._events.put((slot, generation, worker.rank, "gone", worker))
 
-    def submit(self, number: int, piece: Piece) -> None:
+    def submit(self, number: int, piece: Portion) -> None:
         """Hand a piece to a slot that is free."""
         slot = next(s for s in self._slots if s.number is None)
         slot.number, slot.piece, slot.since = number, piece, None
@@ -268,7 +268,7 @@ class _Slot:
         self.answers: dict[int, Sequence[Outcome]] = {}  # by rank
         self.workers: list[_Worker] = []
         self.number: int | None = None
-        self.piece: Piece | None = None
+        self.piece: Portion | None = None
         self.since: float | None = None
 
     def end(self) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 import cloudpickle
 
 from ...checks import is_number, require, require_count
-from ..job import Job, Piece
+from ..job import Job, Portion
 from .base import Done, Executor, ExecutorError
 from .local import STARTS, cores
 
@@ -81,7 +81,7 @@ class Ray(Executor):
         self._address, self._cpus, self._gpus = address, cpus, gpus
         self._timeout, self._asked = timeout, slots
         self._actors: list[_Actor] = []
-        self._waiting: deque[tuple[int, Piece]] = deque()
+        self._waiting: deque[tuple[int, Portion]] = deque()
         self._ours = False
         self._job: Any = None
 
@@ -165,7 +165,7 @@ class Ray(Executor):
         actor.answer, actor.number, actor.since = actor.handle.take_up.remote(self._job), None, None
         actor.ready = False
 
-    def submit(self, number: int, piece: Piece) -> None:
+    def submit(self, number: int, piece: Portion) -> None:
         """Hand a piece over."""
         self._waiting.append((number, piece))
         self._hand_out()
@@ -298,9 +298,9 @@ def _trainer_class() -> type:
         def train(self, content: bytes) -> bytes:
             import pickle
 
-            from halflife.lab.job import run_piece
+            from halflife.lab.job import run_portion
 
-            return pickle.dumps(run_piece(self.job, pickle.loads(content), self.device))
+            return pickle.dumps(run_portion(self.job, pickle.loads(content), self.device))
 
     return Trainer
 

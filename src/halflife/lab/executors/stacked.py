@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..job import Job, Piece
+from ..job import Job, Portion
 from .base import Done, Executor
 from .local import Local
 
@@ -46,7 +46,7 @@ class Stacked(Executor):
         self._inner.open(job)
         self.slots = self._inner.slots
 
-    def submit(self, number: int, piece: Piece) -> None:
+    def submit(self, number: int, piece: Portion) -> None:
         """Hand a piece over."""
         self._inner.submit(number, piece)
 

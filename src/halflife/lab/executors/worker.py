@@ -65,13 +65,13 @@ def main() -> None:
         return
     write_frame(out, pickle.dumps(("ready", None)))
 
-    from ..job import run_piece
+    from ..job import run_portion
 
     inbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(own, inbox), daemon=True).start()
     while True:
         number, piece = pickle.loads(inbox.get())
-        outcomes = run_piece(job, piece, setup["device"])
+        outcomes = run_portion(job, piece, setup["device"])
         write_frame(out, pickle.dumps(("done", (number, outcomes))))
 
 

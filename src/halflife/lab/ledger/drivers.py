@@ -22,14 +22,14 @@ from typing import Any
 from ...checks import is_number
 from .lock import FileLock
 
-__all__ = ["BEAT", "Driver", "alive", "forget"]
+__all__ = ["BEAT", "Presence", "alive", "forget"]
 
 BEAT = 20.0  # seconds between two signs of life
 _NAME = re.compile("[0-9a-f]{12}")
 _SILENCE = 5 * BEAT  # after which one on another machine is taken for dead
 
 
-class Driver:
+class Presence:
     """This process, as one that trains for a ledger.
 
     Args:

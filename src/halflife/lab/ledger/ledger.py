@@ -35,7 +35,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ..cell import Cell
 from ..meta import Meta
 from . import old
-from .drivers import Driver, alive, forget
+from .drivers import Presence, alive, forget
 from .errors import LedgerError, explained, intact
 from .records import checked, sealed, value_of
 from .same import require_same
@@ -75,7 +75,7 @@ class Ledger:
         self.out = None if out is None else Path(out)
         self.notes: list[str] = []
         self._writing = writing
-        self._driver: Driver | None = None
+        self._driver: Presence | None = None
         self._disconnect: Callable[[], object] | None = None
         self._mine: dict[str, int] = {}
         self._records: dict[str, dict[str, Any]] = {}
@@ -133,7 +133,7 @@ class Ledger:
                 "it."
             )
         if self._writing:
-            self._driver = Driver(self._sign)
+            self._driver = Presence(self._sign)
 
     def _read_old(self, study: int) -> None:
         if self._writing:

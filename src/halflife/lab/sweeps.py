@@ -24,7 +24,7 @@ from .fingerprint import content_of, mark, parts_of
 from .job import Job, TrainingError, takes_trial
 from .ledger import Ledger, LedgerError
 from .metric import Metric
-from .plan import Plan, default_decay
+from .plan import SweepPlan, default_decay
 from .result import Result
 from .samplers import Sampler, sampler_of
 from .signals import Terminated, terminable
@@ -137,7 +137,7 @@ def sweep(
     decays, strengths = _decays(weight_decay, strength)
     chosen_sampler = sampler_of(sampler)
     title = name or _name_of(train)
-    plan = Plan(
+    plan = SweepPlan(
         title,
         base,
         names,
@@ -246,7 +246,7 @@ def _usual() -> Executor:
     return InProcess() if cores() == 1 and not torch.accelerator.is_available() else Local()
 
 
-def _keep_center(plan: Plan, ledger: Ledger) -> None:
+def _keep_center(plan: SweepPlan, ledger: Ledger) -> None:
     """Measure the strengths of a resumed sweep at the lr at which it began."""
     known = ledger.meta().central_lr
     if known is not None:
