@@ -136,6 +136,7 @@ def test_a_shift_per_seed_changes_nothing():
     shifted = runs + np.array([0.5, -0.2, -0.3])
     a, b = fit_ridge(LRS, WDS, runs), fit_ridge(LRS, WDS, shifted)
     assert a.slope == pytest.approx(b.slope, abs=1e-12)
+    assert (a.low, a.high) == pytest.approx((b.low, b.high), abs=1e-9)
 
 
 def test_cells_without_a_value_are_passed_over():
