@@ -57,13 +57,13 @@ def test_only_rows_close_to_the_best_count():
 
     Bottom and window's edge, z = 0 and 3 log units, are columns: the depth is 0.3 * 3^2.
     """
-    columns = np.exp(-5.0 + np.arange(-6.0, 6.5, 0.5))
-    error = valley(0.0, wds=columns)
-    bowl = 0.5 * (np.log(LRS) - np.log(LRS).mean()) ** 2  # valley() has 0.1 of it
-    ridge = fit_ridge(LRS, columns, (error + 0.8 * bowl[:, None])[..., None])
-    assert ridge.lrs == pytest.approx(tuple(LRS[bowl <= 0.5 * 0.3 * 9.0]))
+    lrs, columns = np.geomspace(1e-4, 1e-1, 33), np.exp(-5.0 + np.arange(-6.0, 6.5, 0.5))
+    error = valley(0.0, lrs, columns)
+    bowl = 0.5 * (np.log(lrs) - np.log(lrs).mean()) ** 2  # valley() has 0.1 of it
+    ridge = fit_ridge(lrs, columns, (error + 0.8 * bowl[:, None])[..., None])
+    assert ridge.lrs == pytest.approx(tuple(lrs[bowl <= 0.5 * 0.3 * 9.0]))
     error[0] += 100.0
-    assert LRS[0] not in fit_ridge(LRS, columns, error[..., None]).lrs
+    assert lrs[0] not in fit_ridge(lrs, columns, error[..., None]).lrs
 
 
 def test_noise_admits_more_rows():
@@ -76,11 +76,11 @@ def test_noise_admits_more_rows():
 
 @pytest.mark.parametrize("height", [10.0, 80.0])
 def test_a_cliff_beside_the_valley_does_not_tilt_the_ridge(height):
-    """Where too much decay ruins training; the height of the ruin says nothing about the bottom."""
+    """Where too much decay ruins training, the bottom is that of the cells that are not ruined."""
     error = valley(0.3, center=-7.0)
     z = np.log(WDS)[None, :] + 7.0 - 0.3 * (np.log(LRS) - np.log(LRS).mean())[:, None]
     ridge = fit_ridge(LRS, WDS, np.where(z > 1.5, error + height, error)[..., None])
-    assert ridge.slope == pytest.approx(0.3, abs=0.12)
+    assert ridge.slope == pytest.approx(0.3, abs=1e-9)
 
 
 def test_a_valley_on_the_border_is_not_told():
@@ -136,6 +136,7 @@ def test_a_shift_per_seed_changes_nothing():
     shifted = runs + np.array([0.5, -0.2, -0.3])
     a, b = fit_ridge(LRS, WDS, runs), fit_ridge(LRS, WDS, shifted)
     assert a.slope == pytest.approx(b.slope, abs=1e-12)
+    assert (a.low, a.high) == pytest.approx((b.low, b.high), abs=1e-9)
 
 
 def test_cells_without_a_value_are_passed_over():
