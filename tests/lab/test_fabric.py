@@ -17,10 +17,11 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import halflife
 from halflife import lab
-from halflife.lab.bases import OptimizerKind
+from halflife.lab.bases import BaseOptimizer
+from halflife.lab.cell import Outcome
 from halflife.lab.executors import Done
 from halflife.lab.fabric import placed
-from halflife.lab.job import Job, Portion
+from halflife.lab.job import Job, Piece, run_piece
 
 SWEEP: dict[str, Any] = {
     "lr": [1e-2],
@@ -194,6 +195,51 @@ def test_the_precision_is_the_sweeps(
     assert {p.dtype for p in model.parameters()} == {weights}
     assert set(seen) == {inside}
     assert trial.steps == 15
+
+
+def resumable(trial: lab.Trial, at: int, order: str) -> float:
+    model = net()
+    if order == "optimizer last":
+        wrapped = trial.fabric.setup_module(model)
+        optimizer = trial.fabric.setup_optimizers(trial.optimizer(wrapped))
+    else:
+        wrapped, optimizer = trial.fabric.setup(model, trial.optimizer(model))
+    for epoch in trial.epochs(3):
+        fit(wrapped, optimizer, trial.fabric.backward, slice(None))
+        if epoch == at:
+            raise KeyboardInterrupt
+    return float(wrapped(X).detach().double().square().sum())
+
+
+@pytest.mark.parametrize("order", ["optimizer first", "optimizer last"])
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
+def test_under_fabric_a_training_goes_on_to_the_same_bits(
+    precision: str, order: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("lightning", reason="needs the extra lightning")
+    monkeypatch.setattr("halflife.lab.trial._CHECKPOINT_EVERY", 0.0)
+    options = {"precision": precision}
+    piece = Piece((lab.Cell("stable", 1e-2, 0.01, 0),))
+
+    def trained(at: int, folder: Path | None) -> Outcome:
+        train = partial(resumable, at=at, order=order)
+        job = Job(train, BaseOptimizer("adamw"), (LOSS,), folder, options)
+        return run_piece(job, piece)[0]
+
+    undisturbed = trained(-1, None)
+    assert undisturbed.status == "done", undisturbed.error
+    with pytest.raises(KeyboardInterrupt):
+        trained(1, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
+    resumed = trained(-1, tmp_path)
+    assert (resumed.metrics, resumed.fraction) == (undisturbed.metrics, undisturbed.fraction)
+
+
+def test_the_scale_of_float16_is_in_no_checkpoint() -> None:
+    trial = trial_with(precision="16-mixed")
+    trial.optimizer(net())
+    assert trial._state() is None
+    assert "float16" in trial.notes[0]
 
 
 def test_the_device_is_the_trials() -> None:

@@ -285,6 +285,9 @@ class Trial:
         if world_size() > 1:
             self._anew("several processes train it together")
             return None
+        if str((self._fabric_options or {}).get("precision")) in ("16", "16-mixed"):
+            self._anew("float16's scale of the loss is kept by Fabric")
+            return None
         if self._optimizers and not self._models and "model" not in self._kept:
             self._anew("no model is known (pass the model to trial.optimizer, or trial.keep it)")
             return None
