@@ -17,11 +17,11 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import halflife
 from halflife import lab
-from halflife.lab.bases import BaseOptimizer
+from halflife.lab.bases import OptimizerKind
 from halflife.lab.cell import Outcome
 from halflife.lab.executors import Done
 from halflife.lab.fabric import placed
-from halflife.lab.job import Job, Piece, run_piece
+from halflife.lab.job import Job, Portion, run_portion
 
 SWEEP: dict[str, Any] = {
     "lr": [1e-2],
@@ -219,12 +219,12 @@ def test_under_fabric_a_training_goes_on_to_the_same_bits(
     pytest.importorskip("lightning", reason="needs the extra lightning")
     monkeypatch.setattr("halflife.lab.trial._CHECKPOINT_EVERY", 0.0)
     options = {"precision": precision}
-    piece = Piece((lab.Cell("stable", 1e-2, 0.01, 0),))
+    piece = Portion((lab.Cell("stable", 1e-2, 0.01, 0),))
 
     def trained(at: int, folder: Path | None) -> Outcome:
         train = partial(resumable, at=at, order=order)
-        job = Job(train, BaseOptimizer("adamw"), (LOSS,), folder, options)
-        return run_piece(job, piece)[0]
+        job = Job(train, OptimizerKind("adamw"), (LOSS,), folder, options)
+        return run_portion(job, piece)[0]
 
     undisturbed = trained(-1, None)
     assert undisturbed.status == "done", undisturbed.error
