@@ -137,10 +137,7 @@ def test_a_training_that_always_fails_ends_the_sweep(tmp_path):
     with pytest.raises(lab.SweepError) as caught:
         sweep(train, tmp_path)
     message = str(caught.value)
-    assert message.startswith(
-        "the first 3 trainings all failed, so no more were run; the last said:"
-    )
-    assert "ValueError: always" in message
+    assert "ValueError: always\n\nThe first 3 trainings all failed, so no more were run" in message
     assert message.endswith("go on with\n\n    the command\n")
 
 

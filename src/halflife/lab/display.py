@@ -19,7 +19,7 @@ __all__ = ["Bar", "Display"]
 
 
 class Display:
-    """Shows nothing; and what is called by a sweep.
+    """What a sweep calls as it goes on; this one shows nothing.
 
     Example:
         >>> with Display() as display:

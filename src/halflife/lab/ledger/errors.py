@@ -58,10 +58,9 @@ def intact(place: str) -> Iterator[None]:
     """
     try:
         yield
-    except (LedgerError, OSError, MemoryError, ImportError):
-        raise
     except Exception as error:
-        if _of_database(error):
+        said = isinstance(error, (LedgerError, OSError, MemoryError, ImportError))
+        if said or _of_database(error):
             raise
         raise LedgerError(
             f"{place}: is damaged, or no ledger of halflife ({type(error).__name__}: "

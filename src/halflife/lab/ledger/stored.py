@@ -141,7 +141,8 @@ def _database(url: URL, writing: bool) -> Stored:
         )  # fmt: skip
     except ImportError as error:
         raise LedgerError(
-            f"{place}: the Python package for this kind of database is not installed ({error.name})."
+            f"{place}: the Python package for this kind of database is not installed "
+            f"({error.name})."
         ) from None
     return Stored(get_storage(database), lambda: _let_go(database))
 
