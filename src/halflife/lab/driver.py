@@ -96,7 +96,13 @@ class Driver:
             self._write_down()
 
     def _next(self) -> Batch | None:
-        return self.sampler.next(self.plan, self.ledger.records(), self.meta())
+        records = self.ledger.records()
+        if self.retry_failed:
+            # To a sampler, what failed before and was not tried again is not known yet.
+            records = [
+                r for r in records if r["status"] != "failed" or Cell.of(r).key in self._retried
+            ]
+        return self.sampler.next(self.plan, records, self.meta())
 
     def meta(self) -> Meta:
         """What is known of the sweep."""
