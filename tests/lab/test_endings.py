@@ -166,10 +166,10 @@ def test_what_is_being_recorded_is_recorded_to_its_end(tmp_path, undisturbed, mo
             os.kill(os.getpid(), signal.SIGTERM)
         append(self, logs)
 
-    monkeypatch.setattr(Written, "append_logs", interrupted)
-    with pytest.raises(lab.Interrupted, match=r"Terminated\. 5 trained cells"):
-        sweep(Training(), tmp_path)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(Written, "append_logs", interrupted)
+        with pytest.raises(lab.Interrupted, match=r"Terminated\. 5 trained cells"):
+            sweep(Training(), tmp_path)
     goes_on(tmp_path, undisturbed, trained=5)
 
 

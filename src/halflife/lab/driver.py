@@ -111,6 +111,7 @@ class Driver:
     def _next(self) -> Batch | None:
         records = self.ledger.records()
         if self.retry_failed:
+            # To a sampler, what failed before and was not tried again is not known yet.
             records = [
                 r for r in records if r["status"] != "failed" or Cell.of(r).key in self._retried
             ]

@@ -132,12 +132,12 @@ class Ray(Executor):
             if _chained(error, self._ray.exceptions.AuthenticationError):
                 raise ExecutorError(
                     f"address={address!r}: the Ray cluster there asks for its token; set "
-                    "RAY_AUTH_MODE=token, with the token where Ray looks for it (RAY_AUTH_TOKEN, or "
-                    "a file named by RAY_AUTH_TOKEN_PATH)."
+                    "RAY_AUTH_MODE=token, with the token where Ray looks for it (RAY_AUTH_TOKEN, "
+                    "or a file named by RAY_AUTH_TOKEN_PATH)."
                 ) from None
             raise ExecutorError(
-                f"address={address!r}: no Ray cluster can be reached there ({_first_line(error)}); "
-                "start one with 'ray start --head', or pass no address for one on this machine."
+                f"address={address!r}: no Ray cluster can be reached there "
+                f"({_first_line(error)}); start one with 'ray start --head', or pass no address for one on this machine."
             ) from error
         finally:
             if main and handler is not None:
@@ -280,7 +280,7 @@ def _trainer_class() -> type:
                 import torch
 
                 torch.set_num_threads(self.threads)
-                # Weights that decay to nothing reach denormal numbers, on which a processor is slow.
+                # Weights that decay to nothing reach denormal numbers, which are slow.
                 torch.set_flush_denormal(True)
                 job = pickle.loads(content)
                 if job.folder is not None and not job.folder.parent.exists():
@@ -297,9 +297,9 @@ def _trainer_class() -> type:
 
         def train(self, content: bytes) -> bytes:
             import pickle
+            from importlib import import_module  # the class is sent as it is, without its module
 
-            from halflife.lab.job import run_portion
-
+            run_portion = import_module("halflife.lab.job").run_portion
             return pickle.dumps(run_portion(self.job, pickle.loads(content), self.device))
 
     return Trainer

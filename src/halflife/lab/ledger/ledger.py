@@ -97,7 +97,7 @@ class Ledger:
 
     @contextlib.contextmanager
     def _said(self) -> Iterator[None]:
-        """What goes wrong is said in a sentence, and Optuna says nothing."""
+        """Say in a sentence what goes wrong; Optuna says nothing."""
         with quiet_optuna(), explained(self.place, self._secrets, writing=self._writing):
             yield
 
@@ -106,7 +106,7 @@ class Ledger:
     def _open(self, name: str, goal: str) -> None:
         known = {study.study_name: study for study in self._storage.get_all_studies()}
         if old.STUDY in known and name not in known and name == _STUDY:
-            self._read_old(known[old.STUDY]._study_id)
+            self._read_old(self._storage.get_study_id_from_name(old.STUDY))
             return
         if name not in known and not self._writing:
             raise LedgerError(
@@ -222,7 +222,8 @@ class Ledger:
                     first.setdefault(trial.user_attrs["key"], trial)
             own = []
             for cell in free:
-                ours = cell.key in first and first[cell.key]._trial_id == created[cell.key]
+                number = self._storage.get_trial(created[cell.key]).number
+                ours = cell.key in first and first[cell.key].number == number
                 if ours and (cell.key not in self._records or self.status(cell) in again):
                     self._mine[cell.key] = created[cell.key]
                     own.append(cell)
@@ -300,12 +301,16 @@ class Ledger:
             return [*(trials[number] for number in self._running), *trials[self._seen :]]
         # The journal's own list of all trials is made anew whenever it is asked for.
         storage = self._storage
-        fresh = [storage.get_trial(t._trial_id) for t in self._running.values()]
+        fresh = [storage.get_trial(self._trial(t)) for t in self._running.values()]
         with contextlib.suppress(KeyError):
             for number in itertools.count(self._seen):
                 trial_id = storage.get_trial_id_from_study_id_trial_number(self._id, number)
                 fresh.append(storage.get_trial(trial_id))
         return fresh
+
+    def _trial(self, trial: FrozenTrial) -> int:
+        """Under which the storage knows a trial of this study."""
+        return self._storage.get_trial_id_from_study_id_trial_number(self._id, trial.number)
 
     def _claimed(self) -> set[str]:
         """Cells that a living driver trains; the claims of dead ones are ended."""
@@ -317,9 +322,9 @@ class Ledger:
             dead.add(trial.user_attrs["driver"])
             if "cell" in trial.user_attrs:  # recorded, and killed before the trial was ended
                 content = trial.user_attrs["cell"]
-                self._complete(trial._trial_id, checked(content, self.place), value_of(content))
+                self._complete(self._trial(trial), checked(content, self.place), value_of(content))
             else:
-                self._end(trial._trial_id, TrialState.FAIL)
+                self._end(self._trial(trial), TrialState.FAIL)
             del self._running[number]
         for name in dead:
             # For those that come now, who need not look for its file.
