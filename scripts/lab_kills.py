@@ -83,7 +83,7 @@ def drive(out: str, storage: str, executor: str) -> None:
 
 class _Driver:
     def __init__(self, out: Path, storage: str | None, executor: str) -> None:
-        self.log = tempfile.TemporaryFile()
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(
             [sys.executable, __file__, "--drive", str(out), storage or "", executor],
             stdout=subprocess.PIPE, stderr=self.log, env={**os.environ, "HALFLIFE_KILLS": "1"},
@@ -195,7 +195,7 @@ def _kill(driver: _Driver, dice: random.Random, ray: bool) -> str | None:
         driver.process.kill()
         driver.process.wait()
         return "driver"
-    # Workers of a Ray cluster are no children of the driver; ours are the only ones of this cluster.
+    # Workers of a Ray cluster are no children of the driver; ours are the only ones there.
     workers = _ray_workers() if ray else _children(driver.process.pid)
     if not workers:
         return None

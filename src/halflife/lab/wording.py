@@ -75,9 +75,9 @@ def in_digits(value: float, uncertainty: float | None = None) -> str:
     """
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else f"{_MINUS if value < 0.0 else ''}∞"
-    known = uncertainty is not None and math.isfinite(uncertainty)
-    known = known and uncertainty > 1e-9 * abs(value)  # less is rounding
-    size = max(abs(value), uncertainty or 0.0) if known else abs(value)
+    unsure = 0.0 if uncertainty is None or not math.isfinite(uncertainty) else uncertainty
+    known = unsure > 1e-9 * abs(value)  # less is rounding
+    size = max(abs(value), unsure) if known else abs(value)
     if size == 0.0:
         return "0"
     exponent = math.floor(math.log10(size))

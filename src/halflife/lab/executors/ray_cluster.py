@@ -106,8 +106,8 @@ class Ray(Executor):
         fit = self._fit()
         if not fit and self._asked is None:
             raise ExecutorError(
-                f"cpus={self._cpus:g}, gpus={self._gpus:g}: no node of the Ray cluster has as much; "
-                "ask for less, or name slots= where the cluster grows by itself."
+                f"cpus={self._cpus:g}, gpus={self._gpus:g}: no node of the Ray cluster has as "
+                "much; ask for less, or name slots= where the cluster grows by itself."
             )
         self.slots = self._asked or fit
         self._job = self._ray.put(content)
@@ -137,7 +137,8 @@ class Ray(Executor):
                 ) from None
             raise ExecutorError(
                 f"address={address!r}: no Ray cluster can be reached there "
-                f"({_first_line(error)}); start one with 'ray start --head', or pass no address for one on this machine."
+                f"({_first_line(error)}); start one with 'ray start --head', or pass no address "
+                "for one on this machine."
             ) from error
         finally:
             if main and handler is not None:

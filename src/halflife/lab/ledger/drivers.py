@@ -85,7 +85,7 @@ def alive(name: str, sign: Mapping[str, Any] | None) -> bool:
     """Whether a driver still lives, by its last sign of life."""
     if not _NAME.fullmatch(name) or not isinstance(sign, Mapping) or sign.get("ended"):
         return False
-    beat = sign.get("beat")
+    beat: Any = sign.get("beat")
     recent = is_number(beat) and time.time() - beat < _SILENCE
     if sign.get("host") != _host() or not sign.get("locked"):
         return recent

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -90,5 +91,5 @@ def _of_database(error: BaseException | None) -> bool:
 def _reason(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
-    original = getattr(error, "orig", None) or error
+    original: Any = getattr(error, "orig", None) or error
     return in_short(original).splitlines()[0].strip().rstrip(".")

@@ -116,7 +116,8 @@ class Ledger:
         if self._writing:
             if self.out is not None:
                 self.out.mkdir(parents=True, exist_ok=True)
-            direction = "minimize" if goal == "min" else "maximize"
+            directions = optuna.study.StudyDirection
+            direction = directions.MINIMIZE if goal == "min" else directions.MAXIMIZE
             self._study = optuna.create_study(
                 study_name=name, storage=self._storage, load_if_exists=True, direction=direction
             )

@@ -10,9 +10,10 @@ learning rate, near -1 their product is what matters.
 
 Estimator: each row's bottom is that of the parabola fitted around it
 (`halflife.lab.statistics.valley`), and a line is fitted by least squares through the rows that come
-close to the best: whose bottom is above the lowest by at most half the depth of a typical valley, or by two standard errors of a difference
-where noise makes that wider. The depth is the rise at one window, a factor of 20 in weight decay:
-a row counts if its learning rate costs less than half of what a weight decay wrong by that does.
+close to the best: whose bottom is above the lowest by at most half the depth of a typical valley,
+or by two standard errors of a difference where noise makes that wider. The depth is the rise at one
+window, a factor of 20 in weight decay: a row counts if its learning rate costs less than half of
+what a weight decay wrong by that does.
 Nothing depends on the errors' unit, zero or sign: ``a * errors + b`` with a > 0 has the same ridge.
 
 Interval: the landscape is redrawn many times, each row's cell means moved by
