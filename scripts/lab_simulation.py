@@ -1,6 +1,6 @@
 """Simulate sweeps whose truth is known, and count how often the lab's statistics are right.
 
-    python scripts/lab_simulation.py             # docs/lab_statistics.json and the page: 10 minutes
+    python scripts/lab_simulation.py             # docs/lab_statistics.json and .md: 15 minutes
     python scripts/lab_simulation.py --quick     # a tenth of the repetitions, printed, not written
 
 Noise is 1 between seeds, so that everything is in units of it.
