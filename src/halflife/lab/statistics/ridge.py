@@ -8,12 +8,10 @@ these valleys, and its slope
 says whether the two can be tuned one at a time: near 0 the best coefficient is the same at every
 learning rate, near -1 their product is what matters.
 
-Estimator: each row's bottom is that of the parabola fitted around it
-(`halflife.lab.statistics.valley`), and a line is fitted by least squares through the rows that come
-close to the best: whose bottom is above the lowest by at most half the depth of a typical valley,
-or by two standard errors of a difference where noise makes that wider. The depth is the rise at one
-window, a factor of 20 in weight decay: a row counts if its learning rate costs less than half of
-what a weight decay wrong by that does.
+Estimator: each row is smoothed and its bottom found (`halflife.lab.statistics.valley`), and a line
+is fitted by least squares through the rows that come close to the best: whose lowest error is above
+the lowest of all by at most 0.3 of the depth of a typical valley, or by two standard errors of a
+difference where noise makes that wider. The depth is the rise at a factor of 20 in weight decay.
 Nothing depends on the errors' unit, zero or sign: ``a * errors + b`` with a > 0 has the same ridge.
 
 Interval: the landscape is redrawn many times, each row's cell means moved by
@@ -46,7 +44,7 @@ from .valley import BoolArray, FloatArray, Valleys, valleys
 __all__ = ["CONFIDENCE", "SEPARABLE", "BoolArray", "FloatArray", "Ridge", "fit_ridge"]
 
 SEPARABLE = 0.35  # |slope| below which the two are called separable
-CLOSE = 0.5  # rows count whose bottom is at most this share of a valley's depth above the lowest,
+CLOSE = 0.3  # rows count whose bottom is at most this share of a valley's depth above the lowest,
 CLOSE_NOISE = 2.0  # or this many standard errors of the difference
 LEAST_ROWS = 3
 CONFIDENCE = 0.95
@@ -117,7 +115,7 @@ def fit_ridge(lrs: FloatArray, coefficients: FloatArray, errors: FloatArray) -> 
     found = valleys(mean, x, valid, noise)
     if found is None:
         return Ridge("undecided", "the error has no valley over the weight decay")
-    bottoms, floors, bounded, _ = found.bottoms(mean)
+    bottoms, floors, bounded = found.bottoms(mean)
     close = _close(floors, found, noise)
     used = close & bounded
     unbounded = int((close & ~bounded).sum())
@@ -212,7 +210,7 @@ def _interval(
     normal = rng.standard_normal((_REDRAWS, len(y), residuals.shape[-1]))
     normal /= np.sqrt(seeds * (seeds - 1))
     redrawn = mean + np.einsum("brs,rcs->brc", normal, residuals)
-    bottoms, floors, bounded, _ = found.bottoms(redrawn)
+    bottoms, floors, bounded = found.bottoms(redrawn)
     counted = _close(floors, found, np.sqrt(2.0) * noise) & bounded  # these have the noise twice
     within = bottoms[:, used].var(0).mean()
     between = max((aside[used] ** 2).sum() / (used.sum() - 2) - within, 0.0)
