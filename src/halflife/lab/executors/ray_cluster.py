@@ -8,6 +8,7 @@ its whole node, is replaced.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import pickle
 import signal
@@ -121,7 +122,8 @@ class Ray(Executor):
         address = self._address or os.environ.get("RAY_ADDRESS") or "local"
         options: dict[str, Any] = {}
         if address == "local":
-            enough = max(cores(), round((self._asked or 1) * self._cpus))
+            # Whoever says how many train at once means it, also on fewer cores.
+            enough = max(cores(), math.ceil((self._asked or 0) * self._cpus))
             options = {
                 "num_cpus": enough, "include_dashboard": False, "object_store_memory": _OBJECTS
             }  # fmt: skip
