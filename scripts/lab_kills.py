@@ -52,7 +52,9 @@ def train(lr: float, weight_decay: float, seed: int) -> dict[str, float]:
     if os.environ.get("HALFLIFE_KILLS"):
         time.sleep(0.03 + 0.25 * digest[4] / 255)
     noise = [int.from_bytes(digest[i : i + 4], "big") / 2**32 - 0.5 for i in (8, 12)]
-    depth = math.log10(lr / 1e-2) ** 2 + (math.log10(weight_decay / 0.1) ** 2 if weight_decay else 4)
+    depth = math.log10(lr / 1e-2) ** 2 + (
+        math.log10(weight_decay / 0.1) ** 2 if weight_decay else 4
+    )
     return {"val": 5 + depth + 0.3 * noise[0], "test": 5.2 + depth + 0.3 * noise[1]}
 
 
@@ -81,7 +83,7 @@ def drive(out: str, storage: str, executor: str) -> None:
 
 class _Driver:
     def __init__(self, out: Path, storage: str | None, executor: str) -> None:
-        self.log = tempfile.TemporaryFile()
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the driver
         self.process = subprocess.Popen(
             [sys.executable, __file__, "--drive", str(out), storage or "", executor],
             stdout=subprocess.PIPE, stderr=self.log, env={**os.environ, "HALFLIFE_KILLS": "1"},
@@ -193,7 +195,7 @@ def _kill(driver: _Driver, dice: random.Random, ray: bool) -> str | None:
         driver.process.kill()
         driver.process.wait()
         return "driver"
-    # Workers of a Ray cluster are no children of the driver; ours are the only ones of this cluster.
+    # Workers of a Ray cluster are no children of the driver, which has the cluster to itself.
     workers = _ray_workers() if ray else _children(driver.process.pid)
     if not workers:
         return None

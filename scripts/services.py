@@ -35,7 +35,9 @@ def postgres_programs() -> Path | None:
     """Where initdb and postgres are; None if they are not installed."""
     found = [*Path("/usr/lib/postgresql").glob("*/bin/initdb")]
     on_path = shutil.which("initdb")
-    newest = max(found, key=lambda p: float(p.parts[-3]), default=on_path and Path(on_path).resolve())
+    newest = max(
+        found, key=lambda p: float(p.parts[-3]), default=on_path and Path(on_path).resolve()
+    )
     return Path(newest).parent if newest else None
 
 
@@ -128,7 +130,7 @@ class Node(NamedTuple):
 
 @contextlib.contextmanager
 def ray_node(*arguments: str, joins: Node | None = None) -> Iterator[Node]:
-    """A node of Ray with two cores: the head of a new cluster, or another one of that of `joins`."""
+    """A node of Ray with two cores: the head of a new cluster, or another one of `joins`'s."""
     folder, port = tempfile.mkdtemp(prefix="halflife-ray-"), free_port()
     if joins is None:
         # A token of its own: which one Ray would take depends on what is in the home folder, and

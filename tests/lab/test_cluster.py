@@ -9,19 +9,25 @@ import subprocess
 import sys
 import time
 import urllib.request
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from ledgers import PARTS, SETTINGS, cell, filled, outcome
 
 from halflife import lab
 from halflife.lab.ledger import Ledger
-from ledgers import PARTS, SETTINGS, cell, filled, outcome
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 import lab_kills
 from services import PASSWORD, free_port, postgres, postgres_programs, ray_node
 
-pytestmark = pytest.mark.cluster
+MISSING = [m for m in ("ray", "psycopg", "optuna_dashboard") if find_spec(m) is None]
+pytestmark = [
+    pytest.mark.cluster,
+    # Not so in make test-cluster, which installs them and imports them first.
+    pytest.mark.skipif(bool(MISSING), reason=f"needs {', '.join(MISSING)}: make test-cluster"),
+]
 
 GRID = {
     "lr": [0.005, 0.01, 0.02], "weight_decay": [0.1], "seeds": 2, "confirm": 0, "default": False,
@@ -149,7 +155,8 @@ def train(lr, weight_decay, seed):
     time.sleep(2.0)
     return error_of(lr, weight_decay, seed)
 
-lab.sweep(train, out={out!r}, executor=lab.Ray({address!r}, slots=4), **dict(GRID, progress=Spoken()))
+executor = lab.Ray({address!r}, slots=4)
+lab.sweep(train, out={out!r}, executor=executor, **dict(GRID, progress=Spoken()))
 """
 
 

@@ -52,7 +52,10 @@ def sweep(train, out, **options):
 
 
 def cells_of(result):
-    return sorted((r["rule"], r["lr"], r["weight_decay"], r["seed"], r["metrics"]["loss"]) for r in result.cells())
+    return sorted(
+        (r["rule"], r["lr"], r["weight_decay"], r["seed"], r["metrics"]["loss"])
+        for r in result.cells()
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -88,9 +91,7 @@ def broken(error, *words):
     return train
 
 
-@pytest.mark.parametrize(
-    "error", [ValueError, SystemExit, MemoryError, RecursionError]
-)
+@pytest.mark.parametrize("error", [ValueError, SystemExit, MemoryError, RecursionError])
 def test_a_training_that_fails_twice_is_recorded_and_the_rest_goes_on(tmp_path, error):
     said = Said()
     result = sweep(broken(error, "no such luck"), tmp_path, progress=said)
@@ -136,7 +137,9 @@ def test_a_training_that_always_fails_ends_the_sweep(tmp_path):
     with pytest.raises(lab.SweepError) as caught:
         sweep(train, tmp_path)
     message = str(caught.value)
-    assert message.startswith("the first 3 trainings all failed, so no more were run; the last said:")
+    assert message.startswith(
+        "the first 3 trainings all failed, so no more were run; the last said:"
+    )
     assert "ValueError: always" in message
     assert message.endswith("go on with\n\n    the command\n")
 

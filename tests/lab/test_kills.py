@@ -29,7 +29,7 @@ GRID = {
 
 
 def harmful(lr, weight_decay, seed):
-    """A training that one setting exits, one is killed in, one takes too much memory in, one hangs in."""
+    """Exits at one setting, is killed at one, takes too much memory, and hangs."""
     if weight_decay and seed == 0:
         if lr == 0.005:
             os._exit(3)

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import optuna
 import pytest
+from ledgers import ERROR, PARTS, SETTINGS, cell, filled, outcome, train
 
 from halflife.lab.cell import Cell, params_of
 from halflife.lab.ledger import Ledger, LedgerError
 from halflife.lab.meta import Meta
-from ledgers import ERROR, PARTS, SETTINGS, cell, filled, outcome, train
 
 
 def sqlite_url(folder):
@@ -122,7 +122,9 @@ def test_the_worst_value_stands_in_for_nan_in_the_direction_of_the_metric(tmp_pa
             ledger.configure(SETTINGS, PARTS, resume=False)
             assert ledger.claim([cell(0)])
             ledger.finish(cell(0), outcome(metrics={"val": math.nan}), math.nan)
-        backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / goal / "ledger.journal"))
+        backend = optuna.storages.journal.JournalFileBackend(
+            str(tmp_path / goal / "ledger.journal")
+        )
         study = optuna.load_study(study_name=None, storage=optuna.storages.JournalStorage(backend))
         assert study.trials[0].value == worst
 
@@ -216,7 +218,9 @@ def test_a_format_to_come_is_refused_by_version(tmp_path):
     path = tmp_path / "ledger.journal"
     path.write_text(path.read_text().replace('"format":2', '"format":3'))
     for writing in (True, False):
-        with pytest.raises(LedgerError, match=r"another format \(\{'format': 3\}\).*reads format 2"):
+        with pytest.raises(
+            LedgerError, match=r"another format \(\{'format': 3\}\).*reads format 2"
+        ):
             Ledger(tmp_path, writing=writing)
 
 

@@ -9,11 +9,11 @@ import stat
 from pathlib import Path
 
 import pytest
+from ledgers import cell, filled, train
 
 from halflife.lab import Result
 from halflife.lab.ledger import Ledger, LedgerError
 from halflife.lab.ledger import journal as journal_module
-from ledgers import cell, filled, train
 
 SYSTEM = pytest.mark.skipif(os.name == "nt", reason="needs links, pipes and modes of POSIX")
 
@@ -21,7 +21,7 @@ SYSTEM = pytest.mark.skipif(os.name == "nt", reason="needs links, pipes and mode
 def listing(folder):
     """All that is there, with sizes, times and contents."""
     return {
-        str(path): (path.lstat().st_mode, path.lstat().st_mtime_ns, path.is_file() and path.read_bytes())
+        str(path): (path.lstat()[0], path.lstat().st_mtime_ns, path.is_file() and path.read_bytes())
         for path in sorted(Path(folder).rglob("*"))
     }  # fmt: skip
 
@@ -84,7 +84,14 @@ def test_a_torn_line_is_not_set_aside_through_a_link(tmp_path):
 
 @pytest.mark.parametrize(
     "line",
-    [b"{broken\n", b"[1, 2]\n", b"\n", b"\x00\x00\xff\n", b"[" * 100_000 + b"\n", b"9" * 5000 + b"\n"],
+    [
+        b"{broken\n",
+        b"[1, 2]\n",
+        b"\n",
+        b"\x00\x00\xff\n",
+        b"[" * 100_000 + b"\n",
+        b"9" * 5000 + b"\n",
+    ],
     ids=["broken", "list", "empty", "bytes", "deep", "long number"],
 )
 def test_a_corrupt_line_in_the_middle_is_an_error_and_nothing_is_changed(tmp_path, line):
@@ -143,7 +150,9 @@ def test_a_record_that_was_altered_is_refused_by_its_number(tmp_path):
         assert old in text
         path.write_text(text.replace(old, new, 1))
         for writing in (True, False):
-            with pytest.raises(LedgerError, match="trial 0: the record does not match its checksum"):
+            with pytest.raises(
+                LedgerError, match="trial 0: the record does not match its checksum"
+            ):
                 Ledger(tmp_path, writing=writing)
 
 
@@ -238,7 +247,9 @@ def test_what_is_no_plain_file_is_refused_at_once(tmp_path, kind):
             pytest.skip("only root makes devices")
     before = listing(tmp_path) if kind not in ("pipe", "device") else os.listdir(path.parent)
     for writing in (False, True):
-        with pytest.raises(LedgerError, match=r"ledger.journal: is (a link|no plain file); a ledger"):
+        with pytest.raises(
+            LedgerError, match=r"ledger.journal: is (a link|no plain file); a ledger"
+        ):
             Ledger(path.parent, writing=writing)
     after = listing(tmp_path) if kind not in ("pipe", "device") else os.listdir(path.parent)
     assert after == before

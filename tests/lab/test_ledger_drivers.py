@@ -10,10 +10,10 @@ import time
 
 import optuna
 import pytest
+from ledgers import PARTS, SETTINGS, cell, filled, outcome, train
 
 from halflife.lab.ledger import Ledger, drivers
 from halflife.lab.ledger.ledger import Ledger as Whole
-from ledgers import PARTS, SETTINGS, cell, filled, outcome, train
 
 
 def joined(folder, **options):

@@ -11,11 +11,11 @@ import threading
 import types
 
 import pytest
+from ledgers import cell, filled
 
 from halflife.lab.ledger import Ledger
 from halflife.lab.ledger import lock as lock_module
 from halflife.lab.ledger.lock import FileLock
-from ledgers import cell, filled
 
 
 @pytest.mark.slow

@@ -38,7 +38,7 @@ class SweepError(RuntimeError):
     """A sweep that cannot go on; the message says why and what to do."""
 
 
-class OutOfTime(Exception):  # noqa: N818  # no error: the limit that was asked for
+class OutOfTime(Exception):  # no error: the limit that was asked for
     """The time limit of a sweep is reached."""
 
 
@@ -166,7 +166,9 @@ class Driver:
         try:
             while True:
                 while len(hand.pieces) < self.executor.slots and (todo or hand.again):
-                    piece = hand.again.popleft() if hand.again else self._claimed(todo, again, batch)
+                    piece = (
+                        hand.again.popleft() if hand.again else self._claimed(todo, again, batch)
+                    )
                     if piece is not None:
                         number = next(numbers)
                         hand.pieces[number] = piece
@@ -266,4 +268,3 @@ class _Hand:
         self.until = until
         self.pieces: dict[int, Piece] = {}
         self.again: deque[Piece] = deque()
-

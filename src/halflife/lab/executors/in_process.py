@@ -45,7 +45,8 @@ class InProcess(Executor):
         """Train the next piece."""
         if not self._queue:
             return []
-        assert self._job is not None and self._device is not None
+        assert self._job is not None
+        assert self._device is not None
         number, piece = self._queue.popleft()
         return [Done(number, run_piece(self._job, piece, self._device))]
 

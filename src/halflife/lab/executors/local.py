@@ -141,7 +141,8 @@ class Local(Executor):
     def _listen(self, slot: _Slot, generation: int, worker: _Worker, frame: bytes) -> None:
         """Hand on what a worker says, until it is gone; of a thread of its own."""
         stdin, stdout = worker.process.stdin, worker.process.stdout
-        assert stdin is not None and stdout is not None
+        assert stdin is not None
+        assert stdout is not None
         with contextlib.suppress(OSError):
             write_frame(cast("BinaryIO", stdin), frame)
             while (answer := read_frame(cast("BinaryIO", stdout))) is not None:
@@ -215,7 +216,9 @@ class Local(Executor):
         if not started:
             slot.starts += 1
             if slot.starts >= STARTS:
-                raise ExecutorError(f"a worker process ended {STARTS} times before it was ready: {why}")
+                raise ExecutorError(
+                    f"a worker process ended {STARTS} times before it was ready: {why}"
+                )
         number = None
         if started:
             number, slot.number, slot.since = slot.number, None, None

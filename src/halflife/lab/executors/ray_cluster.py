@@ -22,7 +22,7 @@ from typing import Any
 import cloudpickle
 
 from ...checks import is_number, require, require_count
-from ..job import Job, Piece
+from ..job import Job, Piece, run_piece
 from .base import Done, Executor, ExecutorError
 from .local import STARTS, cores
 
@@ -64,9 +64,7 @@ class Ray(Executor):
         slots: int | None = None,
     ) -> None:
         super().__init__()
-        require(
-            is_number(cpus) and cpus > 0, "cpus", "a number of cores > 0", cpus, "pass 1"
-        )
+        require(is_number(cpus) and cpus > 0, "cpus", "a number of cores > 0", cpus, "pass 1")
         require(
             is_number(gpus) and gpus >= 0, "gpus", "a number of GPUs >= 0", gpus, "pass 0 for none"
         )
@@ -98,7 +96,7 @@ class Ray(Executor):
         if job.folder is not None:
             job = replace(job, folder=job.folder.absolute())
         try:
-            content = cloudpickle.dumps(job)
+            content = cloudpickle.dumps((job, run_piece))
         except Exception as error:  # whatever the user's objects raise
             raise ExecutorError(
                 f"train: cannot be sent to another process ({error}); define it in a module, keep "
@@ -109,8 +107,8 @@ class Ray(Executor):
         fit = self._fit()
         if not fit and self._asked is None:
             raise ExecutorError(
-                f"cpus={self._cpus:g}, gpus={self._gpus:g}: no node of the Ray cluster has as much; "
-                "ask for less, or name slots= where the cluster grows by itself."
+                f"cpus={self._cpus:g}, gpus={self._gpus:g}: no node of the Ray cluster has as "
+                "much; ask for less, or name slots= where the cluster grows by itself."
             )
         self.slots = self._asked or fit
         self._job = self._ray.put(content)
@@ -136,8 +134,8 @@ class Ray(Executor):
             if _chained(error, self._ray.exceptions.AuthenticationError):
                 raise ExecutorError(
                     f"address={address!r}: the Ray cluster there asks for its token; set "
-                    "RAY_AUTH_MODE=token, with the token where Ray looks for it (RAY_AUTH_TOKEN, or "
-                    "a file named by RAY_AUTH_TOKEN_PATH)."
+                    "RAY_AUTH_MODE=token, with the token where Ray looks for it (RAY_AUTH_TOKEN, "
+                    "or a file named by RAY_AUTH_TOKEN_PATH)."
                 ) from None
             raise ExecutorError(
                 f"address={address!r}: no Ray cluster can be reached there ({_first_line(error)}); "
@@ -284,9 +282,9 @@ def _trainer_class() -> type:
                 import torch
 
                 torch.set_num_threads(self.threads)
-                # Weights that decay to nothing reach denormal numbers, on which a processor is slow.
+                # Weights that decay to nothing reach denormal numbers, which are slow.
                 torch.set_flush_denormal(True)
-                job = pickle.loads(content)
+                job, self.run = pickle.loads(content)
                 if job.folder is not None and not job.folder.parent.exists():
                     from dataclasses import replace
 
@@ -302,9 +300,7 @@ def _trainer_class() -> type:
         def train(self, content: bytes) -> bytes:
             import pickle
 
-            from halflife.lab.job import run_piece
-
-            return pickle.dumps(run_piece(self.job, pickle.loads(content), self.device))
+            return pickle.dumps(self.run(self.job, pickle.loads(content), self.device))
 
     return Trainer
 

@@ -86,7 +86,7 @@ def alive(name: str, sign: Mapping[str, Any] | None) -> bool:
     if not _NAME.fullmatch(name) or not isinstance(sign, Mapping) or sign.get("ended"):
         return False
     beat = sign.get("beat")
-    recent = is_number(beat) and time.time() - beat < _SILENCE
+    recent = is_number(beat) and time.time() - float(beat or 0.0) < _SILENCE
     if sign.get("host") != _host() or not sign.get("locked"):
         return recent
     path = _lock_file(name)

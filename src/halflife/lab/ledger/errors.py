@@ -58,10 +58,10 @@ def intact(place: str) -> Iterator[None]:
     """
     try:
         yield
-    except (LedgerError, OSError, MemoryError, ImportError):
-        raise
     except Exception as error:
-        if _of_database(error):
+        # What is not the content's fault is said by `explained`.
+        others = (LedgerError, OSError, MemoryError, ImportError)
+        if isinstance(error, others) or _of_database(error):
             raise
         raise LedgerError(
             f"{place}: is damaged, or no ledger of halflife ({type(error).__name__}: "
@@ -92,4 +92,4 @@ def _reason(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     original = getattr(error, "orig", None) or error
-    return in_short(original).splitlines()[0].strip().rstrip(".")
+    return in_short(Exception(original)).splitlines()[0].strip().rstrip(".")

@@ -23,7 +23,7 @@ import itertools
 import json
 import math
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,9 +86,7 @@ class Ledger:
         self._secrets = secrets_of(url)
         try:
             with self._said(), intact(self.place):
-                self._storage, close = stored(
-                    self.out, url, writing=writing, notes=self.notes
-                )
+                self._storage, close = stored(self.out, url, writing=writing, notes=self.notes)
                 self._disconnect = weakref.finalize(self, close)
                 name = f"{_STUDY}:{self.out.as_posix() if self.out else 'sweep'}"
                 self._open(_STUDY if url is None else name, goal)
@@ -99,7 +97,7 @@ class Ledger:
 
     @contextlib.contextmanager
     def _said(self) -> Iterator[None]:
-        """What goes wrong is said in a sentence, and Optuna says nothing."""
+        """Say what goes wrong in a sentence, and let Optuna say nothing."""
         with quiet_optuna(), explained(self.place, self._secrets, writing=self._writing):
             yield
 
@@ -108,7 +106,7 @@ class Ledger:
     def _open(self, name: str, goal: str) -> None:
         known = {study.study_name: study for study in self._storage.get_all_studies()}
         if old.STUDY in known and name not in known and name == _STUDY:
-            self._read_old(known[old.STUDY]._study_id)
+            self._read_old(self._storage.get_study_id_from_name(old.STUDY))
             return
         if name not in known and not self._writing:
             raise LedgerError(
@@ -118,7 +116,8 @@ class Ledger:
         if self._writing:
             if self.out is not None:
                 self.out.mkdir(parents=True, exist_ok=True)
-            direction = "minimize" if goal == "min" else "maximize"
+            directions = optuna.study.StudyDirection
+            direction = directions.MINIMIZE if goal == "min" else directions.MAXIMIZE
             self._study = optuna.create_study(
                 study_name=name, storage=self._storage, load_if_exists=True, direction=direction
             )
@@ -207,17 +206,19 @@ class Ledger:
                 c for c in cells
                 if c.key not in taken and (c.key not in self._records or self.status(c) in again)
             ]  # fmt: skip
-            created = {c.key: self._storage.create_new_trial(self._id, begun(c, self.driver)) for c in free}
+            created = {
+                c.key: self._storage.create_new_trial(self._id, begun(c, self.driver)) for c in free
+            }
             if not created:
                 return []
             self.refresh()
-            living, first = self._living(), dict[str, FrozenTrial]()
+            living, first = self._living(), dict[str, int]()
             for _, trial in sorted(self._running.items()):
                 if trial.user_attrs["driver"] in living:
-                    first.setdefault(trial.user_attrs["key"], trial)
+                    first.setdefault(trial.user_attrs["key"], self._place_of(trial))
             own = []
             for cell in free:
-                ours = cell.key in first and first[cell.key]._trial_id == created[cell.key]
+                ours = first.get(cell.key) == created[cell.key]
                 if ours and (cell.key not in self._records or self.status(cell) in again):
                     self._mine[cell.key] = created[cell.key]
                     own.append(cell)
@@ -269,9 +270,7 @@ class Ledger:
             while self._mine:
                 self._end(self._mine.popitem()[1], TrialState.FAIL)
 
-    def _end(
-        self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
-    ) -> None:
+    def _end(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> None:
         # Another driver may have taken this one for dead, and ended its trial.
         with contextlib.suppress(UpdateFinishedTrialError):
             self._storage.set_trial_state_values(trial_id, state, values)
@@ -297,12 +296,16 @@ class Ledger:
             return [*(trials[number] for number in self._running), *trials[self._seen :]]
         # The journal's own list of all trials is made anew whenever it is asked for.
         storage = self._storage
-        fresh = [storage.get_trial(t._trial_id) for t in self._running.values()]
+        fresh = [storage.get_trial(self._place_of(t)) for t in self._running.values()]
         with contextlib.suppress(KeyError):
             for number in itertools.count(self._seen):
                 trial_id = storage.get_trial_id_from_study_id_trial_number(self._id, number)
                 fresh.append(storage.get_trial(trial_id))
         return fresh
+
+    def _place_of(self, trial: FrozenTrial) -> int:
+        """The storage's own number of a trial of this study."""
+        return self._storage.get_trial_id_from_study_id_trial_number(self._id, trial.number)
 
     def _claimed(self) -> set[str]:
         """Cells that a living driver trains; the claims of dead ones are ended."""
@@ -314,9 +317,11 @@ class Ledger:
             dead.add(trial.user_attrs["driver"])
             if "cell" in trial.user_attrs:  # recorded, and killed before the trial was ended
                 content = trial.user_attrs["cell"]
-                self._complete(trial._trial_id, checked(content, self.place), value_of(content))
+                self._complete(
+                    self._place_of(trial), checked(content, self.place), value_of(content)
+                )
             else:
-                self._end(trial._trial_id, TrialState.FAIL)
+                self._end(self._place_of(trial), TrialState.FAIL)
             del self._running[number]
         for name in dead:
             # For those that come now, who need not look for its file.
@@ -396,4 +401,3 @@ class Ledger:
     def __exit__(self, *exception: object) -> None:
         """Close it."""
         self.close()
-

@@ -47,6 +47,4 @@ def meta(attributes: Mapping[str, Any]) -> Meta:
     known = spelled_as_now(attributes.get("meta", {}))
     metric = Metric("test_error", "%", examples=known.get("test_examples")).as_dict()
     named = {"name": known.get("task"), "description": known.get("task_description")}
-    return Meta.read(
-        {**known, **named, "choose": metric, "report": metric, "curve_unit": "step"}
-    )
+    return Meta.read({**known, **named, "choose": metric, "report": metric, "curve_unit": "step"})

@@ -73,9 +73,19 @@ def _flaw(record: Mapping[str, Any]) -> str:
         _name(k) and (_name(v) or isinstance(v, bool) or _number(v)) for k, v in params.items()
     ):
         return "has parameters that are no numbers or names"
-    if not isinstance(metrics, Mapping) or not all(_name(k) and _number(v) for k, v in metrics.items()):
+    if not isinstance(metrics, Mapping) or not all(
+        _name(k) and _number(v) for k, v in metrics.items()
+    ):
         return "has metrics that are no numbers"
-    optional = ("seconds", "steps", "fraction", "weight_rms", "predicted_rms", "strength", "progress")
+    optional = (
+        "seconds",
+        "steps",
+        "fraction",
+        "weight_rms",
+        "predicted_rms",
+        "strength",
+        "progress",
+    )
     if any(record.get(n) is not None and not _number(record[n]) for n in optional):
         return "has something else where a number belongs"
     curve = record.get("curve")
@@ -90,9 +100,9 @@ def _flaw(record: Mapping[str, Any]) -> str:
     return ""
 
 
-def _number(value: object) -> bool:
+def _number(value: Any) -> bool:
     """Whether it is a number, and one that a float can be."""
-    return is_number(value) and (isinstance(value, float) or abs(value) <= 2**1000)  # type: ignore[operator]
+    return is_number(value) and (isinstance(value, float) or abs(value) <= 2**1000)
 
 
 def _name(value: object) -> bool:
