@@ -110,11 +110,19 @@ class Ray(Executor):
                 f"cpus={self._cpus:g}, gpus={self._gpus:g}: no node of the Ray cluster has as "
                 "much; ask for less, or name slots= where the cluster grows by itself."
             )
-        self.slots = self._asked or fit
         self._job = self._ray.put(content)
-        self._actors = [_Actor() for _ in range(self.slots)]
+        self._actors = [_Actor() for _ in range(self._asked or fit)]
         for actor in self._actors:
             self._start(actor)
+        self._count()
+
+    def _count(self) -> None:
+        """Offer those actors that are there: two sweeps may share a cluster that cannot hold both.
+
+        One that took cells without an actor to train them would keep the other waiting for those,
+        which in turn holds the cores that the first waits for.
+        """
+        self.slots = sum(actor.ready for actor in self._actors)
 
     def _connect(self) -> None:
         address = self._address or os.environ.get("RAY_ADDRESS") or "local"
@@ -200,6 +208,7 @@ class Ray(Executor):
                 time.sleep(left)
             done += self._overdue()
             self._hand_out()
+            self._count()
             if time.monotonic() >= until:
                 break
         return done
