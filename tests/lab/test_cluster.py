@@ -181,6 +181,30 @@ def test_a_node_that_dies_takes_no_cell_along(tmp_path):
     assert cells_of(result.cells()) == cells_of(undisturbed())
 
 
+def test_two_sweeps_share_a_cluster_that_cannot_hold_both(tmp_path):
+    """Each wants four actors of a cluster of two cores, and the other's cells."""
+    with ray_node() as head:
+        code = DRIVER.format(
+            here=str(Path(__file__).parent), out=str(tmp_path / "out"), address=head.address
+        )
+        drivers = [
+            subprocess.Popen(
+                [sys.executable, "-c", code],
+                stdout=subprocess.DEVNULL,
+                env={**os.environ, **head.environment},
+            )
+            for _ in range(2)
+        ]
+        try:
+            assert [d.wait(timeout=150) for d in drivers] == [0, 0]
+        finally:
+            for driver in drivers:
+                driver.kill()
+                driver.wait()
+    result = lab.Result.read(tmp_path / "out")
+    assert cells_of(result.cells()) == cells_of(undisturbed())
+
+
 def test_random_kills_with_ray_and_postgresql(server, tmp_path, monkeypatch):
     with ray_node() as node:
         for name, value in node.environment.items():

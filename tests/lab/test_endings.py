@@ -265,7 +265,9 @@ class Late(lab.InProcess):
         return []
 
 
-def test_nothing_is_claimed_before_somebody_is_there_to_train_it(tmp_path, undisturbed, monkeypatch):
+def test_nothing_is_claimed_before_somebody_is_there_to_train_it(
+    tmp_path, undisturbed, monkeypatch
+):
     """Else two sweeps at one cluster wait for each other: one for cores, one for cells."""
     looks, claims, claim = [], [], Ledger.claim
 
