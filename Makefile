@@ -24,11 +24,12 @@ INSTALLER := $(patsubst 0,pip,$(patsubst 1,uv,$(USE_UV)))
 BIN := $(VENV)/bin
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
+CLUSTER := $(VENV)/.installed-cluster
 # One thread a process: the tests already keep the cores busy, and results repeat exactly.
 export NO_MKDOCS_2_WARNING := 1
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: help demo test test-slow test-gpu check docs bench compat install clean
+.PHONY: help demo test test-slow test-cluster test-gpu check docs bench compat install clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -39,10 +40,14 @@ demo: $(RUN) ## ask what weight decay is worth to a small network, and write the
 	$(BIN)/halflife landscape $(DEMO_ARGS) --out $(DEMO_OUT) --resume
 
 test: $(DEV) ## run the tests and the examples in docstrings
-	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) -m "not slow" $(PYTEST_ARGS)
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not cluster" $(PYTEST_ARGS)
 
 test-slow: $(DEV) ## run what starts processes, kills them, compiles or measures: minutes more
-	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) -m slow tests $(PYTEST_ARGS)
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) -m "slow and not cluster" tests $(PYTEST_ARGS)
+
+test-cluster: $(CLUSTER) ## run the lab on Ray and PostgreSQL, which must be installed (Debian: apt-get install postgresql)
+	$(BIN)/python -c "import optuna_dashboard, psycopg, ray"
+	$(ONE_THREAD) $(BIN)/python -m pytest -m cluster tests/lab $(PYTEST_ARGS)
 
 test-gpu: $(DEV) ## run tests/gpu on a GPU, and measure there for the benchmarks page: DEVICE=cuda [GPU_MODELS=resnet18]
 	$(BIN)/python -m pytest tests/gpu --device $(DEVICE) $(PYTEST_ARGS)
@@ -83,3 +88,7 @@ $(RUN): pyproject.toml constraints.txt scripts/install.py
 $(DEV): pyproject.toml constraints.txt scripts/install.py
 	$(PYTHON) scripts/install.py --venv $(VENV) --installer $(INSTALLER) --extras lab,plot,docs,dev,third-party,lightning,hf
 	@touch $(RUN) $@
+
+$(CLUSTER): $(DEV)
+	$(PYTHON) scripts/install.py --venv $(VENV) --installer $(INSTALLER) --extras lab,ray,postgres,dashboard
+	@touch $@

@@ -43,6 +43,7 @@ _SWEEP: dict[str, Any] = {
     "seeds": 4,
     "confirm": 6,
 }
+_GAVE_UP = "times before it was ready"
 _LIMIT = 2400.0  # seconds for one sweep, kills and all
 
 
@@ -83,18 +84,28 @@ def drive(out: str, storage: str, executor: str) -> None:
 
 class _Driver:
     def __init__(self, out: Path, storage: str | None, executor: str) -> None:
-        self.log = tempfile.TemporaryFile()  # noqa: SIM115
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the driver
         self.process = subprocess.Popen(
             [sys.executable, __file__, "--drive", str(out), storage or "", executor],
             stdout=subprocess.PIPE, stderr=self.log, env={**os.environ, "HALFLIFE_KILLS": "1"},
         )  # fmt: skip
         self.trains = threading.Event()
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     def _listen(self) -> None:
         assert self.process.stdout is not None
         for _ in self.process.stdout:
             self.trains.set()
+
+    def close(self) -> None:
+        """End it, if it has not."""
+        self.process.kill()
+        self.process.wait()
+        self._listener.join()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        self.log.close()
 
     def words(self) -> str:
         self.log.seek(0)
@@ -165,8 +176,12 @@ def _disturbed(
         while True:
             for driver in [d for d in drivers if d.process.poll() is not None]:
                 drivers.remove(driver)
-                if driver.process.returncode not in (0, -signal.SIGKILL):
-                    raise RuntimeError(f"a driver ended by itself:\n{driver.words()}")
+                words = driver.words()
+                driver.close()
+                # Whose workers were all killed before they were ready gives up, and says so.
+                gave_up = _GAVE_UP in words and "go on with" in words
+                if driver.process.returncode not in (0, -signal.SIGKILL) and not gave_up:
+                    raise RuntimeError(f"a driver ended by itself:\n{words}")
                 ended |= driver.process.returncode == 0
             if ended and not drivers:
                 return
@@ -185,8 +200,7 @@ def _disturbed(
                 yield what
     finally:
         for driver in drivers:
-            driver.process.kill()
-            driver.process.wait()
+            driver.close()
 
 
 def _kill(driver: _Driver, dice: random.Random, ray: bool) -> str | None:
@@ -195,7 +209,7 @@ def _kill(driver: _Driver, dice: random.Random, ray: bool) -> str | None:
         driver.process.kill()
         driver.process.wait()
         return "driver"
-    # Workers of a Ray cluster are no children of the driver; ours are the only ones there.
+    # Workers of a Ray cluster are no children of the driver, which has the cluster to itself.
     workers = _ray_workers() if ray else _children(driver.process.pid)
     if not workers:
         return None

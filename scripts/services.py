@@ -130,7 +130,7 @@ class Node(NamedTuple):
 
 @contextlib.contextmanager
 def ray_node(*arguments: str, joins: Node | None = None) -> Iterator[Node]:
-    """A node of Ray with two cores: the head of a new cluster, or another of that of `joins`."""
+    """A node of Ray with two cores: the head of a new cluster, or another one of `joins`'s."""
     folder, port = tempfile.mkdtemp(prefix="halflife-ray-"), free_port()
     if joins is None:
         # A token of its own: which one Ray would take depends on what is in the home folder, and

@@ -12,6 +12,7 @@ import pytest
 
 from halflife import lab
 from halflife.lab.display import Display
+from halflife.lab.ledger import Ledger
 from halflife.lab.ledger.journal import Written
 
 GRID = {"lr": [0.005, 0.01, 0.02], "weight_decay": [0.05, 0.1], "seeds": 2, "confirm": 0}
@@ -244,3 +245,35 @@ def test_a_second_process_joins(tmp_path, undisturbed):
     assert len(calls) == len(set(calls)) == CELLS
     assert [cells_of(r) for r in results] == [cells_of(undisturbed)] * 2
     assert {r.sentence for r in results} == {undisturbed.sentence}
+
+
+class Late(lab.InProcess):
+    """Has nobody to train at first, as a cluster that is busy."""
+
+    def __init__(self, looks):
+        super().__init__()
+        self.slots, self._looks = 0, looks
+
+    def wait(self, seconds):
+        if self.slots:
+            return super().wait(seconds)
+        self._looks.append(len(self._looks))
+        self.slots = int(len(self._looks) >= 3)
+        return []
+
+
+def test_nothing_is_claimed_before_somebody_is_there_to_train_it(
+    tmp_path, undisturbed, monkeypatch
+):
+    """Else two sweeps at one cluster wait for each other: one for cores, one for cells."""
+    looks, claims, claim = [], [], Ledger.claim
+
+    def noted(self, cells, again=()):
+        claims.append(len(looks))
+        return claim(self, cells, again)
+
+    monkeypatch.setattr(Ledger, "claim", noted)
+    result = sweep(Training(), tmp_path, executor=Late(looks))
+    assert len(looks) == 3
+    assert min(claims) == 3
+    assert cells_of(result) == cells_of(undisturbed)

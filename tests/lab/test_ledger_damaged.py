@@ -21,9 +21,7 @@ SYSTEM = pytest.mark.skipif(os.name == "nt", reason="needs links, pipes and mode
 def listing(folder):
     """All that is there, with sizes, times and contents."""
     return {
-        str(path): (
-            path.lstat().st_mode, path.lstat().st_mtime_ns, path.is_file() and path.read_bytes(),
-        )
+        str(path): (path.lstat()[0], path.lstat().st_mtime_ns, path.is_file() and path.read_bytes())
         for path in sorted(Path(folder).rglob("*"))
     }  # fmt: skip
 

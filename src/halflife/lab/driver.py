@@ -200,6 +200,11 @@ class Driver:
                         hand.pieces[number] = piece
                         self.executor.submit(number, piece)
                 if not hand.pieces:
+                    if (todo or hand.again) and not self.executor.slots:
+                        # Nobody is there to train yet; so nothing is claimed that others could.
+                        self.executor.wait(_WAIT)
+                        self._look_at_the_clock()
+                        continue
                     todo.extend(c for c in wanted if self._open(c, again))
                     if not todo:
                         return

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during a sweep: exceptions, and not in the middle of a record."""
+"""Ctrl-C and SIGTERM in a sweep: exceptions, but not in the middle of what is being recorded."""
 
 from __future__ import annotations
 

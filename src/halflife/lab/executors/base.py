@@ -34,7 +34,7 @@ class Executor(ABC):
     """What trains pieces, some at a time.
 
     Attributes:
-        slots: pieces it works on at once.
+        slots: pieces it works on at once; fewer, or none, while workers are still to come.
         chunk: most cells of a piece, which are then of one seed.
         notes: what is to be said of the choices it made, such as why it stacks.
         remote: whether it trains where this machine's folders may not be.

@@ -8,6 +8,7 @@ its whole node, is replaced.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import pickle
 import signal
@@ -21,7 +22,7 @@ from typing import Any
 import cloudpickle
 
 from ...checks import is_number, require, require_count
-from ..job import Job, Portion
+from ..job import Job, Piece, run_piece
 from .base import Done, Executor, ExecutorError
 from .local import STARTS, cores
 
@@ -95,7 +96,7 @@ class Ray(Executor):
         if job.folder is not None:
             job = replace(job, folder=job.folder.absolute())
         try:
-            content = cloudpickle.dumps(job)
+            content = cloudpickle.dumps((job, run_piece))
         except Exception as error:  # whatever the user's objects raise
             raise ExecutorError(
                 f"train: cannot be sent to another process ({error}); define it in a module, keep "
@@ -109,17 +110,26 @@ class Ray(Executor):
                 f"cpus={self._cpus:g}, gpus={self._gpus:g}: no node of the Ray cluster has as "
                 "much; ask for less, or name slots= where the cluster grows by itself."
             )
-        self.slots = self._asked or fit
         self._job = self._ray.put(content)
-        self._actors = [_Actor() for _ in range(self.slots)]
+        self._actors = [_Actor() for _ in range(self._asked or fit)]
         for actor in self._actors:
             self._start(actor)
+        self._count()
+
+    def _count(self) -> None:
+        """Offer those actors that are there: two sweeps may share a cluster that cannot hold both.
+
+        One that took cells without an actor to train them would keep the other waiting for those,
+        which in turn holds the cores that the first waits for.
+        """
+        self.slots = sum(actor.ready for actor in self._actors)
 
     def _connect(self) -> None:
         address = self._address or os.environ.get("RAY_ADDRESS") or "local"
         options: dict[str, Any] = {}
         if address == "local":
-            enough = max(cores(), round((self._asked or 1) * self._cpus))
+            # Whoever says how many train at once means it, also on fewer cores.
+            enough = max(cores(), math.ceil((self._asked or 0) * self._cpus))
             options = {
                 "num_cpus": enough, "include_dashboard": False, "object_store_memory": _OBJECTS
             }  # fmt: skip
@@ -199,6 +209,7 @@ class Ray(Executor):
                 time.sleep(left)
             done += self._overdue()
             self._hand_out()
+            self._count()
             if time.monotonic() >= until:
                 break
         return done
@@ -283,7 +294,7 @@ def _trainer_class() -> type:
                 torch.set_num_threads(self.threads)
                 # Weights that decay to nothing reach denormal numbers, which are slow.
                 torch.set_flush_denormal(True)
-                job = pickle.loads(content)
+                job, self.run = pickle.loads(content)
                 if job.folder is not None and not job.folder.parent.exists():
                     from dataclasses import replace
 
@@ -300,8 +311,7 @@ def _trainer_class() -> type:
             import pickle
             from importlib import import_module  # the class is sent as it is, without its module
 
-            run_portion = import_module("halflife.lab.job").run_portion
-            return pickle.dumps(run_portion(self.job, pickle.loads(content), self.device))
+            return pickle.dumps(self.run(self.job, pickle.loads(content), self.device))
 
     return Trainer
 

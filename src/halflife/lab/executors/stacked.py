@@ -52,7 +52,9 @@ class Stacked(Executor):
 
     def wait(self, seconds: float) -> list[Done]:
         """Pieces that came back."""
-        return self._inner.wait(seconds)
+        answers = self._inner.wait(seconds)
+        self.slots = self._inner.slots
+        return answers
 
     def close(self) -> None:
         """End what is still being trained."""

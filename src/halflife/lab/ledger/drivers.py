@@ -85,8 +85,8 @@ def alive(name: str, sign: Mapping[str, Any] | None) -> bool:
     """Whether a driver still lives, by its last sign of life."""
     if not _NAME.fullmatch(name) or not isinstance(sign, Mapping) or sign.get("ended"):
         return False
-    beat: Any = sign.get("beat")
-    recent = is_number(beat) and time.time() - beat < _SILENCE
+    beat = sign.get("beat")
+    recent = is_number(beat) and time.time() - float(beat or 0.0) < _SILENCE
     if sign.get("host") != _host() or not sign.get("locked"):
         return recent
     path = _lock_file(name)

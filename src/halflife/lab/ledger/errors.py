@@ -60,8 +60,9 @@ def intact(place: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        said = isinstance(error, (LedgerError, OSError, MemoryError, ImportError))
-        if said or _of_database(error):
+        # What is not the content's fault is said by `explained`.
+        others = (LedgerError, OSError, MemoryError, ImportError)
+        if isinstance(error, others) or _of_database(error):
             raise
         raise LedgerError(
             f"{place}: is damaged, or no ledger of halflife ({type(error).__name__}: "
@@ -91,5 +92,5 @@ def _of_database(error: BaseException | None) -> bool:
 def _reason(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
-    original: Any = getattr(error, "orig", None) or error
-    return in_short(original).splitlines()[0].strip().rstrip(".")
+    original = getattr(error, "orig", None) or error
+    return in_short(Exception(original)).splitlines()[0].strip().rstrip(".")

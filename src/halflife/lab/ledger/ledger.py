@@ -97,7 +97,7 @@ class Ledger:
 
     @contextlib.contextmanager
     def _said(self) -> Iterator[None]:
-        """Say in a sentence what goes wrong; Optuna says nothing."""
+        """Say what goes wrong in a sentence, and let Optuna say nothing."""
         with quiet_optuna(), explained(self.place, self._secrets, writing=self._writing):
             yield
 
@@ -217,14 +217,13 @@ class Ledger:
             if not created:
                 return []
             self.refresh()
-            living, first = self._living(), dict[str, FrozenTrial]()
+            living, first = self._living(), dict[str, int]()
             for _, trial in sorted(self._running.items()):
                 if trial.user_attrs["driver"] in living:
-                    first.setdefault(trial.user_attrs["key"], trial)
+                    first.setdefault(trial.user_attrs["key"], self._place_of(trial))
             own = []
             for cell in free:
-                number = self._storage.get_trial(created[cell.key]).number
-                ours = cell.key in first and first[cell.key].number == number
+                ours = first.get(cell.key) == created[cell.key]
                 if ours and (cell.key not in self._records or self.status(cell) in again):
                     self._mine[cell.key] = created[cell.key]
                     own.append(cell)
@@ -302,15 +301,15 @@ class Ledger:
             return [*(trials[number] for number in self._running), *trials[self._seen :]]
         # The journal's own list of all trials is made anew whenever it is asked for.
         storage = self._storage
-        fresh = [storage.get_trial(self._trial(t)) for t in self._running.values()]
+        fresh = [storage.get_trial(self._place_of(t)) for t in self._running.values()]
         with contextlib.suppress(KeyError):
             for number in itertools.count(self._seen):
                 trial_id = storage.get_trial_id_from_study_id_trial_number(self._id, number)
                 fresh.append(storage.get_trial(trial_id))
         return fresh
 
-    def _trial(self, trial: FrozenTrial) -> int:
-        """Under which the storage knows a trial of this study."""
+    def _place_of(self, trial: FrozenTrial) -> int:
+        """The storage's own number of a trial of this study."""
         return self._storage.get_trial_id_from_study_id_trial_number(self._id, trial.number)
 
     def _claimed(self) -> set[str]:
@@ -323,9 +322,11 @@ class Ledger:
             dead.add(trial.user_attrs["driver"])
             if "cell" in trial.user_attrs:  # recorded, and killed before the trial was ended
                 content = trial.user_attrs["cell"]
-                self._complete(self._trial(trial), checked(content, self.place), value_of(content))
+                self._complete(
+                    self._place_of(trial), checked(content, self.place), value_of(content)
+                )
             else:
-                self._end(self._trial(trial), TrialState.FAIL)
+                self._end(self._place_of(trial), TrialState.FAIL)
             del self._running[number]
         for name in dead:
             # For those that come now, who need not look for its file.

@@ -79,7 +79,6 @@ def _flaw(record: Mapping[str, Any]) -> str:
         return "has metrics that are no numbers"
     optional = (
         "seconds",
-        "epochs",
         "steps",
         "fraction",
         "weight_rms",

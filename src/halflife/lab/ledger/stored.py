@@ -141,8 +141,7 @@ def _database(url: URL, writing: bool) -> Stored:
         )  # fmt: skip
     except ImportError as error:
         raise LedgerError(
-            f"{place}: the Python package for this kind of database is not installed "
-            f"({error.name})."
+            f"{place}: this kind of database needs {error.name}, which is not installed."
         ) from None
     return Stored(get_storage(database), lambda: _let_go(database))
 
