@@ -57,9 +57,8 @@ for those listed; learning rates from 1e-4 to 0.1. *Width* is the median over th
 *decided* the share with a verdict. Coarse columns in an asymmetric valley are hard:
 where the steep side falls between them moves the bottom of each row, more than noise does.
 
-A finer grid narrows the interval: with the same truth and noise, and windows of the same width,
-as the root of the number of cells. 9 columns widen the window a little, to hold five of them, and
-so lose less than that root.
+A finer grid narrows the interval. Where the noise is small, coarse columns lie farther from the
+bottom than the interval reaches, which then is too narrow; no verdict is wrong for that.
 """
 
 

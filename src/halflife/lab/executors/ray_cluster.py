@@ -22,7 +22,7 @@ from typing import Any
 import cloudpickle
 
 from ...checks import is_number, require, require_count
-from ..job import Job, Piece, run_piece
+from ..job import Job, Portion, run_portion
 from .base import Done, Executor, ExecutorError
 from .local import STARTS, cores
 
@@ -96,7 +96,7 @@ class Ray(Executor):
         if job.folder is not None:
             job = replace(job, folder=job.folder.absolute())
         try:
-            content = cloudpickle.dumps((job, run_piece))
+            content = cloudpickle.dumps((job, run_portion))
         except Exception as error:  # whatever the user's objects raise
             raise ExecutorError(
                 f"train: cannot be sent to another process ({error}); define it in a module, keep "
@@ -309,7 +309,6 @@ def _trainer_class() -> type:
 
         def train(self, content: bytes) -> bytes:
             import pickle
-            from importlib import import_module  # the class is sent as it is, without its module
 
             return pickle.dumps(self.run(self.job, pickle.loads(content), self.device))
 

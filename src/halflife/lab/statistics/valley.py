@@ -5,15 +5,15 @@ Each row's errors e are averaged with weights that fall linearly to 0 at a dista
     s_c = sum_k K((x_c - x_k) / h) e_k / sum_k K((x_c - x_k) / h),    K(u) = 1 - |u|,
 
 with x = log weight_decay. The width h is in log units, a factor of 6 in weight decay: a finer grid
-puts more columns into it, and the bottom of the row becomes more certain. On a coarse grid it is two
-columns, and the weights (1, 2, 1)/4. The bottom is the lowest s_c, refined by the parabola through
-it and the points half a width to either side.
+puts more columns into it, and the bottom of the row becomes more certain. On a coarse grid it is
+two columns, and the weights (1, 2, 1)/4. The bottom is the lowest s_c, refined by the parabola
+through it and the points half a width to either side.
 
-Errors count up to a cap above the lowest of their row, lest a cliff push the bottom aside: the depth
-of a typical valley, or 8 standard errors of a cell where that is more. The depth is the rise at a
-factor of 20 in weight decay from the lowest cell of a row, on whichever side rises less (the other
-may be the cliff), in the median over the better half of the rows: those whose learning rate hardly
-trains have no valley to speak of.
+Errors count up to a cap above the lowest of their row, lest a cliff push the bottom aside: the
+depth of a typical valley, or 8 standard errors of a cell where that is more. The depth is the rise
+at a factor of 20 in weight decay from the lowest cell of a row, on whichever side rises less (the
+other may be the cliff), in the median over the better half of the rows: those whose learning rate
+hardly trains have no valley to speak of.
 
 All is in units of the errors' own differences: ``a * errors + b`` with a > 0 has the same bottoms.
 """
