@@ -163,6 +163,8 @@ def run(sweep: Callable[..., Result], what: str, train: Any, **options: Any) -> 
 
 def answer(result: Result, as_json: bool) -> None:
     """Print what a sweep says, and write its report."""
+    from ..lab.statistics.sentence import differences
+
     page = result.report()
     if as_json:
         numbers = json.loads((page.parent / "summary.json").read_text("utf-8"))
@@ -171,6 +173,8 @@ def answer(result: Result, as_json: bool) -> None:
     _summary(result)
     say()
     say(result.sentence)
+    for line in differences(result.analysis, result.meta):
+        say(line)
     say()
     say(f"Report: {page.resolve().as_uri()}", wrap=False)
 
