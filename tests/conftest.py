@@ -59,6 +59,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("gpu")
         if lacking and item.get_closest_marker("gpu"):
             item.add_marker(pytest.mark.skip(reason=f"needs a device {device}, and there is none"))
+    # Minutes long: it would end alone if it did not begin first.
+    items.sort(key=lambda item: "runs_on_a_device_runs_on_the_cpu" not in item.nodeid)
+
 
 
 @pytest.fixture
