@@ -195,7 +195,15 @@ def test_every_example_of_the_help_runs(command: str, here: Path) -> None:
 
 
 @pytest.mark.slow
-def test_every_example_of_the_landscapes_runs(here: Path) -> None:
+def test_every_example_of_the_landscapes_runs(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the same tasks, but with little training."""
+    from halflife.lab.tasks import Digits, task
+
+    short = {"images": 60, "batch_size": 20, "epochs": 1}
+    tasks = [Digits("digits", **short), Digits("digits-bn", batch_norm=True, **short)]
+    monkeypatch.setattr(task, "_TASKS", {t.name: t for t in tasks})
     for example in (*examples("landscape"), *examples("report")):
         result = CliRunner().invoke(app, example.split()[1:])
         assert result.exit_code == 0, f"{example}\n{result.output}"
@@ -289,7 +297,7 @@ def test_json_of_a_landscape_and_of_its_report_are_the_same(here: Path) -> None:
     words = ["--rules", "decoupled", "--lr", "0.01", "--strength", "1e-3", "--seeds", "1"]
     out = ["--epochs", "1", "--workers", "0", "--out", "out"]
     data = json.loads(run("landscape", *words, *out, "--json"))
-    assert {"report", "meta", "lead", "rules"} <= set(data)
+    assert {"report", "meta", "sentence", "verdict", "rules"} <= set(data)
     assert data == json.loads(run("report", "out", "--json"))
     assert data["meta"]["optimizer"] == "adamw"
 

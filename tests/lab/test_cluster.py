@@ -209,8 +209,8 @@ def test_random_kills_with_ray_and_postgresql(server, tmp_path, monkeypatch):
     with ray_node() as node:
         for name, value in node.environment.items():
             monkeypatch.setenv(name, value)
-        told = lab_kills.kills("ray", server.url, 3, seed=5, folder=tmp_path, address=node.address)
-    assert told.drivers + told.workers == 3
+        told = lab_kills.kills("ray", server.url, 2, seed=5, folder=tmp_path, address=node.address)
+    assert told.drivers + told.workers == 2
     assert (told.lost, told.doubled, told.different) == (0, 0, 0)
 
 

@@ -104,7 +104,7 @@ def landscape(
 
     A look at one rule, some seconds:
 
-        halflife landscape --rules decoupled --seeds 1 --confirm 0 --epochs 1 --out out/a
+        halflife landscape --rules decoupled --epochs 1 --confirm 0 --out out/a
     """
     with extra("lab", "landscape"):
         from ..lab.landscape import landscape as mapped

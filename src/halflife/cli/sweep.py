@@ -143,7 +143,7 @@ def sweep(
 
     A function of the trial that returns {"val": ..., "test": ...}, two rules at equal strength:
 
-        halflife sweep train:train --rules decoupled,stable --choose val:% --report test:%
+        halflife sweep train:train --rules decoupled,stable --report test:%
     """
     with extra("lab", "sweep"):
         from .. import lab
