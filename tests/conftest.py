@@ -63,7 +63,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: "runs_on_a_device_runs_on_the_cpu" not in item.nodeid)
 
 
-
 @pytest.fixture
 def device(request: pytest.FixtureRequest) -> torch.device:
     """Where this test runs."""

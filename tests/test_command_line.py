@@ -195,9 +195,7 @@ def test_every_example_of_the_help_runs(command: str, here: Path) -> None:
 
 
 @pytest.mark.slow
-def test_every_example_of_the_landscapes_runs(
-    here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_example_of_the_landscapes_runs(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the same tasks, but with little training."""
     from halflife.lab.tasks import Digits, task
 

@@ -52,7 +52,7 @@ def test_the_message_says_which_what_and_how_else(
 OPTIONS = [
     ("landscape", "--lr", "1:2"), ("landscape", "--lr", "abc"),
     ("landscape", "--sampler", "grd"), ("landscape", "--confirm", "-1"),
-    ("landscape", "--time-limit", "0"), ("landscape", "--storage", "nonsense"),
+    ("landscape", "--time-limit", "0"),
     ("landscape", "--strength", "2"), ("landscape", "--strength", "x"),
     ("landscape", "--rules", "indpendent"), ("landscape", "--optimizer", "lion"),
     ("landscape", "--schedule", "cosin"), ("landscape", "--task", "digit"),
