@@ -19,7 +19,6 @@ from halflife import lab
 from halflife.lab.ledger import Ledger
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-import lab_kills
 from services import PASSWORD, free_port, postgres, postgres_programs, ray_node
 
 MISSING = [m for m in ("ray", "psycopg", "optuna_dashboard") if find_spec(m) is None]
@@ -203,15 +202,6 @@ def test_two_sweeps_share_a_cluster_that_cannot_hold_both(tmp_path):
                 driver.wait()
     result = lab.Result.read(tmp_path / "out")
     assert cells_of(result.cells()) == cells_of(undisturbed())
-
-
-def test_random_kills_with_ray_and_postgresql(server, tmp_path, monkeypatch):
-    with ray_node() as node:
-        for name, value in node.environment.items():
-            monkeypatch.setenv(name, value)
-        told = lab_kills.kills("ray", server.url, 2, seed=5, folder=tmp_path, address=node.address)
-    assert told.drivers + told.workers == 2
-    assert (told.lost, told.doubled, told.different) == (0, 0, 0)
 
 
 # --- optuna-dashboard ----------------------------------------------------------------------------

@@ -80,7 +80,7 @@ def by_one(rule: str, coefficient: float) -> tuple[float, float]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "order"),
-    [("ddp", "optimizer first"), ("ddp", "optimizer last"), ("fsdp2", "optimizer last")],
+    [("ddp", "optimizer first"), ("fsdp2", "optimizer last")],
 )
 def test_two_processes_are_one_cell_and_train_as_one_does(
     strategy: str, order: str, tmp_path: Path
@@ -137,11 +137,8 @@ def answer(executor: lab.Local, number: int, seed: int) -> Done:
 @pytest.mark.parametrize(
     ("kind", "who", "said"),
     [
-        ("dies", 0, "ended with exit code 3"),
         ("dies", 1, "ended with exit code 3"),
-        ("fails", 0, "of rank 0 of 2:\nTraceback"),
         ("fails", 1, "of rank 1 of 2:\nTraceback"),
-        ("hangs", 1, "took longer than timeout=40 seconds"),
     ],
 )
 def test_a_process_in_trouble_takes_the_cell_and_all_its_processes(
