@@ -6,9 +6,12 @@ A check names the argument, its value, what is required, and what to do.
 from __future__ import annotations
 
 import difflib
+import functools
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, TypeAlias, TypeGuard
 
 from torch import Tensor
@@ -18,9 +21,11 @@ from .versions import is_fake
 __all__ = [
     "Scalar",
     "aligned",
+    "came_of",
     "finite",
     "in_short",
     "is_number",
+    "is_users_own",
     "known_number",
     "near",
     "numbers_of",
@@ -119,6 +124,43 @@ def in_short(error: Exception) -> str:
     text = str(error).strip().partition("\n")[0]
     text = text if len(text) <= _SHORT else f"{text[:_SHORT]}..."
     return f"{type(error).__name__}: {text}".removesuffix(": ")
+
+
+def is_users_own(file: str | None) -> bool:
+    """Whether a file's code is the user's: neither Python's, nor installed, nor ours.
+
+    Example:
+        >>> is_users_own(math.__spec__.origin), is_users_own(__file__), is_users_own("<string>")
+        (False, False, False)
+    """
+    if not file or file.startswith("<"):
+        return False
+    return not str(Path(file).resolve()).startswith(_others())
+
+
+@functools.cache
+def _others() -> tuple[str, ...]:
+    """Folders of code that is not the user's; looked for when first asked."""
+    import site
+    import sysconfig
+
+    paths = sysconfig.get_paths()
+    folders = {
+        *(paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")),
+        *getattr(site, "getsitepackages", list)(),
+        *([site.getusersitepackages()] if site.ENABLE_USER_SITE else []),
+        Path(__file__).parent,
+    }
+    return tuple(str(Path(folder).resolve()) + os.sep for folder in folders)
+
+
+def came_of(error: BaseException | None, kind: type[BaseException]) -> bool:
+    """Whether an error is of a kind, or came of one that is."""
+    while error is not None:
+        if isinstance(error, kind):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def near(name: object, known: Iterable[str]) -> str:

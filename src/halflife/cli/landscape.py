@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..rules import rule_names
 from .mistakes import extra, spoken
 from .sweeping import OPTIONS, RUN, SPOKEN, WHAT, answer, command_of, names_of, run
 from .terminal import Mistake
@@ -37,14 +36,7 @@ def landscape(
             rich_help_panel=WHAT,
         ),
     ] = "adamw",
-    rules: Annotated[
-        str,
-        typer.Option(
-            help=f"Decay rules, by comma: {', '.join(rule_names())}. Trainings without decay are "
-            "always added.",
-            rich_help_panel=WHAT,
-        ),
-    ] = "l2,decoupled,independent,stable",
+    rules: Annotated[str, OPTIONS.rules] = "l2,decoupled,independent,stable",
     lr: Annotated[str, OPTIONS.lr] = "1e-4:1e-1:9",
     strength: Annotated[str, OPTIONS.strength] = "1e-4:1e-1:9",
     seeds: Annotated[int, OPTIONS.seeds] = 3,

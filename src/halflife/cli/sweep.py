@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..rules import rule_names
 from .mistakes import extra, spoken
 from .sweeping import GRID, OPTIONS, RUN, SPOKEN, WHAT, answer, command_of, names_of, run
 from .terminal import Mistake
@@ -58,14 +57,7 @@ def sweep(
             rich_help_panel=WHAT,
         ),
     ] = "adamw",
-    rules: Annotated[
-        str,
-        typer.Option(
-            help=f"Decay rules, by comma: {', '.join(rule_names())}. Trainings without decay are "
-            "always added.",
-            rich_help_panel=WHAT,
-        ),
-    ] = "decoupled",
+    rules: Annotated[str, OPTIONS.rules] = "decoupled",
     lr: Annotated[str, OPTIONS.lr] = "1e-4:1e-1:7",
     weight_decay: Annotated[
         str | None,

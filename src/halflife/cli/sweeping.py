@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..checks import in_short
+from ..rules import rule_names
 from .mistakes import extra, spoken
 from .terminal import Mistake, errors, print_json, say, show
 from .user_code import UserCodeError
@@ -38,6 +39,11 @@ WHAT, GRID, RUN = "What is trained", "The grid", "The run"
 class OPTIONS:
     """Options that both commands have."""
 
+    rules = typer.Option(
+        help=f"Decay rules, by comma: {', '.join(rule_names())}. Trainings without decay are "
+        "always added.",
+        rich_help_panel=WHAT,
+    )
     lr = typer.Option(
         help="Peak learning rates: [b]lo:hi:n[/b], log-spaced, or a list by comma.",
         rich_help_panel=GRID,

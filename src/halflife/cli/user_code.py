@@ -10,30 +10,19 @@ import importlib
 import inspect
 import os
 import re
-import site
 import sys
-import sysconfig
 import traceback
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import nn
 
-from ..checks import in_short, near
+from ..checks import in_short, is_users_own, near
 from .terminal import Mistake
 
 __all__ = ["Frame", "UserCodeError", "called", "load", "theirs"]
 
 _OURS = str(Path(__file__).resolve().parent.parent) + os.sep
-# Where code is that is neither the user's nor ours.
-_OTHERS = tuple(
-    str(Path(folder).resolve()) + os.sep
-    for folder in {
-        *(sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")),
-        *getattr(site, "getsitepackages", list)(),
-        *([site.getusersitepackages()] if site.ENABLE_USER_SITE else []),
-    }
-)
 
 
 class UserCodeError(Exception):
@@ -131,11 +120,7 @@ def theirs(error: BaseException | None) -> list[Frame]:
     # What came as text has none of our frames before the user's.
     last = 0 if isinstance(remote, str) else len(stack)
     ours = next((i for i, frame in enumerate(stack) if frame.file.startswith(_OURS)), last)
-    frames = [frame for frame in stack[ours:] if _istheirs(frame.file)]
-    if isinstance(error, SyntaxError) and error.filename and _istheirs(error.filename):
+    frames = [frame for frame in stack[ours:] if is_users_own(frame.file)]
+    if isinstance(error, SyntaxError) and error.filename and is_users_own(error.filename):
         frames.append(Frame(error.filename, error.lineno or 0, "", (error.text or "").strip()))
     return frames or (theirs(error.__cause__) if error.__cause__ is not None else [])
-
-
-def _istheirs(file: str) -> bool:
-    return not file.startswith(("<", _OURS, *_OTHERS))

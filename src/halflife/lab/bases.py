@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,9 +77,14 @@ class OptimizerKind:
 
     def base(self, lr: float) -> Base:
         """What is known of it before it has taken a step, at a learning rate."""
+        return base_of(self.cls, self._group, lr)
+
+    @functools.cached_property
+    def _group(self) -> dict[str, Any]:
+        """Of one that is made to be asked: every cell of a sweep asks."""
         weights = [torch.zeros(1, 1, requires_grad=True)]
-        optimizer = self.cls(weights, lr=lr, weight_decay=0.0, **self.settings)
-        return base_of(type(optimizer), optimizer.param_groups[0], lr)
+        group = self.cls(weights, lr=1.0, weight_decay=0.0, **self.settings).param_groups[0]
+        return {name: value for name, value in group.items() if name not in ("params", "lr")}
 
 
 def made(base: Any, settings: Mapping[str, Any] | None = None) -> OptimizerKind:

@@ -13,14 +13,10 @@ import builtins
 import functools
 import hashlib
 import inspect
-import os
 import platform
-import site
-import sysconfig
 import textwrap
 import types
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,23 +24,14 @@ import torch
 import torch.utils.data
 
 from .. import __version__
-from ..checks import is_number
+from ..checks import is_number, is_users_own
 
 __all__ = ["content_of", "difference", "mark", "parts_of"]
 
 _PLAIN = (str, bytes, bool, type(None))
-_INSTALLED = tuple(
-    str(Path(folder).resolve()) + os.sep
-    for folder in {
-        *(sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")),
-        *getattr(site, "getsitepackages", list)(),
-        *([site.getusersitepackages()] if site.ENABLE_USER_SITE else []),
-    }
-)
 _CHEAP = 100_000_000  # bytes of an array whose content is read
 # What holds data or functions of the user's and is installed.
 _HOLDERS = (torch.utils.data.Dataset, torch.utils.data.DataLoader)
-_OURS = str(Path(__file__).resolve().parents[1]) + os.sep
 
 
 def parts_of(train: Any) -> dict[str, str]:
@@ -181,7 +168,7 @@ class _Walk:
 
     def module(self, module: types.ModuleType, used: Sequence[str]) -> None:
         """Take what some code uses of a module of the user's own."""
-        if _file_is_theirs(getattr(module, "__file__", None)):
+        if is_users_own(getattr(module, "__file__", None)):
             for attribute in used:
                 if attribute in vars(module):
                     self.visit(vars(module)[attribute], f"{module.__name__}.{attribute}")
@@ -287,11 +274,4 @@ def _theirs(thing: Any) -> bool:
         return getattr(thing, "__module__", None) == "__main__"
     if file.startswith("<"):
         return True
-    return _file_is_theirs(file)
-
-
-def _file_is_theirs(file: str | None) -> bool:
-    if not file:
-        return False
-    path = str(Path(file).resolve())
-    return not path.startswith((_OURS, *_INSTALLED)) and not file.startswith("<frozen")
+    return is_users_own(file)

@@ -15,7 +15,6 @@ called, so a training that draws from them repeats itself.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
 import os
 import time
@@ -32,14 +31,13 @@ from ..groups import param_groups
 from ..rules.contract import DecayRule, as_rule
 from ..rules.scalar import Decoupled
 from ..rules.step import Step
-from ..tensors.reduction import is_sharded
-from ..units.reading import read_group
 from ..versions import counts_steps_for_scheduler
 from .bases import made
 from .cell import BASELINE, Cell
 from .fabric import made_fabric, world_size
 from .metric import metric_values
 from .randomness import Drawing, generators, set_generators
+from .watching import Watch
 
 if TYPE_CHECKING:
     from .bases import OptimizerKind
@@ -47,8 +45,6 @@ if TYPE_CHECKING:
 __all__ = ["Paused", "Trial"]
 
 _CHECKPOINT_EVERY = 30.0  # seconds: a training shorter than that never writes one
-# Steps whose fraction is read: the first, then one in ten, as reading waits for a device.
-_SAMPLES, _EVERY = 50, 10
 
 
 class Paused(BaseException):  # no error: the training is stopped where it was asked
@@ -92,13 +88,11 @@ class Trial:
         self._base, self._path, self.until = base, checkpoint, until
         self._fabric_options, self._fabric = fabric, None
         self._kept: dict[str, Any] = {}
-        self._optimizers: list[Optimizer] = []
+        self._watch = Watch(self.decay, self.lr)
         self._models: list[nn.Module] = []
         self._reports: dict[str, list[Any]] = {}
         self._done = self._total = 0
         self._within = False  # the body of the loop over epochs
-        self._removed = self._passed = 0.0
-        self._steps = 0
         self.notes: list[str] = []
 
     def __getitem__(self, name: str) -> Any:
@@ -153,30 +147,12 @@ class Trial:
 
     def watch(self, optimizer: Optimizer) -> Optimizer:
         """Count an optimizer's steps and keep it in checkpoints; for one made by other means."""
-        self._optimizers.append(optimizer)
-        optimizer.register_step_post_hook(self._after_step)
+        self._watch.add(optimizer)
         return optimizer
 
     def knows(self, optimizer: Optimizer) -> bool:
         """Whether it is one of the trial's: made by `optimizer`, or watched."""
-        return any(optimizer is one for one in self._optimizers)
-
-    def _after_step(self, optimizer: Optimizer, *_: Any) -> None:
-        if optimizer is not self._optimizers[0]:
-            return
-        self._steps += 1
-        rule = self.decay
-        if rule.follows_gradients and (self._steps <= _SAMPLES or self._steps % _EVERY == 0):
-            decaying = [g for g in optimizer.param_groups if g.get("weight_decay")]
-            if not decaying:
-                return
-            group = decaying[0]
-            lr = float(group["lr"])
-            fraction = read_group(optimizer, group).fraction_at(lr, group["weight_decay"])
-            if fraction is not None and math.isfinite(float(fraction)):
-                for_steps = 1 if self._steps <= _SAMPLES else _EVERY
-                self._removed += for_steps * float(fraction)
-                self._passed += for_steps * lr / self.lr
+        return any(optimizer is one for one in self._watch.optimizers)
 
     # --- progress ---------------------------------------------------------------------------------
 
@@ -278,29 +254,27 @@ class Trial:
 
     # --- checkpoints ------------------------------------------------------------------------------
 
-    def _state(self) -> dict[str, Any] | None:
-        """What a checkpoint holds; None where something that changes is not known."""
-        if not self._optimizers and not self._kept:
-            return None
+    def _unknown(self) -> str:
+        """What of the training a checkpoint cannot hold; empty where it can hold all."""
         if world_size() > 1:
-            self._anew("several processes train it together")
-            return None
+            return "several processes train it together"
         if str((self._fabric_options or {}).get("precision")) in ("16", "16-mixed"):
-            self._anew("float16's scale of the loss is kept by Fabric")
-            return None
-        if self._optimizers and not self._models and "model" not in self._kept:
-            self._anew("no model is known (pass the model to trial.optimizer, or trial.keep it)")
-            return None
-        for optimizer in self._optimizers:
+            return "float16's scale of the loss is kept by Fabric"
+        if self._watch.optimizers and not self._models and "model" not in self._kept:
+            return "no model is known (pass the model to trial.optimizer, or trial.keep it)"
+        for optimizer in self._watch.optimizers:
             scheduled = counts_steps_for_scheduler(optimizer.step)
             if scheduled and not any(_schedules(o, optimizer) for o in self._kept.values()):
-                self._anew("a scheduler acts on the optimizer and is not known: trial.keep it")
-                return None
-        return {
-            "model": [m.state_dict() for m in self._models],
-            "optimizer": [o.state_dict() for o in self._optimizers],
-            "kept": {name: value.state_dict() for name, value in self._kept.items()},
-        }
+                return "a scheduler acts on the optimizer and is not known: trial.keep it"
+        return ""
+
+    def _resumable(self) -> bool:
+        """Whether a checkpoint can hold the training; what it cannot hold is said."""
+        if not self._watch.optimizers and not self._kept:
+            return False
+        if why := self._unknown():
+            self._anew(why)
+        return not why
 
     def note(self, text: str) -> None:
         """Say something once, of all trainings alike."""
@@ -311,40 +285,41 @@ class Trial:
         self.note(f"a training that is cut short begins anew, not from a checkpoint: {why}")
 
     def _save(self, done: int) -> None:
-        if self._path is None or (state := self._state()) is None:
+        if (path := self._path) is None or not self._resumable():
             return
-        state |= {
+        state = {
+            "model": [m.state_dict() for m in self._models],
+            "optimizer": [o.state_dict() for o in self._watch.optimizers],
+            "kept": {name: value.state_dict() for name, value in self._kept.items()},
             "done": done,
             "random": generators(),
             "reports": self._reports,
-            "own": [self._steps, self._removed, self._passed],
+            "own": self._watch.counts(),
         }
-        beside = self._path.with_suffix(f".{os.getpid()}")
+        beside = path.with_suffix(f".{os.getpid()}")
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             torch.save(state, beside)
-            os.replace(beside, self._path)
+            os.replace(beside, path)
         except (OSError, RuntimeError) as error:  # torch's writer says the latter of a full disk
-            self._anew(f"{self._path.parent} cannot be written to ({error})")
+            self._anew(f"{path.parent} cannot be written to ({error})")
             with contextlib.suppress(OSError):
                 beside.unlink()
 
     def _restore(self) -> int:
         """Load the checkpoint, if there is one; returns the number of epochs done."""
-        if self._path is None or not self._path.exists():
+        if (path := self._path) is None or not path.exists() or not self._resumable():
             return 0
-        if self._state() is None:
-            return 0
-        state = torch.load(self._path, map_location=self.device, weights_only=True)
+        state = torch.load(path, map_location=self.device, weights_only=True)
         for mine, theirs in (
             (self._models, state["model"]),
-            (self._optimizers, state["optimizer"]),
+            (self._watch.optimizers, state["optimizer"]),
             ([self._kept[k] for k in state["kept"] if k in self._kept], state["kept"].values()),
         ):
             for value, saved in zip(mine, theirs, strict=True):
                 value.load_state_dict(saved)
         self._reports = state["reports"]
-        self._steps, self._removed, self._passed = state["own"]
+        self._watch.take_up(state["own"])
         self._done = state["done"]
         set_generators(state["random"])
         return int(state["done"])
@@ -374,7 +349,7 @@ class Trial:
     @property
     def steps(self) -> int | None:
         """Steps of the first optimizer; None if the trial knows of none."""
-        return self._steps if self._optimizers else None
+        return self._watch.steps if self._watch.optimizers else None
 
     @property
     def fraction(self) -> float | None:
@@ -385,21 +360,12 @@ class Trial:
         if not rule.uniform:
             return None
         if rule.follows_gradients:
-            return self._removed / self._passed if self._passed else None
+            return self._watch.fraction
         return float(rule.fraction(Step(self.lr, self.lr, self.weight_decay)))
 
-    @torch.no_grad()
     def weight_rms(self) -> float | None:
         """RMS over the weight matrices in the optimizers; None if there are none."""
-        groups = itertools.chain(*(o.param_groups for o in self._optimizers))
-        matrices = [p for g in groups for p in g["params"] if p.dim() >= 2]
-        count = sum(p.numel() for p in matrices)
-        if not count:
-            return None
-        squares = [p.double().square().sum() for p in matrices]
-        # Of a weight that is spread over processes each has a part of the sum.
-        whole = [s.full_tensor() if is_sharded(s) else s for s in squares]
-        return math.sqrt(sum(map(float, whole)) / count)
+        return self._watch.weight_rms()
 
 
 def _schedules(value: Any, optimizer: Optimizer) -> bool:

@@ -6,14 +6,31 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
+import cloudpickle
+
 from ..cell import Outcome
 from ..job import Job, Portion
 
-__all__ = ["Done", "Executor", "ExecutorError"]
+__all__ = ["Done", "Executor", "ExecutorError", "packed"]
 
 
 class ExecutorError(RuntimeError):
     """Nothing can be trained this way; the message says why and what to do."""
+
+
+def packed(work: Any) -> bytes:
+    """A training, and what goes with it, to be sent to another process.
+
+    Raises:
+        ExecutorError: if it cannot be sent.
+    """
+    try:
+        return cloudpickle.dumps(work)
+    except Exception as error:  # whatever the user's objects raise
+        raise ExecutorError(
+            f"train: cannot be sent to another process ({error}); define it in a module, keep open "
+            "files and locks out of it, or use executor=lab.InProcess()."
+        ) from error
 
 
 class Done(NamedTuple):

@@ -23,7 +23,7 @@ import torch
 from ...checks import require, require_count
 from ..cell import Outcome
 from ..job import Job, Portion
-from .base import Done, Executor, ExecutorError
+from .base import Done, Executor, ExecutorError, packed
 from .worker import read_frame, write_frame
 
 __all__ = ["STARTS", "Local", "cores"]
@@ -89,13 +89,7 @@ class Local(Executor):
         devices = list(self._devices or [f"{kind}:{i}" for i in range(count)] or ["cpu"])
         room = count or cores() // self._threads
         self.slots = self._workers or max(room // self._processes, 1)
-        try:
-            content = cloudpickle.dumps(job)
-        except Exception as error:  # whatever the user's objects raise
-            raise ExecutorError(
-                f"train: cannot be sent to another process ({error}); define it in a module, keep "
-                "open files and locks out of it, or use executor=lab.InProcess()."
-            ) from error
+        content = packed(job)
         self._setup = {"path": [p or os.getcwd() for p in sys.path], "threads": self._threads,
                        "job": content}  # fmt: skip
         for index in range(self.slots):

@@ -21,9 +21,9 @@ from typing import Any
 
 import cloudpickle
 
-from ...checks import is_number, require, require_count
+from ...checks import came_of, is_number, require, require_count
 from ..job import Job, Portion, run_portion
-from .base import Done, Executor, ExecutorError
+from .base import Done, Executor, ExecutorError, packed
 from .local import STARTS, cores
 
 __all__ = ["Ray"]
@@ -95,13 +95,7 @@ class Ray(Executor):
         """
         if job.folder is not None:
             job = replace(job, folder=job.folder.absolute())
-        try:
-            content = cloudpickle.dumps((job, run_portion))
-        except Exception as error:  # whatever the user's objects raise
-            raise ExecutorError(
-                f"train: cannot be sent to another process ({error}); define it in a module, keep "
-                "open files and locks out of it, or use executor=lab.InProcess()."
-            ) from error
+        content = packed((job, run_portion))
         if not self._ray.is_initialized():
             self._connect()
         fit = self._fit()
@@ -139,7 +133,7 @@ class Ray(Executor):
         try:
             self._ray.init(address, log_to_driver=False, logging_level="ERROR", **options)
         except Exception as error:
-            if _chained(error, self._ray.exceptions.AuthenticationError):
+            if came_of(error, self._ray.exceptions.AuthenticationError):
                 raise ExecutorError(
                     f"address={address!r}: the Ray cluster there asks for its token; set "
                     "RAY_AUTH_MODE=token, with the token where Ray looks for it (RAY_AUTH_TOKEN, "
@@ -325,12 +319,3 @@ def _why(error: Exception) -> str:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-
-
-def _chained(error: BaseException | None, kind: type[BaseException]) -> bool:
-    """Whether an error is of a kind, or came of one that is."""
-    while error is not None:
-        if isinstance(error, kind):
-            return True
-        error = error.__cause__ or error.__context__
-    return False

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from ...checks import in_short
+from ...checks import came_of, in_short
 
 __all__ = ["LedgerError", "explained", "intact"]
 
@@ -33,7 +33,7 @@ def explained(place: str, secrets: Sequence[str] = (), *, writing: bool = True) 
     except LedgerError:
         raise
     except OSError as error:
-        if _of_database(error):  # of a server that cannot be reached
+        if came_of(error, SQLAlchemyError):  # of a server that cannot be reached
             raise LedgerError(_unreachable(place, error, secrets)) from None
         why = error.strerror or str(error)
         if not writing:
@@ -43,7 +43,7 @@ def explained(place: str, secrets: Sequence[str] = (), *, writing: bool = True) 
             "file system, and resume."
         ) from error
     except Exception as error:
-        if not _of_database(error):
+        if not came_of(error, SQLAlchemyError):
             raise
         # Not "from error", which would be shown too and may name what is secret.
         raise LedgerError(_unreachable(place, error, secrets)) from None
@@ -61,7 +61,7 @@ def intact(place: str) -> Iterator[None]:
     except Exception as error:
         # What is not the content's fault is said by `explained`.
         others = (LedgerError, OSError, MemoryError, ImportError)
-        if isinstance(error, others) or _of_database(error):
+        if isinstance(error, others) or came_of(error, SQLAlchemyError):
             raise
         raise LedgerError(
             f"{place}: is damaged, or no ledger of halflife ({type(error).__name__}: "
@@ -77,15 +77,6 @@ def _unreachable(place: str, error: BaseException, secrets: Sequence[str]) -> st
         f"{place}: the database does not answer ({reason}); what is recorded is safe: see that it "
         "runs and can be reached, and resume."
     )
-
-
-def _of_database(error: BaseException | None) -> bool:
-    """Optuna wraps what SQLAlchemy raises, and a driver may raise by itself."""
-    while error is not None:
-        if isinstance(error, SQLAlchemyError):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _reason(error: BaseException) -> str:

@@ -19,7 +19,6 @@ found in a directory is ever used.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import math
 import weakref
@@ -29,7 +28,6 @@ from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.storages import JournalStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from ..cell import Cell
@@ -40,7 +38,7 @@ from .errors import LedgerError, explained, intact
 from .records import checked, sealed, value_of
 from .same import require_same
 from .stored import address, place_of, quiet_optuna, secrets_of, stored
-from .trials import STATES, begun
+from .trials import STATES, begun, news
 
 __all__ = ["FORMAT", "Ledger"]
 
@@ -282,7 +280,7 @@ class Ledger:
 
     def refresh(self) -> None:
         """Read what other drivers have written since."""
-        fresh = self._fresh()
+        fresh = news(self._storage, self._id, self._running, self._seen)
         self._seen = max([self._seen, *(t.number + 1 for t in fresh)])
         self._running = {}
         for trial in fresh:
@@ -293,20 +291,6 @@ class Ledger:
                 key = Cell.of(record).key
                 if self._records.get(key, {}).get("status") != "done":
                     self._records[key] = record
-
-    def _fresh(self) -> list[FrozenTrial]:
-        """Trials that were running when last seen, as they are now, and those that are new."""
-        if not isinstance(self._storage, JournalStorage):
-            trials = self._storage.get_all_trials(self._id, deepcopy=False)
-            return [*(trials[number] for number in self._running), *trials[self._seen :]]
-        # The journal's own list of all trials is made anew whenever it is asked for.
-        storage = self._storage
-        fresh = [storage.get_trial(self._place_of(t)) for t in self._running.values()]
-        with contextlib.suppress(KeyError):
-            for number in itertools.count(self._seen):
-                trial_id = storage.get_trial_id_from_study_id_trial_number(self._id, number)
-                fresh.append(storage.get_trial(trial_id))
-        return fresh
 
     def _place_of(self, trial: FrozenTrial) -> int:
         """The storage's own number of a trial of this study."""

@@ -1,16 +1,20 @@
-"""A cell as Optuna's tools show it."""
+"""Cells as Optuna's trials: how one is begun, and which are new."""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+from collections.abc import Iterable
 from typing import Any
 
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.storages import BaseStorage, JournalStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ...checks import is_number
 from ..cell import Cell
 
-__all__ = ["STATES", "begun"]
+__all__ = ["STATES", "begun", "news"]
 
 _HIGHEST = 1e300
 STATES = {"done": TrialState.COMPLETE, "failed": TrialState.FAIL, "pruned": TrialState.PRUNED}
@@ -35,3 +39,24 @@ def begun(cell: Cell, driver: str) -> FrozenTrial:
     return create_trial(
         state=TrialState.RUNNING, params=params, distributions=distributions, user_attrs=attributes
     )
+
+
+def news(storage: BaseStorage, study: int, running: Iterable[int], seen: int) -> list[FrozenTrial]:
+    """Trials that were running when last seen, as they are now, and those that are new.
+
+    Args:
+        storage: that holds them.
+        study: its number.
+        running: numbers of those that were.
+        seen: how many trials there were.
+    """
+    if not isinstance(storage, JournalStorage):
+        trials = storage.get_all_trials(study, deepcopy=False)
+        return [*(trials[number] for number in running), *trials[seen:]]
+    # The journal's own list of all trials is made anew whenever it is asked for.
+    fresh = []
+    with contextlib.suppress(KeyError):
+        for number in itertools.chain(running, itertools.count(seen)):
+            trial_id = storage.get_trial_id_from_study_id_trial_number(study, number)
+            fresh.append(storage.get_trial(trial_id))
+    return fresh

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 __all__ = ["LinearAxis", "LogAxis", "Ruler", "axis_for", "decades", "tick"]
 
@@ -14,21 +14,9 @@ _FROM = 12.0  # positive values that span more than this factor are drawn on a l
 _MINUS = "\N{MINUS SIGN}"
 
 
-class Ruler(Protocol):
-    """Positions of values, and the round ones among them."""
-
-    def __call__(self, value: float) -> float:
-        """Position of a value, held inside the axis."""
-        ...
-
-    def labels(self, apart: float = 0.0) -> list[float]:
-        """Round values to be written on the axis."""
-        ...
-
-
 @dataclass(frozen=True)
-class LogAxis:
-    """Positions of values, logarithmic.
+class Ruler(ABC):
+    """Positions of values, and the round ones among them.
 
     Attributes:
         low: value at `start`.
@@ -44,9 +32,24 @@ class LogAxis:
 
     def __call__(self, value: float) -> float:
         """Position of a value, held inside the axis."""
+        share = min(max(self._share(value), 0.0), 1.0)
+        return self.start + share * (self.end - self.start)
+
+    @abstractmethod
+    def _share(self, value: float) -> float:
+        """Of the way from `low` to `high`."""
+
+    @abstractmethod
+    def labels(self, apart: float = 0.0) -> list[float]:
+        """Round values to be written on the axis."""
+
+
+class LogAxis(Ruler):
+    """Positions of values, logarithmic."""
+
+    def _share(self, value: float) -> float:
         span = math.log(self.high) - math.log(self.low)
-        share = (math.log(max(value, 1e-300)) - math.log(self.low)) / span
-        return self.start + min(max(share, 0.0), 1.0) * (self.end - self.start)
+        return (math.log(max(value, 1e-300)) - math.log(self.low)) / span
 
     def labels(self, apart: float = 0.0) -> list[float]:
         """Round values to be written on the axis: at least three, where they may stand so near.
@@ -73,28 +76,13 @@ class LogAxis:
         return [v for v in decades(self.low, self.high, digits) if self.low <= v <= self.high]
 
 
-@dataclass(frozen=True)
-class LinearAxis:
-    """Positions of values of any sign.
+class LinearAxis(Ruler):
+    """Positions of values of any sign."""
 
-    Attributes:
-        low: value at `start`.
-        high: value at `end`.
-        start: position in units of the view box.
-        end: position.
-    """
-
-    low: float
-    high: float
-    start: float
-    end: float
-
-    def __call__(self, value: float) -> float:
-        """Position of a value, held inside the axis."""
+    def _share(self, value: float) -> float:
         size = max(abs(self.low), abs(self.high))  # values whose difference is infinite
         low, high = self.low / size, self.high / size
-        share = (value / size - low) / (high - low)
-        return self.start + min(max(share, 0.0), 1.0) * (self.end - self.start)
+        return (value / size - low) / (high - low)
 
     def labels(self, apart: float = 0.0) -> list[float]:
         """Round values to be written on the axis.
