@@ -344,6 +344,24 @@ def test_a_schedule_that_moves_the_momentum_probes_once(monkeypatch):
         assert len(native_decay._INSTANCES) == 1
 
 
+@pytest.mark.parametrize("rule", ["decoupled", "independent", "stable"])
+@pytest.mark.parametrize("made", ["ours", "attached"])
+def test_another_lr_runs_no_copy_anew(monkeypatch, rule, made):
+    """A sweep makes an optimizer for each lr: what its native step does is the same at all."""
+    from halflife.bases import native_decay
+
+    def make(lr):
+        weights = [torch.nn.Parameter(torch.ones(3))]
+        if made == "ours":
+            return halflife.AdamW(weights, lr=lr, weight_decay=0.1, decay=rule)
+        return halflife.attach(torch.optim.AdamW(weights, lr=lr, weight_decay=0.1), rule)
+
+    make(1e-3)
+    monkeypatch.setattr(native_decay, "_judged", lambda *a: pytest.fail("a copy was run"))
+    for lr in (1e-4, 0.0321):
+        make(lr)
+
+
 def test_what_is_remembered_of_optimizers_does_not_grow_for_ever(monkeypatch):
     from halflife.bases import native_decay
 

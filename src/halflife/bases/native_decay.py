@@ -231,7 +231,7 @@ def group_decay(optimizer: Optimizer, group: dict[str, Any]) -> NativeDecay:
     """`native_decay` of an optimizer with the settings of one of its groups."""
     if _averages(type(optimizer)):
         return NativeDecay("averaged", "train() and eval() exchange the parameters")
-    known = (type(optimizer), _settings(vars(optimizer)), _settings(group))
+    known = (type(optimizer), _settings(vars(optimizer)), _settings(group, cls=type(optimizer)))
     if known not in _INSTANCES:
         try:
             found = _judged(functools.partial(copied, optimizer, group), _lr_of(group))
@@ -247,9 +247,15 @@ _INSTANCES: dict[Any, NativeDecay] = {}
 _REMEMBERED = 512  # the oldest goes first
 
 
-def _settings(values: dict[str, Any]) -> frozenset[tuple[str, Any]]:
-    """What of an optimizer's attributes, or of a group, may decide what its decay is."""
-    return frozenset((k, s) for k, v in values.items() if (s := _setting(k, v)) is not None)
+def _settings(
+    values: dict[str, Any], cls: type[Optimizer] | None = None
+) -> frozenset[tuple[str, Any]]:
+    """What of an optimizer's attributes, or of a group of a class, may decide what its decay is."""
+    # A setting of our rules is none of the native step: with another lr nothing is run anew.
+    ours = getattr(cls, "own", ()) if hasattr(cls, "default_rule") else ()
+    return frozenset(
+        (k, s) for k, v in values.items() if k not in ours and (s := _setting(k, v)) is not None
+    )
 
 
 def _setting(name: str, value: Any) -> Any:
