@@ -96,10 +96,10 @@ def _parser() -> argparse.ArgumentParser:
         type=_benchmark,  # with choices, Python 3.11 refuses none
         metavar=f"{{{','.join(NAMED)}}}",
         help="step: one optimizer step; rules: every rule, against torch, other packages and the "
-        "memory's speed; operations: what a step dispatches on an accelerator, counted; ensemble: "
-        "a landscape as one stacked ensemble against one model at a time; curvature: eigenvalues "
-        "of a Hessian against other packages; monitor: a training step that is watched; import: "
-        "the import; accelerator: every rule on --device. Default: all but the last.",
+        "memory's speed; operations: what a step dispatches on an accelerator, counted; lab: who "
+        "trains the cells of a sweep, and what a record costs; curvature: eigenvalues of a Hessian "
+        "against other packages; monitor: a training step that is watched; import: the import; "
+        "accelerator: every rule on --device. Default: all but the last.",
     )
     parser.add_argument(
         "--models",
