@@ -33,7 +33,8 @@ from halflife.lab.tasks import TaskTraining, Training, find_task
 
 REQUIRED = 4.3  # models of digits trained stacked in the time of one, on one core
 SLOWER = 1.1  # no choice of the lab may take longer than the best by more
-CHUNK = 64
+CHUNK = 64  # cells that are stacked
+ALONE = 6  # cells that each process trains one by one
 RECORDS = 300  # that are timed
 MANY = 10_000  # records that are there already
 
@@ -87,15 +88,15 @@ def _all(executor: Executor, pieces: list[Portion]) -> None:
             hand -= 1
 
 
-def executors(rounds: int) -> list[dict[str, Any]]:
+def executors(rounds: int, stack: int = CHUNK, alone: int = ALONE) -> list[dict[str, Any]]:
     """Print and return seconds a cell, by training and executor."""
     rows = []
     for name in ("digits", "digits-bn", "a plain loop"):
         train: Any = plain
         kinds: dict[str, tuple[Callable[[], Executor], int, int]] = {
-            "in this process": (lambda: lab.InProcess("cpu"), 1, 6),
-            "1 process": (lambda: lab.Local(1), 1, 6),
-            "2 processes": (lambda: lab.Local(2), 1, 12),
+            "in this process": (lambda: lab.InProcess("cpu"), 1, alone),
+            "1 process": (lambda: lab.Local(1), 1, alone),
+            "2 processes": (lambda: lab.Local(2), 1, 2 * alone),
         }
         chosen = "2 processes"
         if name in ("digits", "digits-bn"):
@@ -104,10 +105,10 @@ def executors(rounds: int) -> list[dict[str, Any]]:
                 Training(task, "adamw", task.epochs, task.batch_size, task.schedule)
             )
             kinds |= {
-                "stacked in this process": (lambda: lab.InProcess("cpu"), CHUNK, CHUNK),
-                "stacked in 2 processes": (lambda: lab.Local(2), CHUNK, 2 * CHUNK),
+                "stacked in this process": (lambda: lab.InProcess("cpu"), stack, stack),
+                "stacked in 2 processes": (lambda: lab.Local(2), stack, 2 * stack),
             }
-            stacked, single = train.speeds(CHUNK)
+            stacked, single = train.speeds(stack)
             chosen = "stacked in 2 processes" if stacked > single else "2 processes"
         job = Job(train, OptimizerKind("adamw"), (lab.Metric("loss"),))
         times: dict[str, list[float]] = {kind: [] for kind in kinds}
@@ -188,7 +189,13 @@ def _without_postgres() -> str:
     return "" if postgres_programs() else "PostgreSQL is not installed (apt-get install postgresql)"
 
 
-def main(rounds: int = 3) -> dict[str, Any]:
+def main(
+    rounds: int = 3,
+    stack: int = CHUNK,
+    alone: int = ALONE,
+    records: int = RECORDS,
+    many: int = MANY,
+) -> dict[str, Any]:
     """Print and return all of it."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -196,7 +203,7 @@ def main(rounds: int = 3) -> dict[str, Any]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*clamped to 1")  # the strongest cells
-            rows = executors(rounds)
+            rows = executors(rounds, stack, alone)
     finally:
         torch.set_num_threads(threads)
         torch.set_flush_denormal(False)
@@ -212,7 +219,7 @@ def main(rounds: int = 3) -> dict[str, Any]:
     verdict = "met" if stacking >= REQUIRED and worst <= SLOWER else "missed"
     return {
         "executors": rows,
-        "ledgers": ledgers(),
+        "ledgers": ledgers(records, many),
         "stacking": stacking,
         "scaling": scaling,
         "worst_choice": worst,

@@ -2,6 +2,7 @@
 
     python -m benchmarks rules --json benchmarks/results.json
     python -m benchmarks operations --json benchmarks/operations.json
+    python -m benchmarks lab --json benchmarks/lab.json
     make test-gpu    # where there is a GPU: writes benchmarks/accelerator.json
     python scripts/benchmarks_page.py
 
@@ -19,10 +20,13 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import timing  # noqa: E402
+from benchmarks.lab import REQUIRED as STACKING  # noqa: E402
+from benchmarks.lab import SLOWER as CHOICE  # noqa: E402
 from benchmarks.rules import ADDED, AGAIN, FUSED, TRAFFIC  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results.json"
 COUNTS = ROOT / "benchmarks" / "operations.json"
+LAB_RESULTS = ROOT / "benchmarks" / "lab.json"
 DEVICE_RESULTS = ROOT / "benchmarks" / "accelerator.json"
 PAGE = ROOT / "docs" / "benchmarks.md"
 
@@ -111,19 +115,31 @@ dispatches, views included, is counted without a device, on tensors that have sh
 (`python -m benchmarks operations`): large tensors, above 65,536 elements, go whole, and small ones
 together. `tests/test_operations.py` holds every rule, optimizer and precision to it.
 """
+LAB = """\
+## The lab
+
+What a cell of a [sweep](lab.md) takes, by who trains it, and what a record in the ledger adds
+(`python -m benchmarks lab`). All executors take turns on the same cells; starting the processes is
+not counted. Shown are the median over the rounds and their range. The lab's choice, made by timing
+some steps before a sweep begins, is marked.
+"""
 NOT_MEASURED = (
     "Not measured: run `make test-gpu` where there is a GPU, and then this page's script."
 )
 
 
 def page(
-    results: dict[str, Any], counts: list[dict[str, Any]], device: dict[str, Any] | None = None
+    results: dict[str, Any],
+    counts: list[dict[str, Any]],
+    of_lab: dict[str, Any],
+    device: dict[str, Any] | None = None,
 ) -> str:
     """The page.
 
     Args:
         results: of the rules benchmark.
         counts: of the operations benchmark.
+        of_lab: of the benchmark of the lab.
         device: of the accelerator benchmark, where it has been run.
     """
     machine, everything = results["machine"], results["rules"]
@@ -141,7 +157,7 @@ def page(
     if len(models) < len(everything):
         lines += ["", *by_threads(everything)]
     lines += ["", ON_A_DEVICE, *(device_section(device) if device else [NOT_MEASURED])]
-    lines += ["", COUNTED, *counted(counts)]
+    lines += ["", COUNTED, *counted(counts), "", LAB, *lab_section(of_lab)]
     return "\n".join([*lines, "", ALLOWS.format(**figures(models))])
 
 
@@ -231,6 +247,36 @@ def counted(models: list[dict[str, Any]]) -> list[str]:
         counts = [f"{count:,}" for m in models for count in m["rows"][name].values()]
         lines.append(f"| {name} | {' | '.join(counts)} |")
     return lines
+
+
+def lab_section(results: dict[str, Any]) -> list[str]:
+    """Who trains the cells of a sweep, and where they are recorded."""
+    machine, measured = results["machine"], results["lab"]
+    lines = [
+        f"Machine: {machine['processor']}, {machine['cores']} cores, one thread a process, torch "
+        f"{machine['torch']}, Python {machine['python']}.",
+        "",
+        "| training | by | ms a cell | over the fastest |",
+        "|---|---|---|---|",
+    ]
+    for row in measured["executors"]:
+        time, low, high = (f"{1e3 * row[key]:.1f}" for key in ("seconds", "low", "high"))
+        by = f"**{row['executor']}**, chosen" if row["chosen"] else row["executor"]
+        lines.append(f"| {row['training']} | {by} | {time} ({low}-{high}) | {row['best']:.2f} |")
+    lines += [
+        "",
+        f"Digits stacked train {measured['stacking']:.1f} times as fast a core as one by one (at "
+        f"least {STACKING} is required); a second process makes a plain loop "
+        f"{measured['scaling']:.2f} times as fast; the lab's slowest choice takes "
+        f"{measured['worst_choice']:.2f} times the best (at most {CHOICE}): {measured['verdict']}.",
+        "",
+        "| ledger | ms a record, first | later | when so many are there |",
+        "|---|---|---|---|",
+    ]
+    return lines + [
+        f"| {row['ledger']} | {row['first']:.1f} | {row['last']:.1f} | {row['there']:,} |"
+        for row in measured["ledgers"]
+    ]
 
 
 def by_threads(models: list[dict[str, Any]]) -> list[str]:
@@ -335,12 +381,13 @@ def spread(row: dict[str, Any], key: str) -> str:
 
 def read(
     source: Path = RESULTS,
-) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any] | None]:
+) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any], dict[str, Any] | None]:
     """The results that the page is written from."""
     there = DEVICE_RESULTS.exists()
     device = json.loads(DEVICE_RESULTS.read_text("utf-8")) if there else None
     counts = json.loads(COUNTS.read_text("utf-8"))["operations"]
-    return json.loads(source.read_text("utf-8")), counts, device
+    of_lab = json.loads(LAB_RESULTS.read_text("utf-8"))
+    return json.loads(source.read_text("utf-8")), counts, of_lab, device
 
 
 if __name__ == "__main__":

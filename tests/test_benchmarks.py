@@ -26,6 +26,7 @@ from torch_versions import before
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import accelerator, curvature, imports, monitor, operations, rules, step
+from benchmarks import lab as lab_benchmark
 from benchmarks.__main__ import main
 from benchmarks.peers import PEERS, Peer
 from benchmarks.shapes import MODELS
@@ -172,7 +173,7 @@ def test_the_page_is_written_from_the_committed_results(benchmarks_page: Any) ->
 @before(2, 9, "a norm of a list of tensors dispatches an operation less")
 def test_operations_are_counted_anew_as_the_page_has_them(benchmarks_page: Any) -> None:
     """Of GPT-2 small in float32: rules of all kinds."""
-    _, counts, _ = benchmarks_page.read()
+    _, counts, _, _ = benchmarks_page.read()
     (listed,) = [m["rows"] for m in counts if m["model"] == "gpt2"]
     with operations.all_kernels():
         for name in ("Decoupled", "Stable", "Cautious", "ProximalNorm"):
@@ -183,8 +184,8 @@ def test_operations_are_counted_anew_as_the_page_has_them(benchmarks_page: Any) 
 
 
 def test_the_page_has_what_was_measured_on_a_device(benchmarks_page: Any) -> None:
-    results, counts, _ = benchmarks_page.read()
-    assert "make test-gpu" in benchmarks_page.page(results, counts)
+    results, counts, of_lab, _ = benchmarks_page.read()
+    assert "make test-gpu" in benchmarks_page.page(results, counts, of_lab)
     spread = {"median": 1.5, "low": 1.25, "high": 2.0}
     rows = [
         {"name": "torch AdamW, fused", "seconds": {"median": 1e-3}, "peak": 0},
@@ -194,7 +195,8 @@ def test_the_page_has_what_was_measured_on_a_device(benchmarks_page: Any) -> Non
     model = {"model": "tiny", "dtype": "bfloat16", "tensors": 5, "parameters": 2e6, "rounds": 7}
     measured = {"device": "A device", "models": [{**model, "rows": rows}]}
     machine = {"torch": "9.9", "python": "3.99"}
-    page = benchmarks_page.page(results, counts, {"machine": machine, "accelerator": measured})
+    device = {"machine": machine, "accelerator": measured}
+    page = benchmarks_page.page(results, counts, of_lab, device)
     assert benchmarks_page.NOT_MEASURED not in page
     assert "Device: A device, torch 9.9, Python 3.99." in page
     assert "### tiny in bfloat16" in page
@@ -387,6 +389,30 @@ def test_rules_are_measured_with_each_number_of_threads(
     assert f"| | tiny, 1 | tiny, {counts[1]} |" in lines
     ratios = " | ".join(f"{1.0 + n:.2f} (1.00-2.00)" for n in counts)
     assert lines[-1] == f"| AdamW Stable | {ratios} |"
+
+
+@pytest.mark.slow
+def test_the_lab_is_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], benchmarks_page: Any
+) -> None:
+    """Its smallest run: every executor trains the cells, every ledger counts them."""
+    found = lab_benchmark.main(rounds=1, stack=4, alone=1, records=5, many=20)
+    shown = capsys.readouterr().out
+    trainings = {row["training"] for row in found["executors"]}
+    assert trainings == {"digits", "digits-bn", "a plain loop"}
+    for name in trainings:
+        rows = [row for row in found["executors"] if row["training"] == name]
+        assert min(row["best"] for row in rows) == 1.0
+        assert sum(row["chosen"] for row in rows) == 1
+    times = {(r["training"], r["executor"]): r["seconds"] for r in found["executors"]}
+    plain = [times["a plain loop", f"{n}"] for n in ("1 process", "2 processes")]
+    assert found["scaling"] == pytest.approx(plain[0] / plain[1])
+    assert [row["ledger"] for row in found["ledgers"]][:3] == ["memory", "journal", "SQLite"]
+    assert all(row["last"] > 0.0 for row in found["ledgers"])
+    assert "stacking digits" in shown
+    machine = {"processor": "a", "cores": 2, "torch": "9.9", "python": "3.99"}
+    written = benchmarks_page.lab_section({"machine": machine, "lab": found})
+    assert sum("chosen" in line for line in written) == 3
 
 
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
