@@ -16,7 +16,7 @@ import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from halflife.lab.tasks import TaskTraining, Training, find_task
 
 REQUIRED = 4.3  # models of digits trained stacked in the time of one, on one core
 SLOWER = 1.1  # no choice of the lab may take longer than the best by more
+TRAININGS = ("digits", "digits-bn", "a plain loop")
 CHUNK = 64  # cells that are stacked
 ALONE = 6  # cells that each process trains one by one
 RECORDS = 300  # that are timed
@@ -88,10 +89,12 @@ def _all(executor: Executor, pieces: list[Portion]) -> None:
             hand -= 1
 
 
-def executors(rounds: int, stack: int = CHUNK, alone: int = ALONE) -> list[dict[str, Any]]:
+def executors(
+    rounds: int, trainings: Sequence[str] = TRAININGS, stack: int = CHUNK, alone: int = ALONE
+) -> list[dict[str, Any]]:
     """Print and return seconds a cell, by training and executor."""
     rows = []
-    for name in ("digits", "digits-bn", "a plain loop"):
+    for name in trainings:
         train: Any = plain
         kinds: dict[str, tuple[Callable[[], Executor], int, int]] = {
             "in this process": (lambda: lab.InProcess("cpu"), 1, alone),
@@ -99,7 +102,7 @@ def executors(rounds: int, stack: int = CHUNK, alone: int = ALONE) -> list[dict[
             "2 processes": (lambda: lab.Local(2), 1, 2 * alone),
         }
         chosen = "2 processes"
-        if name in ("digits", "digits-bn"):
+        if name != "a plain loop":
             task = find_task(name)
             train = TaskTraining(
                 Training(task, "adamw", task.epochs, task.batch_size, task.schedule)
@@ -189,13 +192,7 @@ def _without_postgres() -> str:
     return "" if postgres_programs() else "PostgreSQL is not installed (apt-get install postgresql)"
 
 
-def main(
-    rounds: int = 3,
-    stack: int = CHUNK,
-    alone: int = ALONE,
-    records: int = RECORDS,
-    many: int = MANY,
-) -> dict[str, Any]:
+def main(rounds: int = 3) -> dict[str, Any]:
     """Print and return all of it."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -203,7 +200,7 @@ def main(
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*clamped to 1")  # the strongest cells
-            rows = executors(rounds, stack, alone)
+            rows = executors(rounds)
     finally:
         torch.set_num_threads(threads)
         torch.set_flush_denormal(False)
@@ -219,7 +216,7 @@ def main(
     verdict = "met" if stacking >= REQUIRED and worst <= SLOWER else "missed"
     return {
         "executors": rows,
-        "ledgers": ledgers(records, many),
+        "ledgers": ledgers(),
         "stacking": stacking,
         "scaling": scaling,
         "worst_choice": worst,
