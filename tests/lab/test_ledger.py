@@ -184,6 +184,28 @@ def test_an_edited_training_is_refused_by_the_name_of_the_part(tmp_path):
         ledger.configure(SETTINGS, PARTS, resume=True)
 
 
+def test_failures_of_a_training_that_was_mended_are_not_read_again(tmp_path, storage):
+    """Also not by who comes after a process that was ended before it trained them anew."""
+    with Ledger(tmp_path, storage=storage, writing=True) as ledger:
+        ledger.configure(SETTINGS, PARTS, resume=False)
+        train(ledger, cell(0), status="failed", error=ERROR, metrics={}, curve=None)
+    mended = {"train": "4567"}
+    with Ledger(tmp_path, storage=storage, writing=True) as ledger:
+        assert len(ledger.records()) == 1
+        ledger.configure(SETTINGS, mended, resume=True)
+        assert ledger.records() == []
+    with Ledger(tmp_path, storage=storage) as reader:
+        assert reader.records() == []
+    with Ledger(tmp_path, storage=storage, writing=True) as ledger:
+        assert ledger.records() == []
+        ledger.configure(SETTINGS, mended, resume=True)
+        assert ledger.claim([cell(0)]) == [cell(0)]
+        ledger.finish(cell(0), outcome(), 1.0)
+        train(ledger, cell(1), status="failed", error=ERROR, metrics={}, curve=None)
+    with Ledger(tmp_path, storage=storage) as reader:
+        assert [r["status"] for r in reader.records()] == ["done", "failed"]
+
+
 def test_trained_cells_need_resume(tmp_path):
     filled(tmp_path)
     with Ledger(tmp_path, writing=True) as ledger:

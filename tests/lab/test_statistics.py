@@ -152,16 +152,34 @@ def test_comparisons_are_paired_and_their_intervals_follow_holm():
     assert alone.corrected == alone.p
 
 
+@pytest.mark.parametrize("noise", [None, Noise(2.0, 0.0, 50), Noise(2.0, 1e-3, 50)])
+@pytest.mark.parametrize(("gain", "clear"), [(0.0, False), (0.1, False), (50.0, True)])
+def test_a_difference_that_is_the_same_on_all_seeds_is_judged_by_their_noise(noise, gain, clear):
+    """Where a seed shifts both alike, a large difference is told, and one below the noise is not."""
+    values = np.arange(8.0)
+    own = Meta(report=LOSS.as_dict(), confirm_seeds=FRESH)
+    leader, other = fresh_runs("a", values), fresh_runs("b", values + gain)
+    (found,) = compare(leader, [("b", other)], own, noise)
+    assert found.gain == pytest.approx(gain)
+    assert (found.clear, found.worse) == (clear, False)
+    deviation = values.std(ddof=1)  # above the 2.0 that the selection seeds have
+    least = math.sqrt(stats.chi2.ppf(0.025, 7) / 7 * 2.0) * deviation
+    half = stats.t.ppf(0.975, 7) * least / math.sqrt(8)
+    assert found.interval == pytest.approx((gain - half, gain + half))
+    (turned,) = compare(other, [("a", leader)], own, noise)
+    assert turned.worse == clear
+
+
 def test_ties_have_an_interval_only_if_something_bounds_the_noise():
-    tie = fresh_runs("a", np.arange(8.0)), fresh_runs("b", np.arange(8.0))
+    tie = fresh_runs("a", np.full(8, 3.0)), fresh_runs("b", np.full(8, 3.0))
     own = Meta(report=LOSS.as_dict(), confirm_seeds=FRESH)
     (bare,) = compare(tie[0], [("b", tie[1])], own, None)
     assert (bare.gain, bare.interval, bare.clear, bare.equal) == (0.0, None, False, None)
     (known,) = compare(tie[0], [("b", tie[1])], own, Noise(1.0, 1.0, 50))
     assert known.interval[0] < 0.0 < known.interval[1]
     assert known.equal
-    by_rounding = fresh_runs("b", np.arange(8.0) + 0.1), fresh_runs("a", np.arange(8.0))
-    assert compare(by_rounding[1], [("b", by_rounding[0])], own, None)[0].interval is None
+    apart = fresh_runs("a", np.full(8, 3.0)), fresh_runs("b", np.full(8, 3.1))
+    assert compare(apart[0], [("b", apart[1])], own, None)[0].interval is None
 
 
 # --- choosing -----------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ class Ledger:
         self._mine: dict[str, int] = {}
         self._records: dict[str, dict[str, Any]] = {}
         self._running: dict[int, FrozenTrial] = {}
-        self._seen = 0
+        self._seen = self._first = 0
         url = None if storage is None else address(storage)
         self.place = place_of(self.out, url)
         self._secrets = secrets_of(url)
@@ -131,6 +131,7 @@ class Ledger:
                 f"reads format {FORMAT} and the one before; use the version of halflife that wrote "
                 "it."
             )
+        self._first = int((self._attributes.get("configuration") or {}).get("first", 0))
         if self._writing:
             self._driver = Presence(self._sign)
 
@@ -176,7 +177,7 @@ class Ledger:
             # Nothing has come of it yet, so the training may be mended: begin with what it is now.
             known = None if known is None or known["parts"] != dict(parts) else known
             if known is None:
-                self._records = {}
+                self._records, self._first = {}, self._seen
         if known is not None:
             with intact(self.place):
                 require_same(known, wanted, parts, f"{len(self._records)} cells in {self.place}")
@@ -187,7 +188,8 @@ class Ledger:
                 )
         else:
             with self._said():
-                stored = {"settings": wanted, "parts": dict(parts)}
+                # Trials before the first are of a training that has been mended since.
+                stored = {"settings": wanted, "parts": dict(parts), "first": self._first}
                 self._study.set_user_attr("configuration", stored)
 
     # --- training ---------------------------------------------------------------------------------
@@ -286,7 +288,7 @@ class Ledger:
         for trial in fresh:
             if trial.state == TrialState.RUNNING and "key" in trial.user_attrs:
                 self._running[trial.number] = trial
-            if "cell" in trial.user_attrs:
+            if "cell" in trial.user_attrs and trial.number >= self._first:
                 record = checked(trial.user_attrs["cell"], f"{self.place}, trial {trial.number}")
                 key = Cell.of(record).key
                 if self._records.get(key, {}).get("status") != "done":

@@ -289,8 +289,8 @@ def _verdict(
     if none is None or none.seeds < 2:
         return untold, "not confirmed: it takes two fresh seeds on which both runs ended"
     if none.interval is None:
-        same = "the difference is the same on all fresh seeds"
-        return untold, f"not confirmed: {same}, which leaves no noise to judge it by"
+        same = "all fresh seeds give the same, which leaves no noise to judge a difference by"
+        return untold, f"not confirmed: {same}; see whether the training uses its seed"
     return VERDICTS[0] if none.clear else VERDICTS[1] if none.worse else untold, ""
 
 

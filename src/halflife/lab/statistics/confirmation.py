@@ -16,8 +16,9 @@ share of answers (`Metric.examples`, E of them a run, N = n E in all) has at lea
 
     (q^2 p (1 - p) + 2 / N) / E,
 
-which is a binomial count's with the two answers added that make it hold near 0 and 1. Where nothing
-bounds the noise and all seeds agree, there is no interval and nothing is told.
+which is a binomial count's with the two answers added that make it hold near 0 and 1. Where a seed
+shifts two settings exactly alike, ``s_0`` of their difference is that of two independent runs. Where
+all seeds agree, there is no noise, no interval, and nothing is told.
 """
 
 from __future__ import annotations
@@ -288,8 +289,8 @@ def compare(
         both = np.isfinite(leader.values) & np.isfinite(other.values)
         if both.any() and not leader.diverged and not other.diverged:
             a, b = leader.values[both], other.values[both]
-            least = floor(metric, [a, b], math.sqrt(2.0) * noise.residual if noise else 0.0)
-            pairs.append((name, _gains(metric, a, b), least))
+            gains = _gains(metric, a, b)
+            pairs.append((name, gains, floor(metric, [a, b], _noise_of(gains, a, b, noise))))
     p = [_p_value(gains, least) for _, gains, least in pairs]
     known = [v for v in p if v is not None]
     corrected = iter(holm(known))
@@ -311,6 +312,15 @@ def compare(
             )
         )
     return out
+
+
+def _noise_of(gains: FloatArray, a: FloatArray, b: FloatArray, noise: Noise | None) -> float:
+    """Standard deviation that the difference of two settings' runs may be expected to have."""
+    residual, total = (noise.residual, noise.total) if noise else (0.0, 0.0)
+    if len(gains) > 1 and not np.ptp(gains):
+        between = [_mean_and_error(values, 0.0)[1] or 0.0 for values in (a, b)]
+        residual = max(residual, total, math.sqrt(len(gains)) * max(between))
+    return math.sqrt(2.0) * residual
 
 
 def _gains(metric: Metric, leader: FloatArray, other: FloatArray) -> FloatArray:
