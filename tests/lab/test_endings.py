@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from halflife import lab
-from halflife.lab.display import Display
+from halflife.lab.display import Bar, Display
 from halflife.lab.ledger import Ledger
 from halflife.lab.ledger.journal import Written
 
@@ -182,6 +182,27 @@ def test_the_time_is_over(tmp_path, undisturbed):
         f"{tmp_path}; go on with\n\n    the command\n"
     ]
     goes_on(tmp_path, undisturbed, trained=1)
+
+
+@pytest.mark.parametrize("database", [False, True])
+def test_the_sentence_without_a_command_is_the_call(tmp_path, database):
+    """It names the database too, and not its address, in which a password may be."""
+    said, url = Said(), f"sqlite:///{tmp_path}/runs.db"
+    storage = {"storage": url} if database else {}
+    sweep(Training(), tmp_path, time_limit=1e-9, progress=said, command="", **storage)
+    kept = f"out={str(tmp_path)!r}" + (", storage=..." if database else "")
+    assert said.words[0].endswith(f"go on with\n\n    sweep(..., {kept}, resume=True)\n")
+
+
+def test_a_bar_whose_total_is_not_known_shows_none(capsys):
+    with Bar() as bar:
+        bar.progress(3, 7, "training")
+        bar.progress(0, 0, "measuring")
+        (task,) = bar._progress.tasks
+        assert (task.total, task.description, task.completed) == (None, "measuring", 0)
+        bar.progress(1, 5, "training")
+        (task,) = bar._progress.tasks
+        assert (task.total, task.completed) == (5, 1)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no limit on the size of files")

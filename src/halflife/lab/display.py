@@ -69,8 +69,10 @@ class Bar(Display):
     def progress(self, done: int, total: int, what: str) -> None:
         """So many of so many are done."""
         if what != self._what:
+            # Another task, as rich keeps the total of one whose total is not known any more.
             self._what = what
-            self._progress.reset(self._task, total=total or None, description=what)
+            self._progress.remove_task(self._task)
+            self._task = self._progress.add_task(what, total=total or None)
         self._progress.update(self._task, completed=done, total=total or None)
 
     def say(self, text: str) -> None:

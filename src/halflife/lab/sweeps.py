@@ -164,7 +164,8 @@ def sweep(
     parts = parts_of(train)
     folder = None if out is None else Path(out) / "checkpoints" / mark(parts, shared)
     job = Job(train, base, (chosen, reported), folder, fabric)
-    goes_on = command or f"sweep(..., out={str(out)!r}, resume=True)"
+    kept = f"out={str(out)!r}" if storage is None else f"out={str(out)!r}, storage=..."
+    goes_on = command or f"sweep(..., {kept}, resume=True)"
     with Ledger(out, storage=storage, writing=True, goal=chosen.goal) as ledger:
         for note in ledger.notes:
             display.say(note)
