@@ -24,12 +24,12 @@ import torch
 from torch import nn
 
 from halflife import lab
-from halflife.lab.bases import OptimizerKind
-from halflife.lab.cell import Cell, Outcome
 from halflife.lab.executors.base import Executor
-from halflife.lab.job import Job, Portion
 from halflife.lab.ledger import Ledger
 from halflife.lab.tasks import TaskTraining, Training, find_task
+from halflife.lab.trials.bases import OptimizerKind
+from halflife.lab.trials.cell import Cell, Outcome
+from halflife.lab.trials.job import Job, Portion
 
 REQUIRED = 4.3  # models of digits trained stacked in the time of one, on one core
 SLOWER = 1.1  # no choice of the lab may take longer than the best by more

@@ -34,8 +34,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from services import postgres, ray_node
 
 from halflife import lab
-from halflife.lab.display import Display
 from halflife.lab.ledger import Ledger
+from halflife.lab.sweeping.display import Display
 
 _SWEEP: dict[str, Any] = {
     "lr": lab.log(1e-3, 1e-1, 5),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from halflife.lab.cell import Cell, Outcome
 from halflife.lab.ledger import Ledger
+from halflife.lab.trials.cell import Cell, Outcome
 
 SETTINGS, PARTS = {"optimizer": "adamw"}, {"train": "0123"}
 ERROR = "Traceback (most recent call last):\nValueError: no"

@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import halflife
 from halflife import lab
-from halflife.lab.bases import OptimizerKind
-from halflife.lab.cell import Outcome
-from halflife.lab.job import Job, Portion, run_portion
+from halflife.lab.trials.bases import OptimizerKind
+from halflife.lab.trials.cell import Outcome
+from halflife.lab.trials.job import Job, Portion, run_portion
 
 X = torch.linspace(-2, 2, 160).reshape(40, 4).sin()
 Y = X.sum(1, keepdim=True).cos()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from halflife.lab import log
-from halflife.lab.axes import Axis, Currency, axis_of, parse_axis
-from halflife.lab.bases import OptimizerKind
+from halflife.lab.sweeping.axes import Axis, Currency, axis_of, parse_axis
+from halflife.lab.trials.bases import OptimizerKind
 from halflife.rules.contract import as_rule
 
 BASES = {"adamw": OptimizerKind("adamw").base, "sgd": OptimizerKind("sgd").base}

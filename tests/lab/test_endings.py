@@ -11,9 +11,9 @@ import threading
 import pytest
 
 from halflife import lab
-from halflife.lab.display import Bar, Display
 from halflife.lab.ledger import Ledger
 from halflife.lab.ledger.journal import Written
+from halflife.lab.sweeping.display import Bar, Display
 
 GRID = {"lr": [0.005, 0.01, 0.02], "weight_decay": [0.05, 0.1], "seeds": 2, "confirm": 0}
 CELLS = 2 * (3 + 2 * 3)

@@ -42,8 +42,8 @@ def test_stacked_and_one_by_one_measure_the_same(monkeypatch):
 
 
 def test_the_faster_way_is_taken_and_the_reason_given(monkeypatch):
-    from halflife.lab.bases import OptimizerKind
-    from halflife.lab.job import Job
+    from halflife.lab.trials.bases import OptimizerKind
+    from halflife.lab.trials.job import Job
 
     for speeds, chunk, words in (
         ((4.0, 1.0), 64, "trained stacked by 64: measured 4.0 times as fast as one by one"),

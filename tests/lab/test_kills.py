@@ -61,7 +61,7 @@ SCRIPT = """
 import sys, time
 from pathlib import Path
 from halflife import lab
-from halflife.lab.display import Display
+from halflife.lab.sweeping.display import Display
 
 class Spoken(Display):
     def progress(self, done, total, what):

@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 from bad_arguments import INF, NAN, Row, cases, check
 from halflife.cli import app
-from halflife.lab.axes import Currency, parse_axis
-from halflife.lab.bases import OptimizerKind
+from halflife.lab.sweeping.axes import Currency, parse_axis
 from halflife.lab.tasks import Training, find_task
+from halflife.lab.trials.bases import OptimizerKind
 from halflife.rules.scalar import Decoupled
 
 V = ValueError

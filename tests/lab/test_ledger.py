@@ -14,9 +14,9 @@ import optuna
 import pytest
 from ledgers import ERROR, PARTS, SETTINGS, cell, filled, outcome, train
 
-from halflife.lab.cell import Cell, params_of
 from halflife.lab.ledger import Ledger, LedgerError
 from halflife.lab.meta import Meta
+from halflife.lab.trials.cell import Cell, params_of
 
 
 def sqlite_url(folder):

@@ -10,7 +10,7 @@ import pytest
 from test_sweep import cells, swept, valley
 
 from halflife import lab
-from halflife.lab.samplers import sampler_of
+from halflife.lab.sweeping.samplers import sampler_of
 
 
 def by_setting(result, *, fresh=False):

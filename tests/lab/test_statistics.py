@@ -155,7 +155,7 @@ def test_comparisons_are_paired_and_their_intervals_follow_holm():
 @pytest.mark.parametrize("noise", [None, Noise(2.0, 0.0, 50), Noise(2.0, 1e-3, 50)])
 @pytest.mark.parametrize(("gain", "clear"), [(0.0, False), (0.1, False), (50.0, True)])
 def test_a_difference_that_is_the_same_on_all_seeds_is_judged_by_their_noise(noise, gain, clear):
-    """Where a seed shifts both alike, a large difference is told, and one below the noise is not."""
+    """Where a seed shifts both alike: a large difference is told, one below the noise is not."""
     values = np.arange(8.0)
     own = Meta(report=LOSS.as_dict(), confirm_seeds=FRESH)
     leader, other = fresh_runs("a", values), fresh_runs("b", values + gain)

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from halflife import lab
-from halflife.lab.cell import Cell
-from halflife.lab.display import Display
 from halflife.lab.executors import Done
 from halflife.lab.executors.base import Executor
-from halflife.lab.plan import CONFIRM_FROM
+from halflife.lab.sweeping.display import Display
+from halflife.lab.sweeping.plan import CONFIRM_FROM
+from halflife.lab.trials.cell import Cell
 from halflife.rules.contract import as_rule
 from halflife.rules.step import Step
 
@@ -475,7 +475,7 @@ class Dying(Executor):
         self.hand.append((number, piece))
 
     def wait(self, seconds):
-        from halflife.lab.job import run_portion
+        from halflife.lab.trials.job import run_portion
 
         number, piece = self.hand.pop()
         key = piece.cells[0].key

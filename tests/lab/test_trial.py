@@ -21,11 +21,11 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import halflife
 from halflife import lab
-from halflife.lab.bases import OptimizerKind
-from halflife.lab.cell import Outcome, params_of
-from halflife.lab.job import Job, Portion, run_portion
-from halflife.lab.randomness import generators, seeded
-from halflife.lab.trial import Paused
+from halflife.lab.trials.bases import OptimizerKind
+from halflife.lab.trials.cell import Outcome, params_of
+from halflife.lab.trials.job import Job, Portion, run_portion
+from halflife.lab.trials.randomness import generators, seeded
+from halflife.lab.trials.trial import Paused
 
 X = torch.linspace(-2, 2, 160).reshape(40, 4).sin()
 Y = X.sum(1, keepdim=True).cos()
@@ -227,7 +227,7 @@ def killing(at: int) -> Step:
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkpoint after every epoch."""
-    monkeypatch.setattr("halflife.lab.trial._CHECKPOINT_EVERY", 0.0)
+    monkeypatch.setattr("halflife.lab.trials.trial._CHECKPOINT_EVERY", 0.0)
 
 
 @pytest.mark.usefixtures("eager")
@@ -328,9 +328,9 @@ def test_what_has_no_state_cannot_be_kept() -> None:
 
 
 def killed_once(trial: lab.Trial, folder: Path) -> dict[str, Any]:
-    import halflife.lab.trial
+    import halflife.lab.trials.trial
 
-    halflife.lab.trial._CHECKPOINT_EVERY = 0.0
+    halflife.lab.trials.trial._CHECKPOINT_EVERY = 0.0
 
     def each(trial: lab.Trial, epoch: int) -> None:
         mark = folder / f"{trial.rule}-{len(list(folder.iterdir())):03d}-{epoch}"

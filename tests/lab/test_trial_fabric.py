@@ -17,11 +17,11 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import halflife
 from halflife import lab
-from halflife.lab.bases import OptimizerKind
-from halflife.lab.cell import Outcome
 from halflife.lab.executors import Done
-from halflife.lab.fabric import placed
-from halflife.lab.job import Job, Portion, run_portion
+from halflife.lab.trials.bases import OptimizerKind
+from halflife.lab.trials.cell import Outcome
+from halflife.lab.trials.fabric import placed
+from halflife.lab.trials.job import Job, Portion, run_portion
 
 SWEEP: dict[str, Any] = {
     "lr": [1e-2],
@@ -214,7 +214,7 @@ def test_under_fabric_a_training_goes_on_to_the_same_bits(
     precision: str, order: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("lightning", reason="needs the extra lightning")
-    monkeypatch.setattr("halflife.lab.trial._CHECKPOINT_EVERY", 0.0)
+    monkeypatch.setattr("halflife.lab.trials.trial._CHECKPOINT_EVERY", 0.0)
     options = {"precision": precision}
     piece = Portion((lab.Cell("stable", 1e-2, 0.01, 0),))
 

@@ -20,16 +20,16 @@ trainings that are here.
 """
 
 from .adapters import estimator, lightning, transformers
-from .axes import log
-from .cell import Cell, Outcome
-from .driver import SweepError
 from .executors import ExecutorError, InProcess, Local, Ray, Stacked
 from .ledger import LedgerError
 from .metric import Metric
 from .result import Result
-from .samplers import Grid, Halving, Optuna, TwoStage
-from .sweeps import Interrupted, sweep
-from .trial import Trial
+from .sweeping.axes import log
+from .sweeping.driver import SweepError
+from .sweeping.samplers import Grid, Halving, Optuna, TwoStage
+from .sweeping.sweeps import Interrupted, sweep
+from .trials.cell import Cell, Outcome
+from .trials.trial import Trial
 
 __all__ = [
     "Cell",

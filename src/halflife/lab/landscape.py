@@ -6,7 +6,7 @@ from typing import Any
 
 from .executors import InProcess, Local, Stacked
 from .result import Result
-from .sweeps import sweep
+from .sweeping.sweeps import sweep
 from .tasks import TaskTraining, Training, metrics_of
 
 __all__ = ["landscape"]

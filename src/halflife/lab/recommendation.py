@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..checks import aligned, is_number
 from ..rules.contract import as_rule
 from ..units.transfer import Answer, transfer
-from .bases import OptimizerKind
+from .trials.bases import OptimizerKind
 from .wording import scientific, steps
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...checks import is_number, require
-from ..trial import Trial
+from ..trials.trial import Trial
 from .asking import needed, training_name
 
 __all__ = ["estimator"]
@@ -53,7 +53,7 @@ def estimator(
         ...     [[0.0], [1.0]] * 20, [0, 1] * 20,
         ... )
         >>> from halflife.lab import Cell, Trial
-        >>> from halflife.lab.bases import OptimizerKind
+        >>> from halflife.lab.trials.bases import OptimizerKind
         >>> train(Trial(Cell("l2", 0.1, 1e-4, seed=0), base=OptimizerKind("sgd")))
         {'val': 1.0, 'test': 1.0}
     """

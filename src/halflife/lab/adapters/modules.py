@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..fabric import placed
-from ..trial import Trial
+from ..trials.fabric import placed
+from ..trials.trial import Trial
 from .asking import needed, training_name
 
 __all__ = ["lightning"]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..trial import Trial
+from ..trials.trial import Trial
 from .asking import needed, training_name
 
 __all__ = ["transformers"]

@@ -8,8 +8,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import cloudpickle
 
-from ..cell import Outcome
-from ..job import Job, Portion
+from ..trials.cell import Outcome
+from ..trials.job import Job, Portion
 
 __all__ = ["Done", "Executor", "ExecutorError", "packed"]
 

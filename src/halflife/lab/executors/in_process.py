@@ -6,7 +6,7 @@ from collections import deque
 
 import torch
 
-from ..job import Job, Portion, run_portion
+from ..trials.job import Job, Portion, run_portion
 from .base import Done, Executor
 
 __all__ = ["InProcess", "default_device"]

@@ -21,8 +21,8 @@ import cloudpickle
 import torch
 
 from ...checks import require, require_count
-from ..cell import Outcome
-from ..job import Job, Portion
+from ..trials.cell import Outcome
+from ..trials.job import Job, Portion
 from .base import Done, Executor, ExecutorError, packed
 from .worker import read_frame, write_frame
 
@@ -124,7 +124,8 @@ class Local(Executor):
             # Deleted with this process; a dead worker's last words are in it.
             words = tempfile.TemporaryFile()  # noqa: SIM115
             process = subprocess.Popen(
-                [sys.executable, "-m", f"{__package__}.worker"],
+                # Not by -m, which warns of a module that its package has imported already.
+                [sys.executable, "-c", f"from {__package__}.worker import main; main()"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=words,

@@ -22,7 +22,7 @@ from typing import Any
 import cloudpickle
 
 from ...checks import came_of, is_number, require, require_count
-from ..job import Job, Portion, run_portion
+from ..trials.job import Job, Portion, run_portion
 from .base import Done, Executor, ExecutorError, packed
 from .local import STARTS, cores
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..job import Job, Portion
+from ..trials.job import Job, Portion
 from .base import Done, Executor
 from .local import Local
 

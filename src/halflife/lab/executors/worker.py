@@ -65,7 +65,7 @@ def main() -> None:
         return
     write_frame(out, pickle.dumps(("ready", None)))
 
-    from ..job import run_portion
+    from ..trials.job import run_portion
 
     inbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(own, inbox), daemon=True).start()
@@ -88,7 +88,3 @@ def _listen(own: BinaryIO, inbox: queue.SimpleQueue[bytes]) -> None:
     while (frame := read_frame(own)) is not None:
         inbox.put(frame)
     os._exit(1)
-
-
-if __name__ == "__main__":
-    main()

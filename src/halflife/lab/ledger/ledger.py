@@ -30,8 +30,8 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from ..cell import Cell
 from ..meta import Meta
+from ..trials.cell import Cell
 from . import old
 from .drivers import Presence, alive, forget
 from .errors import LedgerError, explained, intact
@@ -236,7 +236,7 @@ class Ledger:
 
         Args:
             cell: that was trained.
-            record: what it came to; see `halflife.lab.cell.Outcome`, with a status that is
+            record: what it came to; see `halflife.lab.trials.cell.Outcome`, with a status that is
                 ``"done"``, ``"failed"`` or ``"pruned"``.
             value: of the metric that settings are chosen by, for Optuna's tools.
 

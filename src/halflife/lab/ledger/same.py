@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..fingerprint import difference
+from ..trials.fingerprint import difference
 from .errors import LedgerError
 
 __all__ = ["require_same"]

@@ -12,7 +12,7 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ...checks import is_number
-from ..cell import Cell
+from ..trials.cell import Cell
 
 __all__ = ["STATES", "begun", "news"]
 

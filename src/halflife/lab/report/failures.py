@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...units.writing import counted
-from ..cell import BASELINE, Cell
 from ..statistics.surface import Record
+from ..trials.cell import BASELINE, Cell
 from ..wording import listed
 from .svg import brief
 

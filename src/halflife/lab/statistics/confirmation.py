@@ -17,8 +17,8 @@ share of answers (`Metric.examples`, E of them a run, N = n E in all) has at lea
     (q^2 p (1 - p) + 2 / N) / E,
 
 which is a binomial count's with the two answers added that make it hold near 0 and 1. Where a seed
-shifts two settings exactly alike, ``s_0`` of their difference is that of two independent runs. Where
-all seeds agree, there is no noise, no interval, and nothing is told.
+shifts two settings exactly alike, ``s_0`` of their difference is that of two independent runs.
+Where all seeds agree, there is no noise, no interval, and nothing is told.
 """
 
 from __future__ import annotations

@@ -12,9 +12,9 @@ import torch
 
 from ...rules.contract import as_rule
 from ...rules.scalar import Decoupled
-from ..cell import BASELINE, Cell, Outcome
 from ..metric import Metric
-from ..trial import Trial
+from ..trials.cell import BASELINE, Cell, Outcome
+from ..trials.trial import Trial
 from .ensemble import Ensemble, train_ensemble
 from .single import Scores, Single, Trainee, train
 from .training import Member, Training, val_rows

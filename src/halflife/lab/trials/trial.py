@@ -26,16 +26,16 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..checks import near, require_count
-from ..groups import param_groups
-from ..rules.contract import DecayRule, as_rule
-from ..rules.scalar import Decoupled
-from ..rules.step import Step
-from ..versions import counts_steps_for_scheduler
+from ...checks import near, require_count
+from ...groups import param_groups
+from ...rules.contract import DecayRule, as_rule
+from ...rules.scalar import Decoupled
+from ...rules.step import Step
+from ...versions import counts_steps_for_scheduler
+from ..metric import metric_values
 from .bases import made
 from .cell import BASELINE, Cell
 from .fabric import made_fabric, world_size
-from .metric import metric_values
 from .randomness import Drawing, generators, set_generators
 from .watching import Watch
 
@@ -130,7 +130,7 @@ class Trial:
             The optimizer, whose steps are counted, and which is in the trial's checkpoints.
 
         Example:
-            >>> from halflife.lab.bases import OptimizerKind
+            >>> from halflife.lab.trials.bases import OptimizerKind
             >>> trial = Trial(Cell("independent", 1e-3, 1e-4, 0), base=OptimizerKind("adamw"))
             >>> optimizer = trial.optimizer(nn.Linear(2, 1))
             >>> type(optimizer).__name__, [g["weight_decay"] for g in optimizer.param_groups]

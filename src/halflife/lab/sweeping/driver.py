@@ -17,16 +17,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .cell import Cell, Outcome
+from ..executors import Done, Executor
+from ..ledger import Ledger
+from ..meta import Meta
+from ..statistics.selection import finalists
+from ..trials.cell import Cell, Outcome
+from ..trials.job import Job, Portion
 from .display import Display
-from .executors import Done, Executor
-from .job import Job, Portion
-from .ledger import Ledger
-from .meta import Meta
 from .plan import SweepPlan
 from .samplers import Batch, Sampler
 from .signals import undisturbed
-from .statistics.selection import finalists
 
 __all__ = ["Driver", "OutOfTime", "SweepError"]
 

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from .. import optim
-from ..bases.noise import Base, base_of
-from ..checks import near
-from ..rules.contract import DecayRule
+from ... import optim
+from ...bases.noise import Base, base_of
+from ...checks import near
+from ...rules.contract import DecayRule
 
 __all__ = ["OptimizerKind", "made"]
 

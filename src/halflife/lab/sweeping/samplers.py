@@ -17,11 +17,11 @@ from typing import Any, ClassVar
 import numpy as np
 import optuna
 
-from ..checks import near, require, require_count
-from .cell import BASELINE, Cell, params_of
-from .meta import Meta
+from ...checks import near, require, require_count
+from ..meta import Meta
+from ..statistics.closeness import worth_extending
+from ..trials.cell import BASELINE, Cell, params_of
 from .plan import SweepPlan
-from .statistics.closeness import worth_extending
 
 __all__ = ["Batch", "Grid", "Halving", "Optuna", "Sampler", "TwoStage", "sampler_of"]
 

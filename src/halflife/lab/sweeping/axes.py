@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from ..bases.noise import Base
-from ..checks import is_number
-from ..rules.contract import DecayRule
-from ..rules.step import Step
+from ...bases.noise import Base
+from ...checks import is_number
+from ...rules.contract import DecayRule
+from ...rules.step import Step
 
 __all__ = ["Axis", "Currency", "axis_of", "canonical", "log", "parse_axis"]
 

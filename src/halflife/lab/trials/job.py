@@ -22,10 +22,10 @@ from typing import Any
 
 import torch
 
-from ..checks import is_number
+from ...checks import is_number
+from ..metric import Metric, metric_values
 from .bases import OptimizerKind
 from .cell import Cell, Outcome
-from .metric import Metric, metric_values
 from .randomness import seeded
 from .trial import Paused, Trial
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..checks import near
+from ...checks import near
 
 __all__ = ["made_fabric", "placed", "world_size"]
 

@@ -12,20 +12,20 @@ from typing import Any
 import optuna
 import torch
 
-from .. import __version__
-from ..checks import is_number, require, require_count
+from ... import __version__
+from ...checks import is_number, require, require_count
+from ..executors import Executor, ExecutorError, InProcess, Local
+from ..executors.local import cores
+from ..ledger import Ledger, LedgerError
+from ..metric import Metric
+from ..result import Result
+from ..trials.bases import made
+from ..trials.fingerprint import content_of, mark, parts_of
+from ..trials.job import Job, TrainingError, takes_trial
 from .axes import Axis, axis_of
-from .bases import made
 from .display import Bar, Display
 from .driver import Driver, OutOfTime, SweepError
-from .executors import Executor, ExecutorError, InProcess, Local
-from .executors.local import cores
-from .fingerprint import content_of, mark, parts_of
-from .job import Job, TrainingError, takes_trial
-from .ledger import Ledger, LedgerError
-from .metric import Metric
 from .plan import SweepPlan, default_decay
-from .result import Result
 from .samplers import Sampler, sampler_of
 from .signals import Terminated, terminable
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from ..rules.contract import DecayRule
-from ..tensors.reduction import is_sharded
-from ..units.reading import read_group
+from ...rules.contract import DecayRule
+from ...tensors.reduction import is_sharded
+from ...units.reading import read_group
 
 __all__ = ["Watch"]
 

@@ -1,8 +1,8 @@
 """What a sweep trains: rules at equal strength, over learning rates and whatever else is swept.
 
 Column j of every rule has one strength, the fraction of each weight that one step removes at the
-*central* learning rate (see `halflife.lab.axes`). With a single rule and `weight_decay` the columns
-are that rule's own coefficients as they are, and no strength need exist.
+*central* learning rate (see `halflife.lab.sweeping.axes`). With a single rule and `weight_decay`
+the columns are that rule's own coefficients as they are, and no strength need exist.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..checks import require_count
-from ..rules.contract import DecayRule, as_rule
+from ...checks import require_count
+from ...rules.contract import DecayRule, as_rule
+from ..meta import Calibration, Extension, Meta, OpenEnd
+from ..metric import Metric
+from ..trials.bases import OptimizerKind
+from ..trials.cell import BASELINE, Cell, params_of
 from .axes import L2_ON_ADAM, Axis, Currency, canonical
-from .bases import OptimizerKind
-from .cell import BASELINE, Cell, params_of
-from .meta import Calibration, Extension, Meta, OpenEnd
-from .metric import Metric
 
 __all__ = ["CONFIRM_FROM", "TINY", "Columns", "SweepPlan", "default_decay"]
 

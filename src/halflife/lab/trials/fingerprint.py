@@ -23,8 +23,8 @@ import numpy as np
 import torch
 import torch.utils.data
 
-from .. import __version__
-from ..checks import is_number, is_users_own
+from ... import __version__
+from ...checks import is_number, is_users_own
 
 __all__ = ["content_of", "difference", "mark", "parts_of"]
 
@@ -262,7 +262,7 @@ def _digest(text: str) -> str:
 
 def _is_ours(value: Any) -> bool:
     """Whether it is an object of an adapter, or the like: what it holds is the user's."""
-    return type(value).__module__.startswith(f"{__package__}.")
+    return type(value).__module__.startswith("halflife.lab.")
 
 
 def _theirs(thing: Any) -> bool:
