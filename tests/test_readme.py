@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import sys
@@ -100,3 +101,19 @@ def test_an_index_is_given_absolute_links_or_none(repository):
         assert f"({repository}/raw/HEAD/docs/images/landscape.svg)" in text
     else:
         assert "CONTRIBUTING has the layout" in text
+
+
+def test_the_documentation_says_what_killing_the_lab_came_to():
+    docs = Path(__file__).parent.parent / "docs"
+    rows = json.loads((docs / "assets" / "lab_kills.json").read_text("utf-8"))["rows"]
+    counts = {
+        name: sum(row[name] for row in rows)
+        for name in rows[0]
+        if name not in ("executor", "ledger")
+    }
+    text = " ".join((docs / "lab.md").read_text("utf-8").split())
+    kills = counts["drivers"] + counts["workers"]
+    assert f"[{kills} kills]" in text
+    assert f"{counts['drivers']} of drivers and {counts['workers']} of workers" in text
+    assert f"{counts['lost']} trainings lost, {counts['doubled']} doubled, " in text
+    assert f"{counts['different']} with other figures" in text
