@@ -62,11 +62,17 @@ class TaskTraining:
     @property
     def configuration(self) -> dict[str, Any]:
         """What all cells of one ledger share."""
+        task = self.training.task
+        return {"task": task.name, "task_description": task.description, **self._budget}
+
+    @property
+    def _budget(self) -> dict[str, Any]:
+        """The optimizer's settings, and how long and by what schedule it trains."""
         training = self.training
+        settings = {k: list(v) if isinstance(v, tuple) else v
+                    for k, v in training.family.settings.items()}  # fmt: skip
         return {
-            "task": training.task.name,
-            "task_description": training.task.description,
-            **training.family.settings,
+            **settings,
             "epochs": training.epochs,
             "batch_size": training.batch_size,
             "schedule": training.schedule,
@@ -76,15 +82,9 @@ class TaskTraining:
     def about(self) -> dict[str, Any]:
         """What the report tells of the training."""
         training = self.training
-        settings = dict(training.family.settings)
-        if "betas" in settings:
-            settings["betas"] = list(settings["betas"])
         return {
             "description": training.task.description,
-            **settings,
-            "epochs": training.epochs,
-            "batch_size": training.batch_size,
-            "schedule": training.schedule,
+            **self._budget,
             "steps": training.steps,
             "steps_per_epoch": training.steps_per_epoch,
             "prediction": _PREDICTION,
