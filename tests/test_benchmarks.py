@@ -234,7 +234,7 @@ def test_accelerator_benchmark_rehearsed_on_the_cpu(
             assert rows[f"AdamW: {accelerator.AGAIN}"]["ratio"]["median"] > 0
         else:  # older versions of torch have no fused SGD for it on the CPU
             assert all("SGD" in name for name in missing)
-    assert "### tiny in float32" in benchmarks_page.page(*benchmarks_page.read()[:2], result)
+    assert "### tiny in float32" in benchmarks_page.page(*benchmarks_page.read()[:3], result)
 
 
 def test_a_device_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
