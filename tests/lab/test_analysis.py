@@ -166,7 +166,8 @@ def test_a_training_that_does_not_use_its_seed_is_not_judged():
     assert result.confirmed.gain > 1.0
     assert result.confirmed.gain_interval is None
     assert (result.verdict, result.against_none.clear) == (UNTOLD, False)
-    assert "no noise to judge it by" in result.sentence
+    assert "leaves no noise to judge a difference by" in result.sentence
+    assert "see whether the training uses its seed" in result.sentence
 
 
 @pytest.mark.parametrize(
