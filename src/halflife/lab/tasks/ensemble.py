@@ -104,9 +104,8 @@ class Ensemble:
         }
         # The direction: the native optimizer's, and the zeros it moves.
         self._moved = [torch.zeros_like(p) for p in self.params.values()]
-        self._native = training.family.native(
-            self._moved, lr=1.0, weight_decay=0.0, fused=True, **training.family.settings
-        )
+        native, settings = STACKED[training.optimizer]
+        self._native = native(self._moved, lr=1.0, weight_decay=0.0, fused=True, **settings)
         self._segments = list(_segments(members))
         self._measures = Measures(
             self._native,

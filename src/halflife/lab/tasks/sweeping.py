@@ -70,7 +70,7 @@ class TaskTraining:
         """The optimizer's settings, and how long and by what schedule it trains."""
         training = self.training
         settings = {k: list(v) if isinstance(v, tuple) else v
-                    for k, v in training.family.settings.items()}  # fmt: skip
+                    for k, v in training.kind.settings.items()}  # fmt: skip
         return {
             **settings,
             "epochs": training.epochs,
@@ -100,6 +100,11 @@ class TaskTraining:
         trial.watch(single.optimizer)
         scores = train(self.training, single, trial.until)[0]
         return replace(_outcome(scores, trial.until), fraction=trial.fraction)
+
+    @property
+    def stacks(self) -> bool:
+        """Whether many models of one seed can be trained at once."""
+        return self.training.stacks
 
     def stacked(self, cells: Sequence[Cell], until: float = 1.0) -> list[Outcome]:
         """Train many models of one seed at once."""

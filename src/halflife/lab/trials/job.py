@@ -59,7 +59,7 @@ class Job:
     @property
     def stacks(self) -> bool:
         """Whether many cells of one seed can be trained at once."""
-        return hasattr(self.train, "stacked")
+        return bool(getattr(self.train, "stacks", False))
 
 
 @dataclass(frozen=True)
