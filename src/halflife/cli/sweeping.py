@@ -223,6 +223,7 @@ def _written(name: str, value: str) -> str:
 
 
 def _summary(result: Result) -> None:
+    from ..lab.statistics.sentence import titled
     from ..lab.wording import steps
 
     analysis, meta = result.analysis, result.meta
@@ -248,12 +249,12 @@ def _summary(result: Result) -> None:
     for extension in meta.extensions:
         say(
             "Grid extended for {rule}: {axis} {value:.3g}, as its best setting lay on the {side} "
-            "border.".format(**extension)
+            "border.".format(**{**extension, "rule": titled(extension["rule"])})
         )
     for open_end in meta.unresolved:
         say(
             "No optimum found for {rule}: its best setting lies on the {side} border of {axis} "
-            "({reason}).".format(**open_end),
+            "({reason}).".format(**{**open_end, "rule": titled(open_end["rule"])}),
             "yellow",
         )
 
