@@ -251,6 +251,20 @@ def test_the_grid_does_not_run_toward_no_decay():
 # --- metrics --------------------------------------------------------------------------------------
 
 
+def test_one_metric_that_chooses_and_is_told_is_said_where_there_are_others(tmp_path):
+    def train(lr, weight_decay, seed):
+        value = valley(lr, weight_decay, seed)
+        return {"val": value, "test": value + 0.1}
+
+    words = "chosen by test, which is also what is told, though the trainings return val too"
+    both = swept(train, report="test", out=tmp_path / "a")
+    assert words in both.report().read_text("utf-8")
+    apart = swept(train, choose="val", report="test", out=tmp_path / "b")
+    assert "which is also what is told" not in apart.report().read_text("utf-8")
+    alone = swept(out=tmp_path / "c")
+    assert "which is also what is told" not in alone.report().read_text("utf-8")
+
+
 def test_settings_are_chosen_by_one_metric_and_told_by_another():
     def train(trial):
         val = valley(trial.lr, trial.weight_decay, trial.seed)

@@ -223,6 +223,7 @@ def _written(name: str, value: str) -> str:
 
 
 def _summary(result: Result) -> None:
+    from ..lab.report.summary import chosen_and_told
     from ..lab.statistics.sentence import titled
     from ..lab.wording import steps
 
@@ -238,6 +239,8 @@ def _summary(result: Result) -> None:
         f"Half-life in steps. {metric.title}: over the fresh seeds, where they are trained. Slope: "
         "of log best weight decay on log lr. In brackets: 95 % intervals."
     )
+    if note := chosen_and_told(result.records, meta):
+        say(note, "yellow")
     failed = [r for r in result.records if r["status"] == "failed"]
     if failed:
         last = (failed[0].get("error") or "").strip().splitlines()

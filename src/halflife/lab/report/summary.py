@@ -18,12 +18,34 @@ from .heatmap import scattered
 from .svg import brief
 from .weights import RmsPoint
 
-__all__ = ["caveats", "clock", "facts", "map_notes", "rms_text", "seeds", "what_ran"]
+__all__ = [
+    "caveats",
+    "chosen_and_told",
+    "clock",
+    "facts",
+    "map_notes",
+    "rms_text",
+    "seeds",
+    "what_ran",
+]
 
 
-def caveats(analysis: Analysis, meta: Meta) -> list[str]:
+def chosen_and_told(records: Sequence[Record], meta: Meta) -> str:
+    """What is to be minded where one metric does both, though there are others; or empty."""
+    told = meta.reported.name
+    others = sorted({name for r in records for name in r["metrics"]} - {told})
+    if meta.chosen_by.name != told or not others:
+        return ""
+    return (
+        f"Settings were chosen by {brief(told)}, which is also what is told, though the trainings "
+        f"return {listed([brief(name) for name in others[:5]])} too: if {brief(told)} is measured "
+        "on test data, choose by another (choose=, --choose)."
+    )
+
+
+def caveats(analysis: Analysis, meta: Meta, records: Sequence[Record] = ()) -> list[str]:
     """Extended grids, optima on a border, runs that are missing, failed, pruned or diverged."""
-    out = []
+    out = [note] if (note := chosen_and_told(records, meta)) else []
     if meta.extensions:
         grown: dict[tuple[str, str, str], int] = {}
         for e in meta.extensions:
