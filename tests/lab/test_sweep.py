@@ -199,14 +199,43 @@ def test_the_limit_is_kept_and_told():
 def test_no_lr_above_one():
     meta = swept(follow((1e3, 1e-2)), confirm=0).meta
     assert all(e["value"] < 1 for e in meta.extensions)
-    (open_end,) = meta.unresolved
-    assert (open_end["axis"], open_end["reason"]) == ("lr", "the next would be 1")
+    assert {(e["rule"], e["axis"], e["reason"]) for e in meta.unresolved} == {
+        ("decoupled", "lr", "the next would be 1"), ("none", "lr", "the next would be 1")
+    }  # fmt: skip
 
 
 def test_growing_can_be_forbidden():
     result = swept(follow((1e-5, 1e-2)), extend=False, confirm=0)
     assert list(result.meta.extensions) == []
     assert len(result.cells()) == 2 * (3 + 9)
+
+
+def without_decay_lower(lr, weight_decay, seed):
+    """Decay is worth nothing, but without it the best learning rate is a hundredth."""
+    at = 1e-4 if weight_decay == 0 else 1e-2
+    away = 0.0 if weight_decay == 0 else math.log10(weight_decay / 1e-2) ** 2
+    return 1 + math.log10(lr / at) ** 2 + away + 1e-3 * math.sin(1e4 * (seed + lr))
+
+
+def test_the_grid_follows_the_best_learning_rate_without_decay_too():
+    """Else decay is compared with no decay at a learning rate that is none for it."""
+    result = swept(without_decay_lower, seeds=3, confirm=4)
+    assert [(e["rule"], e["axis"], e["side"]) for e in result.meta.extensions] == [
+        ("none", "lr", "low"), ("none", "lr", "low")
+    ]  # fmt: skip
+    assert result.analysis.baseline.best.lr == pytest.approx(1e-4)
+    assert result.verdict == "no difference told"
+    assert "Without decay the best setting lies on the border" not in result.sentence
+
+
+def test_a_gain_over_no_decay_on_the_border_is_told_so(tmp_path):
+    result = swept(without_decay_lower, seeds=3, confirm=4, extend=False, out=tmp_path)
+    assert result.verdict == "helps"
+    assert result.sentence.count(
+        "Without decay the best setting lies on the border of the grid (lowest lr)"
+    ) == 1  # fmt: skip
+    page = result.report().read_text("utf-8")
+    assert "The best setting of no decay lies on the border of the grid (lowest lr)" in page
 
 
 def test_the_grid_does_not_run_toward_no_decay():
@@ -220,6 +249,20 @@ def test_the_grid_does_not_run_toward_no_decay():
 
 
 # --- metrics --------------------------------------------------------------------------------------
+
+
+def test_one_metric_that_chooses_and_is_told_is_said_where_there_are_others(tmp_path):
+    def train(lr, weight_decay, seed):
+        value = valley(lr, weight_decay, seed)
+        return {"val": value, "test": value + 0.1}
+
+    words = "chosen by test, which is also what is told, though the trainings return val too"
+    both = swept(train, report="test", out=tmp_path / "a")
+    assert words in both.report().read_text("utf-8")
+    apart = swept(train, choose="val", report="test", out=tmp_path / "b")
+    assert "which is also what is told" not in apart.report().read_text("utf-8")
+    alone = swept(out=tmp_path / "c")
+    assert "which is also what is told" not in alone.report().read_text("utf-8")
 
 
 def test_settings_are_chosen_by_one_metric_and_told_by_another():

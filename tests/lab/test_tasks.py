@@ -8,7 +8,7 @@ import torch
 from halflife.lab.tasks import Digits, find_task, generator, task_names
 from halflife.lab.tasks.ensemble import Ensemble
 from halflife.lab.tasks.single import train
-from halflife.lab.tasks.training import Member, Training
+from halflife.lab.tasks.training import Member, Training, val_rows
 from halflife.rules.scalar import Decoupled
 
 
@@ -149,3 +149,15 @@ def test_decay_matters_and_nothing_saturates(name, lr, weight_decay):
     standard_error = ((none.var() + decayed.var()) / len(errors)).sqrt()
     assert none.mean() - decayed.mean() > 2 * standard_error
     assert decayed.min() > 3.0  # there is something left to err on
+
+
+@pytest.mark.parametrize("images", [400, 60])
+def test_what_is_told_is_of_images_by_which_no_seed_has_chosen(images):
+    """The last two thirds of the test rows are the same in every seed; the others are drawn."""
+    first, second = (Digits("digits", images=images).data(seed) for seed in (0, 10_000))
+    split = val_rows(len(first.test_inputs))
+    apart = first.test_inputs[split:] - second.test_inputs[split:]
+    # Up to the mean of the training images, which is taken off, they are equal.
+    torch.testing.assert_close(apart, apart[:1].expand_as(apart))
+    assert torch.equal(first.test_targets[split:], second.test_targets[split:])
+    assert not torch.equal(first.test_targets[:split], second.test_targets[:split])

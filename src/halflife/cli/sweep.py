@@ -133,9 +133,13 @@ def sweep(
 
         halflife sweep train:train --lr 1e-4:1e-1:7 --weight-decay 1e-3:1:7
 
-    A function of the trial that returns {"val": ..., "test": ...}, two rules at equal strength:
+    A function of the trial that returns {"val": ..., "test": ...}:
 
-        halflife sweep train:train --rules decoupled,stable --report test:%
+        halflife sweep train:train --choose val:% --report test:%
+
+    Two rules at equal strength:
+
+        halflife sweep train:train --rules decoupled,stable --choose val --report test
     """
     with extra("lab", "sweep"):
         from .. import lab

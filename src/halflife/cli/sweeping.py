@@ -223,6 +223,8 @@ def _written(name: str, value: str) -> str:
 
 
 def _summary(result: Result) -> None:
+    from ..lab.report.summary import chosen_and_told
+    from ..lab.statistics.sentence import titled
     from ..lab.wording import steps
 
     analysis, meta = result.analysis, result.meta
@@ -237,6 +239,8 @@ def _summary(result: Result) -> None:
         f"Half-life in steps. {metric.title}: over the fresh seeds, where they are trained. Slope: "
         "of log best weight decay on log lr. In brackets: 95 % intervals."
     )
+    if note := chosen_and_told(result.records, meta):
+        say(note, "yellow")
     failed = [r for r in result.records if r["status"] == "failed"]
     if failed:
         last = (failed[0].get("error") or "").strip().splitlines()
@@ -248,12 +252,12 @@ def _summary(result: Result) -> None:
     for extension in meta.extensions:
         say(
             "Grid extended for {rule}: {axis} {value:.3g}, as its best setting lay on the {side} "
-            "border.".format(**extension)
+            "border.".format(**{**extension, "rule": titled(extension["rule"])})
         )
     for open_end in meta.unresolved:
         say(
             "No optimum found for {rule}: its best setting lies on the {side} border of {axis} "
-            "({reason}).".format(**open_end),
+            "({reason}).".format(**{**open_end, "rule": titled(open_end["rule"])}),
             "yellow",
         )
 

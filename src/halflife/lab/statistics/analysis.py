@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..meta import Meta
+from ..wording import listed
 from .closeness import Border, Within, borders, within_noise
 from .confirmation import Comparison, Fresh, Interval, compare, fresh
 from .ridge import Ridge, fit_ridge
@@ -124,6 +125,13 @@ class Analysis:
     verdict: str
     reason: str
     sentence: str = ""
+
+    @property
+    def open_baseline(self) -> str:
+        """Where the best learning rate without decay lies on the border, in words; or empty."""
+        sides = self.baseline.borders if self.baseline else ()
+        names = [border.name for border in sides if border.worth]
+        return listed(names) if names else ""
 
     @property
     def against_none(self) -> Comparison | None:

@@ -264,16 +264,17 @@ class SweepPlan:
         """Extend an axis of a rule by one step, if the limits allow.
 
         Args:
-            rule: whose best setting lies on the border.
+            rule: whose best setting lies on the border; no decay and torch's default have an lr.
             axis: ``"lr"`` or ``"weight_decay"``.
             side: ``"low"`` or ``"high"``.
         """
-        columns = self.columns[rule]
-        values = self.lrs if axis == "lr" else columns.axis
+        values, unit = self.lrs, "lr"
+        if axis != "lr":
+            values = self.columns[rule].axis
+            unit = "strength" if self.columns[rule].currency else "weight_decay"
         value = values.beyond(side)
         if value is None:
             return False  # fixed by a single value
-        unit = "lr" if axis == "lr" else "strength" if columns.currency else "weight_decay"
         grown: Extension = {"rule": rule, "axis": unit, "side": side, "value": value}
         spent = sum(e["rule"] == rule for e in self.extensions)
         top = max(_HIGHEST_LR, self.lrs.values[-1]) if axis == "lr" else 1.0
@@ -288,7 +289,7 @@ class SweepPlan:
         if axis == "lr":
             self.lrs = self.lrs.extended(value)
         else:
-            self.columns[rule] = Columns(values.extended(value), columns.currency)
+            self.columns[rule] = Columns(values.extended(value), self.columns[rule].currency)
         return True
 
     # --- what is written down ---------------------------------------------------------------------

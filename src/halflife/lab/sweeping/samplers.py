@@ -20,6 +20,7 @@ import optuna
 from ...checks import near, require, require_count
 from ..meta import Meta
 from ..statistics.closeness import worth_extending
+from ..statistics.surface import DEFAULT
 from ..trials.cell import BASELINE, Cell, params_of
 from .plan import SweepPlan
 
@@ -66,7 +67,8 @@ class Sampler(ABC):
 class Grid(Sampler):
     """Every cell; then the grid grows where the best setting of a rule lies on its border.
 
-    It does not grow toward no decay where decay cannot be told from none.
+    So it does for no decay and torch's default, which are compared at their best learning rates
+    too. It does not grow toward no decay where decay cannot be told from none.
     """
 
     name = "grid"
@@ -86,12 +88,19 @@ class Grid(Sampler):
         wanted = {c.key for c in plan.cells()}
         # A resumed ledger may know more than the grid, which grows as it did the first time.
         own = [r for r in records if Cell.of(r).key in wanted]
-        meta, grown = plan.meta(), False
-        for rule in plan.rules:
-            for border in worth_extending(own, meta, rule):
-                if border.worth:
-                    grown |= plan.grow(rule, border.axis, border.side)
-        return grown
+        compared = [BASELINE, *([DEFAULT] if plan.default is not None else [])]
+        # Not in one round: a learning rate that is added for one is added for all.
+        return _grown(plan, own, plan.rules) or _grown(plan, own, compared)
+
+
+def _grown(plan: SweepPlan, own: Records, rules: Sequence[str]) -> bool:
+    """Whether the grid has grown where the best setting of one of the rules lies on its border."""
+    meta, grown = plan.meta(), False
+    for rule in rules:
+        for border in worth_extending(own, meta, rule):
+            if border.worth:
+                grown |= plan.grow(rule, border.axis, border.side)
+    return grown
 
 
 class TwoStage(Sampler):
