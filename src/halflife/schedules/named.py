@@ -131,6 +131,6 @@ def schedule_named(text: str, steps: int | None, steps_per_epoch: int | None = N
         raise ValueError(f"schedule={text!r}: must be written as {form.usage}.")
     require_count("steps", steps, "pass the length of the run, which a schedule by name needs")
     try:
-        return form.make(argument, Run(steps, steps_per_epoch))
+        return form.make(argument, Run(int(steps or 0), steps_per_epoch))
     except ValueError as error:
         raise ValueError(f"schedule={text!r}: {error}") from None

@@ -34,7 +34,7 @@ from ...rules.wish import check_fraction, never, wish_of
 from ...tensors.reduction import PerMember
 from .single import Scores, Single, train
 from .task import Data
-from .training import SCORES, Member, Training
+from .training import SCORES, STACKED, Member, Training
 
 __all__ = ["Ensemble", "train_ensemble", "train_one"]
 

@@ -50,7 +50,7 @@ def multipliers_of(schedule: Schedule, steps: int | None) -> tuple[float, ...]:
     # A name is looked at first.
     curve = schedule_named(schedule, steps) if isinstance(schedule, str) else schedule
     require_count("steps", steps, remedy)
-    return tuple(curve(step) for step in range(steps))
+    return tuple(curve(step) for step in range(int(steps or 0)))
 
 
 def optimizer_named(name: object, known: Collection[str] = OPTIMIZERS) -> str:
