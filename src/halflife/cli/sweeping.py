@@ -249,15 +249,15 @@ def _summary(result: Result) -> None:
             f"{last[-1] if last else 'nothing'}. --resume --retry-failed trains them again.",
             "yellow",
         )
-    for extension in meta.extensions:
+    for grown in meta.extensions:
         say(
-            "Grid extended for {rule}: {axis} {value:.3g}, as its best setting lay on the {side} "
-            "border.".format(**{**extension, "rule": titled(extension["rule"])})
+            f"Grid extended for {titled(grown['rule'])}: {grown['axis']} {grown['value']:.3g}, as "
+            f"its best setting lay on the {grown['side']} border."
         )
-    for open_end in meta.unresolved:
+    for end in meta.unresolved:
         say(
-            "No optimum found for {rule}: its best setting lies on the {side} border of {axis} "
-            "({reason}).".format(**{**open_end, "rule": titled(open_end["rule"])}),
+            f"No optimum found for {titled(end['rule'])}: its best setting lies on the "
+            f"{end['side']} border of {end['axis']} ({end['reason']}).",
             "yellow",
         )
 
