@@ -165,7 +165,7 @@ def test_help_teaches():
     ("options", "message"),
     [
         (["--task", "digit"], "--task digit: unknown task, did you mean 'digits'"),
-        (["--optimizer", "adamv"], "--optimizer adamv: must be one of adamw, sgd"),
+        (["--optimizer", "adamv"], "--optimizer adamv: must be one of asgd, sgd"),
         (["--rules", "l3"], "--rules l3: unknown rule"),
         (["--lr", "1e-3:x:3"], "--lr 1e-3:x:3: must be lo:hi:n"),
         (["--strength", "1"], "--strength 1.0: must be above 0 and below 1"),

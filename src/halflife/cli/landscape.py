@@ -32,7 +32,8 @@ def landscape(
     optimizer: Annotated[
         str,
         typer.Option(
-            help="The base optimizer, [b]adamw[/b] or [b]sgd[/b]; the rules say how it decays.",
+            help="The base optimizer, such as adamw, sgd, amsgrad, adai, yogi, lion; the rules "
+            "say how it decays. adamw and sgd are trained many models at once.",
             rich_help_panel=WHAT,
         ),
     ] = "adamw",
