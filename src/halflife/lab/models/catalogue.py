@@ -27,9 +27,9 @@ DEPTHS = (20, 44, 56, 110, 218)
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "mlp": mlp,
-    **{f"resnet{depth}": functools.partial(cifar_resnet, depth) for depth in DEPTHS},
+    **{f"resnet{depth}": functools.partial(cifar_resnet, depth=depth) for depth in DEPTHS},
     **{
-        f"resnet{depth}-nobn": functools.partial(cifar_resnet, depth, batch_norm=False)
+        f"resnet{depth}-nobn": functools.partial(cifar_resnet, depth=depth, batch_norm=False)
         for depth in DEPTHS
     },
     "resnet18": resnet18,
@@ -41,8 +41,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "densenet-bc-100-12": densenet_bc100,
     "densenet-bc-100-12-nobn": functools.partial(densenet_bc100, batch_norm=False),
     "googlenet": googlenet,
-    "shake-shake-26-2x64d": functools.partial(shake_shake26, 64),
-    "shake-shake-26-2x96d": functools.partial(shake_shake26, 96),
+    "shake-shake-26-2x64d": functools.partial(shake_shake26, width=64),
+    "shake-shake-26-2x96d": functools.partial(shake_shake26, width=96),
     "vit-s16": vit_s16,
     "lstm": lstm,
     "gpt": gpt,
@@ -58,7 +58,7 @@ def build(name: str, **settings: Any) -> nn.Module:
     Args:
         name: one of `MODELS`.
         settings: of the function behind it, such as ``classes=100``, ``channels=1``,
-            ``stem="cifar"`` or ``leak=0.1``.
+            ``stem="cifar"`` or ``leak=0.1``; what the name says can be given anew, too.
 
     Raises:
         TypeError: for a setting that the model does not have, or one that it lacks.

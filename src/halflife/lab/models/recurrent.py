@@ -70,7 +70,7 @@ class _LSTM(nn.Module):
         self.tokens = nn.Embedding(vocabulary, width)
         self.drop = nn.Dropout(dropout)
         between = dropout if layers > 1 else 0.0  # torch warns of one that is not used
-        self.cells = nn.LSTM(width, width, layers, batch_first=True, dropout=between)
+        self.cells = _Cells("LSTM", width, width, layers, batch_first=True, dropout=between)
         self.head = nn.Linear(width, vocabulary)
         if tied:
             self.head.weight = self.tokens.weight
@@ -80,20 +80,34 @@ class _LSTM(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        seen, state = self._read(self.drop(self.tokens(tokens)), state)
+        seen, state = self.cells(self.drop(self.tokens(tokens)), state)
         return self.head(self.drop(seen)), state
 
+
+class _Cells(nn.RNNBase):
+    """`nn.LSTM`, of which the compiler makes no part of a graph; of what it calls it does."""
+
+    def forward(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        if inputs.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            # Autocast hands oneDNN bfloat16, which fails on processors that have none.
+            with torch.autocast("cpu", enabled=False):
+                return self._read(inputs, state)
+        return self._read(inputs, state)
+
     def _read(self, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
-        cells = self.cells
-        if not torch.compiler.is_compiling():
-            return cells(inputs, None if state is None else tuple(state))
-        # Of nn.LSTM the compiler makes no part of a graph, but of what it calls.
         if state is None:
-            zeros = inputs.new_zeros(cells.num_layers, len(inputs), cells.hidden_size)
+            zeros = inputs.new_zeros(self.num_layers, len(inputs), self.hidden_size)
             state = (zeros, zeros)
-        weights: list[Tensor] = [weight for layer in cells.all_weights for weight in layer]
+        weights: list[Tensor] = [weight for layer in self.all_weights for weight in layer]
         seen, hidden, memory = torch.lstm(
-            inputs, tuple(state), weights, True, cells.num_layers, cells.dropout, self.training,
-            False, True,
-        )  # fmt: skip
+            inputs,
+            tuple(state),
+            weights,
+            has_biases=True,
+            num_layers=self.num_layers,
+            dropout=self.dropout,
+            train=self.training,
+            bidirectional=False,
+            batch_first=True,
+        )
         return seen, (hidden, memory)
