@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from model_cases import IMAGES, cases, inputs, logits, small
+from model_cases import cases, inputs, logits, small
 from torch import Tensor, nn
 
 from halflife.lab.models import MODELS, build, cifar_resnet, gpt, lstm, shake_shake26, vit_s16
@@ -173,53 +173,48 @@ def test_dense_layers_keep_what_came_in() -> None:
 
 # --- shapes --------------------------------------------------------------------------------------
 
-GREY = ["resnet20", "resnet18", "densenet-bc-100-12", "googlenet", "shake-shake-26-2x64d"]
-PUBLISHED = {"resnet18": 224, "resnet34": 224, "resnet50": 224, "vit-s16": 224}
-
-
-@pytest.mark.parametrize("name", cases(IMAGES))
-def test_logits_of_published_sizes(name: str) -> None:
-    side = PUBLISHED.get(name, 32)
-    with torch.device("meta"):
-        model, images = build(name, classes=7), torch.empty(2, 3, side, side)
-        assert model(images).shape == (2, 7)
-
-
-@pytest.mark.parametrize(("width", "reduced"), [(64, 4), (96, 4)])
-def test_places_of_shake_shake(width: int, reduced: int) -> None:
-    with torch.device("meta"):
-        model: Any = shake_shake26(width)
-        assert model.features(torch.empty(1, 3, 32, 32)).shape == (1, 4 * width, 8, 8)
-
-
-# Channels and how much smaller height and width become, as the papers' tables say.
-REDUCED = [
-    ("resnet20", {}, 64, 4),
-    ("resnet18", {}, 512, 32),
-    ("resnet50", {}, 2048, 32),
-    ("resnet18", {"stem": "cifar"}, 512, 8),
-    ("vgg16-bn", {}, 512, 32),
-    ("densenet121", {}, 1024, 8),
-    ("densenet121", {"stem": "imagenet"}, 1024, 32),
-    ("densenet-bc-100-12", {}, 342, 4),
-    ("googlenet", {}, 1024, 4),
+# Height and width that the papers trained at, channels before the head, places left of a side.
+SHAPES = [
+    ("resnet20", {}, 32, 64, 8),
+    ("resnet20-nobn", {}, 32, 64, 8),
+    ("resnet18", {}, 224, 512, 7),
+    ("resnet18", {"stem": "cifar"}, 32, 512, 4),
+    ("resnet50", {}, 224, 2048, 7),
+    ("vgg16-bn", {}, 32, 512, 1),
+    ("vgg16-nobn", {}, 32, 512, 1),
+    ("densenet121", {}, 32, 1024, 4),
+    ("densenet121", {"stem": "imagenet"}, 224, 1024, 7),
+    ("densenet-bc-100-12", {}, 32, 342, 8),
+    ("googlenet", {}, 32, 1024, 8),
+    ("shake-shake-26-2x64d", {}, 32, 256, 8),
+    ("shake-shake-26-2x96d", {}, 32, 384, 8),
 ]
 
 
-@pytest.mark.parametrize(("name", "settings", "width", "reduced"), REDUCED)
-def test_places_before_the_head(
-    name: str, settings: dict[str, Any], width: int, reduced: int
-) -> None:
+@pytest.mark.parametrize(("name", "settings", "side", "width", "places"), SHAPES)
+def test_shapes(name: str, settings: dict[str, Any], side: int, width: int, places: int) -> None:
     with torch.device("meta"):
-        features: Any = build(name, **settings).features
-        assert features(torch.empty(1, 3, 64, 96)).shape == (1, width, 64 // reduced, 96 // reduced)
+        model: Any = build(name, classes=7, **settings)
+        features = model.features(torch.empty(2, 3, side, side))
+        assert features.shape == (2, width, places, places)
+        assert model.head(features.mean((2, 3))).shape == (2, 7)
 
 
-@pytest.mark.parametrize("name", GREY)
+@pytest.mark.parametrize("name", ["resnet20", "resnet18", "googlenet", "shake-shake-26-2x64d"])
 def test_grey_images_of_28_pixels(name: str) -> None:
     with torch.device("meta"):
         model = build(name, classes=10, channels=1)
         assert model(torch.empty(2, 1, 28, 28)).shape == (2, 10)
+
+
+def test_language_models_and_vit_give_their_shapes() -> None:
+    with torch.device("meta"):
+        assert build("vit-s16")(torch.empty(2, 3, 224, 224)).shape == (2, 1000)
+        tokens = torch.empty(2, 1024, dtype=torch.long)
+        assert build("gpt2-small")(tokens).shape == (2, 1024, 50257)
+        logits, state = build("lstm", vocabulary=10_000)(tokens[:, :35])
+    assert logits.shape == (2, 35, 10_000)
+    assert state[0].shape == state[1].shape == (2, 2, 512)
 
 
 def test_vit_takes_images_of_its_size_only() -> None:
