@@ -25,6 +25,7 @@ ENDINGS = {"dev", "html", "json", "md", "org", "py", "toml", "yaml", "yml"}
 SAME_NAME = {
     "WeightDecayMonitor": "one for each framework; a script uses one of them",
     "sweep": "of tensors, over a list of them; of a training, over its settings",
+    "build": "of the report, its page; of a model's name, the model",
     "Setting": "of a recipe, one line of it; of a sweep, what is chosen: neither meets the other",
 }
 

@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from .models import mlp
+from ..models.perceptron import mlp
 
 __all__ = ["Data", "Digits", "Task", "as_task", "find_task", "generator", "task_names"]
 

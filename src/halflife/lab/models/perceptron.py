@@ -1,4 +1,4 @@
-"""Models of the built-in tasks: small enough that a whole landscape of them fits in a cache."""
+"""Multi-layer perceptrons; those of the built-in tasks fit in a cache, a landscape of them."""
 
 from __future__ import annotations
 
