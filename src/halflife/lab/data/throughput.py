@@ -1,7 +1,9 @@
 """How fast batches come, and how fast a training takes them: the first must not starve the second.
 
-images_per_second(split, 128, Chain(PadCropFlip()))    of the data
-trained_per_second(model, split, 128)                  of steps on one batch that is held
+Two figures of the same machine, to be compared:
+
+    images_per_second(split, 128, PadCropFlip())    of the data
+    trained_per_second(model, split, 128)           of steps on one batch that is held
 """
 
 from __future__ import annotations
