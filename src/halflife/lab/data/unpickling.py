@@ -21,6 +21,10 @@ __all__ = ["safely_unpickled"]
 _KINDS = "biufSU"  # of numbers and of characters: no objects, no records
 
 
+class _Refused(Exception):
+    """What a pickle may not hold."""
+
+
 class _Dtype:
     """What a pickle says of a dtype: its code, and in its state the order of its bytes."""
 
@@ -33,7 +37,7 @@ class _Dtype:
     def real(self) -> np.dtype[Any]:
         dtype = np.dtype(self.code)
         if dtype.kind not in _KINDS or dtype.fields is not None:
-            raise pickle.UnpicklingError(f"an array of dtype {self.code!r}")
+            raise _Refused(f"an array of dtype {self.code!r}")
         return dtype.newbyteorder(self.order)
 
 
@@ -89,8 +93,17 @@ class _Encode(_Function):
 
     def __call__(self, text: str, encoding: Any) -> bytes:
         if _text(encoding) not in ("latin1", "latin-1"):
-            raise pickle.UnpicklingError(f"the codec {encoding!r}")
+            raise _Refused(f"the codec {encoding!r}")
         return text.encode("latin1")
+
+
+class _Empty(_Function):
+    """``bytes()``: how empty ones are written in old protocols."""
+
+    __slots__ = ()
+
+    def __call__(self) -> bytes:
+        return b""
 
 
 def _names() -> dict[tuple[str, str], Any]:
@@ -101,6 +114,7 @@ def _names() -> dict[tuple[str, str], Any]:
         ("numpy", "ndarray"): array,
         ("numpy", "dtype"): dtype,
         ("_codecs", "encode"): _Encode(),
+        ("__builtin__", "bytes"): _Empty(),
     }
     for core in ("numpy.core", "numpy._core"):  # before and since NumPy 2
         known[f"{core}.multiarray", "_reconstruct"] = _Reconstruct()
@@ -118,7 +132,7 @@ class _Reader(pickle.Unpickler):
         try:
             return self._known[module, name]
         except KeyError:
-            raise pickle.UnpicklingError(f"the name {module}.{name}") from None
+            raise _Refused(f"the name {module}.{name}") from None
 
 
 def safely_unpickled(data: bytes, where: str) -> Any:
@@ -140,7 +154,7 @@ def safely_unpickled(data: bytes, where: str) -> Any:
     """
     try:
         return _real(_Reader(io.BytesIO(data)).load())
-    except pickle.UnpicklingError as error:
+    except _Refused as error:
         raise DataError(
             f"{where}: not read, as it holds {error}, expected arrays, lists and numbers alone; "
             "get the official file."
@@ -161,7 +175,7 @@ def _real(value: Any) -> Any:
         return type(value)(map(_real, value))
     if value is None or isinstance(value, (bool, int, float, str, bytes)):
         return value
-    raise pickle.UnpicklingError(f"a {type(value).__name__}")
+    raise _Refused(f"a {type(value).__name__}")
 
 
 def _text(value: Any) -> Any:
