@@ -35,9 +35,12 @@ class Boxed(Augmentation):
 
     Attributes:
         size: height and width of the result.
+        beyond: whether the resampling sees pixels beyond the box, as where an image is resized
+            first and then cut, and not the other way round.
     """
 
     size: int
+    beyond: bool = False
 
     def boxes(self, sizes: Tensor, uniform: Tensor) -> Tensor:
         """Left, top, width and height, float64 ``[rows, 4]``.
@@ -55,7 +58,7 @@ class Boxed(Augmentation):
     def apply(self, images: Tensor, uniform: Tensor, colour: Tensor) -> Tensor:
         """The boxes of images that are of one size."""
         sizes = torch.tensor(images.shape[2:], device=images.device).expand(len(images), 2)
-        cut = resampled(images, self.boxes(sizes, uniform), self.size)
+        cut = resampled(images, self.boxes(sizes, uniform), self.size, beyond=self.beyond)
         flipped = self.flipped(uniform)
         if flipped is None:
             return cut
@@ -140,6 +143,7 @@ class CentreCrop(Boxed):
     size: int = 224
     resize: int | None = None
     draws = 0
+    beyond = True
 
     def __post_init__(self) -> None:
         require_count("size", self.size, "give the side in pixels")
@@ -154,13 +158,14 @@ class CentreCrop(Boxed):
         return torch.stack([(width - side) / 2, (height - side) / 2, side, side], 1)
 
 
-def resampled(images: Tensor, boxes: Tensor, size: int) -> Tensor:
+def resampled(images: Tensor, boxes: Tensor, size: int, *, beyond: bool = False) -> Tensor:
     """Boxes of images, each brought to one size.
 
     Args:
         images: uint8 ``[rows, channels, height, width]``.
         boxes: left, top, width and height, ``[rows, 4]``.
         size: height and width of the result.
+        beyond: whether pixels beyond the box, where it ends, have a share in those at its border.
 
     Returns:
         Rounded to uint8, ``[rows, channels, size, size]``.
@@ -171,25 +176,22 @@ def resampled(images: Tensor, boxes: Tensor, size: int) -> Tensor:
         100
     """
     height, width = images.shape[2:]
-    down = _weights(boxes[:, 1], boxes[:, 3], height, size)[:, None]
-    across = _weights(boxes[:, 0], boxes[:, 2], width, size)[:, None]
+    down = _weights(boxes[:, 1], boxes[:, 3], height, size, beyond)[:, None]
+    across = _weights(boxes[:, 0], boxes[:, 2], width, size, beyond)[:, None]
     pixels = down @ images.float() @ across.transpose(2, 3)
     return pixels.round_().clamp_(0, 255).to(torch.uint8)
 
 
-def _weights(start: Tensor, length: Tensor, size: int, out: int) -> Tensor:
-    """Rows of R: what each pixel of the image gives to each of the result, ``[rows, out, size]``.
-
-    Only pixels of the box give anything, as if the box were all of the image.
-    """
+def _weights(start: Tensor, length: Tensor, size: int, out: int, beyond: bool) -> Tensor:
+    """Rows of R: what each pixel of the image gives to each of the result, ``[rows, out, size]``."""
     start, length = start.double()[:, None, None], length.double()[:, None, None]
     scale = length / out
     reach = scale.clamp(min=1.0)
     places = torch.arange(out, device=start.device, dtype=torch.float64)[:, None] + 0.5
     pixel = torch.arange(size, device=start.device, dtype=torch.float64) + 0.5
     weights = (1 - ((pixel - (start + places * scale)) / reach).abs()).clamp(min=0.0)
-    within = (pixel > start.floor()) & (pixel < (start + length).ceil())
-    weights = weights * within
+    if not beyond:
+        weights = weights * ((pixel > start.floor()) & (pixel < (start + length).ceil()))
     return (weights / weights.sum(2, keepdim=True)).float()
 
 

@@ -6,6 +6,7 @@ would be copied into every worker once their reference counts are touched.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -55,7 +56,7 @@ class Pictures:
             picture = self.opened(row)
             sizes = torch.tensor([[picture.height, picture.width]])
             box = boxed.boxes(sizes, uniform[place : place + 1])[0].tolist()
-            array = np.asarray(_cut(picture, box, size))
+            array = np.asarray(_cut(picture, box, size, boxed.beyond))
             found[place] = torch.from_numpy(array.copy()).permute(2, 0, 1)
         flipped = boxed.flipped(uniform)
         if flipped is None:
@@ -132,15 +133,15 @@ class _SomePictures(Pictures):
         return self.pictures.opened(int(self.rows[row]))
 
 
-def _cut(picture: Any, box: list[float], size: int) -> Any:
-    """The box of a picture, resized from no pixels but those that it touches."""
+def _cut(picture: Any, box: list[float], size: int, beyond: bool) -> Any:
+    """The box of a picture, brought to one size."""
     images = needed("PIL.Image", "images", "Reading pictures")
     left, top, width, height = box
-    edges = int(left), int(top), int(-(-(left + width) // 1)), int(-(-(top + height) // 1))
-    edges = edges[0], edges[1], min(edges[2], picture.width), min(edges[3], picture.height)
-    inside = left - edges[0], top - edges[1], left - edges[0] + width, top - edges[1] + height
-    # Rounding may leave the box a hair outside, which Pillow refuses.
-    inside = (max(inside[0], 0.0), max(inside[1], 0.0),
-              min(inside[2], edges[2] - edges[0]), min(inside[3], edges[3] - edges[1]))  # fmt: skip
-    bilinear = images.Resampling.BILINEAR
-    return picture.crop(edges).resize((size, size), bilinear, box=inside)
+    right, bottom = min(left + width, picture.width), min(top + height, picture.height)
+    left, top = max(left, 0.0), max(top, 0.0)  # rounding may leave the box a hair outside
+    inside = left, top, right, bottom
+    if not beyond:
+        edges = int(left), int(top), math.ceil(right), math.ceil(bottom)
+        inside = left - edges[0], top - edges[1], right - edges[0], bottom - edges[1]
+        picture = picture.crop(edges)
+    return picture.resize((size, size), images.Resampling.BILINEAR, box=inside)
