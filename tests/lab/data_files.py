@@ -149,7 +149,11 @@ def cifar100(
             files[f"{folder}/{name}.bin"] = np.concatenate([both, images], 1).tobytes()
         else:
             files[f"{folder}/{name}"] = python2_pickle(
-                {b"data": images, b"coarse_labels": coarse.tolist(), b"fine_labels": labels.tolist()}
+                {
+                    b"data": images,
+                    b"coarse_labels": coarse.tolist(),
+                    b"fine_labels": labels.tolist(),
+                }
             )
     if binary:
         files[f"{folder}/fine_label_names.txt"] = b"\n".join(HUNDRED)

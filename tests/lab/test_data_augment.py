@@ -179,7 +179,7 @@ def test_areas_and_aspects_have_their_distributions():
     for value in (share, aspect, left / (1001 - width), top / (1001 - height)):
         ordered = value.sort().values
         uniform_quantiles = (torch.arange(20_000) + 0.5) / 20_000
-        # Kolmogorov and Smirnov at 1e-4: 2.23 / sqrt(n); and the rounding to pixels, of 283 at least.
+        # Kolmogorov and Smirnov at 1e-4: 2.23 / sqrt(n); and the rounding to whole pixels.
         assert (ordered - uniform_quantiles).abs().max() < 2.23 / math.sqrt(20_000) + 0.004
     assert abs(np.corrcoef(share, aspect)[0, 1]) < 0.05
 
@@ -199,7 +199,9 @@ def test_attempts_are_taken_in_turn_and_the_last_resort_is_central():
     u[0, 6] = 0.0  # the fourth attempt: 8 % of 1000 pixels
     side = round(math.sqrt(80))
     u[0, -3], u[0, -2] = 0.5, 0.999
-    assert crop.boxes(sizes, u).tolist() == [[math.floor(0.5 * (101 - side)), 10 - side, side, side]]
+    assert crop.boxes(sizes, u).tolist() == [
+        [math.floor(0.5 * (101 - side)), 10 - side, side, side]
+    ]
 
 
 def test_an_image_within_the_ratios_is_taken_whole_as_the_last_resort():
@@ -281,7 +283,7 @@ def test_normalise_by_definition():
     expected = (batch.double() / 255 - mean.view(3, 1, 1).double()) / std.view(3, 1, 1).double()
     got = normalise(batch, mean, std)
     assert got.dtype == torch.float32
-    # Grey levels of 255 in single precision, divided by half a hundred: some units in the last place.
+    # Grey levels in single precision: some units in the last place.
     torch.testing.assert_close(got.double(), expected, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(normalise(batch, None, None), batch.float() / 255)
     floats = torch.randn(4, 3, 2, 2)

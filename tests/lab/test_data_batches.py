@@ -257,9 +257,11 @@ def test_rows_must_be_left(validation):
 
 
 def test_names_and_settings_are_checked():
-    with pytest.raises(ValueError, match="unknown data set; .*did you mean 'cifar10'"):
+    with pytest.raises(ValueError, match=r"unknown data set; .*did you mean 'cifar10'"):
         load("cifar-10")
-    with pytest.raises(ValueError, match=r"validation=0\.1: the data set 'ptb' has no such setting"):
+    with pytest.raises(
+        ValueError, match=r"validation=0\.1: the data set 'ptb' has no such setting"
+    ):
         load("ptb", validation=0.1)
     with pytest.raises(ValueError, match="'text' must be a file"):
         load("text")

@@ -93,9 +93,9 @@ def test_mean_and_std_are_of_the_rows_that_are_trained_on(tmp_path):
 @pytest.mark.parametrize("form", FORMS)
 def test_another_file_than_the_official_one_is_refused(tmp_path, form):
     files = FORMS[form](batches_of_ten())
-    with pytest.raises(DataError, match="official data .*verify=False"):
+    with pytest.raises(DataError, match=r"official data .*verify=False"):
         load_cifar10(tar_of(tmp_path / "any.tar.gz", files))
-    with pytest.raises(DataError, match="official data .*verify=False"):
+    with pytest.raises(DataError, match=r"official data .*verify=False"):
         load_cifar10(written(tmp_path, files))
 
 
@@ -131,7 +131,7 @@ def test_a_missing_data_set_names_the_archives(tmp_path):
 def test_one_data_set_for_the_other_is_told(tmp_path):
     hundred = cifar100((images_of(10), np.arange(10)), (images_of(10), np.arange(10)), False)
     root = tar_of(tmp_path / "cifar-10-python.tar.gz", hundred)
-    with pytest.raises(DataError, match="cifar10: not found|holds no"):
+    with pytest.raises(DataError, match=r"cifar10: not found|holds no"):
         load_cifar10(root, verify=False)
     # CIFAR-100's dict under the name of a batch of CIFAR-10.
     files = cifar10_python(batches_of_ten())
@@ -146,7 +146,10 @@ def test_one_data_set_for_the_other_is_told(tmp_path):
         ({b"data": images_of(3), b"labels": [0, 1]}, "expected 3 labels"),
         ({b"data": images_of(3), b"labels": [0, 1, 10]}, "labels from 0 to 9, found 10"),
         ({b"data": images_of(3)[:, :100].copy(), b"labels": [0, 1, 2]}, "expected 'data' of uint8"),
-        ({b"data": images_of(3).astype(np.int32), b"labels": [0, 1, 2]}, "expected 'data' of uint8"),
+        (
+            {b"data": images_of(3).astype(np.int32), b"labels": [0, 1, 2]},
+            "expected 'data' of uint8",
+        ),
         ({b"data": [1, 2], b"labels": [0, 1]}, "expected 'data' of uint8"),
     ],
     ids=["labels", "class", "pixels", "dtype", "list"],
@@ -161,7 +164,9 @@ def test_batches_of_other_contents_are_told(tmp_path, entries, message):
 def test_a_label_of_the_binary_form_that_is_no_class_is_told(tmp_path):
     rows = batches_of_ten()
     rows[2] = rows[2][0], rows[2][1] + 1
-    with pytest.raises(DataError, match=r"data_batch_3\.bin: expected labels from 0 to 9, found 10"):
+    with pytest.raises(
+        DataError, match=r"data_batch_3\.bin: expected labels from 0 to 9, found 10"
+    ):
         load_cifar10(written(tmp_path, cifar10_binary(rows)), verify=False)
 
 

@@ -78,7 +78,9 @@ def test_swapped_cut_and_missing_files(tmp_path):
     first, second = (tmp_path / f"{name}.gz" for name in FASHION[:2])
     whole, labels = first.read_bytes(), second.read_bytes()
     first.write_bytes(labels)
-    with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz: expected an IDX file .* in 3"):
+    with pytest.raises(
+        DataError, match=r"train-images-idx3-ubyte\.gz: expected an IDX file .* in 3"
+    ):
         load_fashion_mnist(tmp_path)
     first.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz: cut off or damaged"):
@@ -91,7 +93,7 @@ def test_swapped_cut_and_missing_files(tmp_path):
     with pytest.raises(DataError, match=r"train-labels-idx1-ubyte\.gz: missing"):
         load_fashion_mnist(tmp_path, verify=False)
     first.unlink()
-    with pytest.raises(DataError, match="fashion-mnist: not found in .*Debian's dataset-fashion"):
+    with pytest.raises(DataError, match=r"fashion-mnist: not found in .*Debian's dataset-fashion"):
         load_fashion_mnist(tmp_path)
 
 

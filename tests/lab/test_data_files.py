@@ -169,7 +169,7 @@ def test_digests(tmp_path):
     check_digest(path, {"x": "900150983cd24fb0d6963f7d28e17f72"}, True)  # of RFC 1321, A.5
     check_digest(path, {"y": "0"}, True)
     check_digest(path, {"x": "0"}, False)
-    with pytest.raises(DataError, match="MD5 0.*found 9001.*verify=False"):
+    with pytest.raises(DataError, match=r"MD5 0.*found 9001.*verify=False"):
         check_digest(path, {"x": "0"}, True)
 
 

@@ -18,7 +18,8 @@ def saved(folder, splits, image, label, names, sizes=((32, 32),)):
     arrays, parts = {}, {}
     for split, rows in splits.items():
         arrays[split] = [
-            random.randint(0, 256, (*sizes[i % len(sizes)], 3)).astype(np.uint8) for i in range(rows)
+            random.randint(0, 256, (*sizes[i % len(sizes)], 3)).astype(np.uint8)
+            for i in range(rows)
         ]
         features = datasets.Features(
             {image: datasets.Image(), label: datasets.ClassLabel(names=names)}
@@ -47,9 +48,7 @@ def test_cifar(tmp_path, name, label, classes):
 
 def test_imagenet_streams(tmp_path):
     names, sizes = ["a", "b", "c"], ((20, 30), (40, 25))
-    arrays = saved(
-        tmp_path / "d", {"train": 6, "validation": 4}, "image", "label", names, sizes
-    )
+    arrays = saved(tmp_path / "d", {"train": 6, "validation": 4}, "image", "label", names, sizes)
     data = load("imagenet", tmp_path / "d", verify=False)
     assert data.train.inputs.rows.num_rows == 6
     assert data.test.targets.tolist() == [0, 1, 2, 0]
@@ -67,7 +66,9 @@ def test_other_data_sets_are_told(tmp_path):
     with pytest.raises(DataError, match="expected a split 'validation', found"):
         load("imagenet", tmp_path / "d")
     saved(tmp_path / "e", {"train": 3, "test": 3}, "img", "label", ["a"] * 1, ((28, 28),))
-    with pytest.raises(DataError, match="expected images of 32 x 32 pixels, found 28 x 28 in row 0"):
+    with pytest.raises(
+        DataError, match="expected images of 32 x 32 pixels, found 28 x 28 in row 0"
+    ):
         load("cifar10", tmp_path / "e")
     (tmp_path / "e" / "train" / "state.json").write_text("{")
     with pytest.raises(DataError, match="expected a data set of Hugging Face, found none"):
@@ -88,5 +89,7 @@ def test_without_the_library_the_extra_is_named(monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(ImportError, match=r"Reading hf:a needs the extra 'hf'.*torch-halflife\[hf\]"):
+    with pytest.raises(
+        ImportError, match=r"Reading hf:a needs the extra 'hf'.*torch-halflife\[hf\]"
+    ):
         load("cifar10", "hf:a")

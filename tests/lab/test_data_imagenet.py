@@ -64,7 +64,10 @@ def test_imagenet32(tmp_path, form):
     mapped = [isinstance(part, np.memmap) for part in data.train.inputs.parts]
     assert mapped == [form == "stored"] * 2
     torch.testing.assert_close(
-        data.mean.double(), torch.from_numpy(images).double().mean((0, 2, 3)) / 255, rtol=0, atol=1e-7
+        data.mean.double(),
+        torch.from_numpy(images).double().mean((0, 2, 3)) / 255,
+        rtol=0,
+        atol=1e-7,
     )
 
 
@@ -245,7 +248,9 @@ def test_what_is_wrong_with_folders(folder):
     with pytest.raises(DataError, match=f"{CLASSES[1]}: expected pictures .* found none"):
         load_imagenet(folder, verify=False)
     path.parent.rmdir()
-    with pytest.raises(DataError, match=rf"val: expected a folder .* of the 2 classes.*{CLASSES[1]}"):
+    with pytest.raises(
+        DataError, match=rf"val: expected a folder .* of the 2 classes.*{CLASSES[1]}"
+    ):
         load_imagenet(folder, verify=False)
 
 

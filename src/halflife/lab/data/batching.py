@@ -23,7 +23,7 @@ from .augment import Augmentation, Chain, normalise
 from .boxes import CentreCrop, first_boxed
 from .dataset import Split
 from .image_files import Pictures
-from .randomness import seeded
+from .randomness import generator_at
 
 __all__ = ["batch_count", "batches"]
 
@@ -132,14 +132,14 @@ class _Plan:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         rows = len(self.split)
         order = (
-            torch.randperm(rows, generator=seeded("order", self.seed, self.epoch))
+            torch.randperm(rows, generator=generator_at("order", self.seed, self.epoch))
             if self.shuffle
             else torch.arange(rows)
         )
         for step in self.steps:
             taken = order[step * self.batch_size : (step + 1) * self.batch_size]
             # Those of all processes: which rows are whose does not change an image.
-            source = seeded("augmentation", self.seed, self.epoch, step)
+            source = generator_at("augmentation", self.seed, self.epoch, step)
             size = len(taken), self.augment.draws
             uniform = torch.rand(size, generator=source, dtype=torch.float64)
             yield taken[self.rank :: self.world], uniform[self.rank :: self.world]

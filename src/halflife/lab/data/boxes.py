@@ -183,7 +183,7 @@ def resampled(images: Tensor, boxes: Tensor, size: int, *, beyond: bool = False)
 
 
 def _weights(start: Tensor, length: Tensor, size: int, out: int, beyond: bool) -> Tensor:
-    """Rows of R: what each pixel of the image gives to each of the result, ``[rows, out, size]``."""
+    """Rows of R: what each pixel of the image gives to the result's, ``[rows, out, size]``."""
     start, length = start.double()[:, None, None], length.double()[:, None, None]
     scale = length / out
     reach = scale.clamp(min=1.0)

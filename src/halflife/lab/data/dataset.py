@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ...checks import is_number, require
-from .randomness import seeded
+from .randomness import generator_at
 
 if TYPE_CHECKING:
     from .text import Vocabulary
@@ -210,7 +210,7 @@ def hold_out(targets: Tensor, validation: float, seed: int) -> tuple[Tensor, Ten
     shares[(shares - exact).argsort(stable=True)[:missing]] += 1
     held = []
     for c, m, share in zip(classes.tolist(), members, shares.tolist(), strict=True):
-        held.append(m[torch.randperm(len(m), generator=seeded("held out", seed, c))[:share]])
+        held.append(m[torch.randperm(len(m), generator=generator_at("held out", seed, c))[:share]])
     left_out = torch.cat(held).sort().values if held else torch.empty(0, dtype=torch.int64)
     kept = torch.ones(rows, dtype=torch.bool)
     kept[left_out] = False

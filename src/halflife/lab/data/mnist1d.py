@@ -129,7 +129,7 @@ def load_mnist1d(
                 "the file again, or pass verify=False."
             )
     train, test = (
-        (torch.from_numpy(np.asarray(a)).float(), checked_targets(b, len(a), 10, source))
+        (torch.from_numpy(np.array(a, np.float32)), checked_targets(b, len(a), 10, source))
         for a, b in ((x, y), (x_test, y_test))
     )
     return assembled(

@@ -6,10 +6,10 @@ import hashlib
 
 import torch
 
-__all__ = ["seeded"]
+__all__ = ["generator_at"]
 
 
-def seeded(purpose: str, *numbers: int) -> torch.Generator:
+def generator_at(purpose: str, *numbers: int) -> torch.Generator:
     """Random numbers for one purpose at one place, such as an epoch and a step.
 
     Two places share no numbers, and no place needs those before it: a training that goes on at
@@ -20,7 +20,7 @@ def seeded(purpose: str, *numbers: int) -> torch.Generator:
         numbers: seed, epoch, step.
 
     Example:
-        >>> a, b = seeded("order", 0, 3), seeded("order", 0, 3)
+        >>> a, b = generator_at("order", 0, 3), generator_at("order", 0, 3)
         >>> bool(torch.rand(1, generator=a) == torch.rand(1, generator=b))
         True
     """

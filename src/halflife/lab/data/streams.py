@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ...checks import require, require_count
-from .randomness import seeded
+from .randomness import generator_at
 
 __all__ = ["random_windows", "window_count", "windows"]
 
@@ -137,7 +137,7 @@ def _draw(
     rank, world = share
     for step in steps:
         places = torch.randint(
-            len(tokens) - time, (batch, 1), generator=seeded("windows", *seeds, step)
+            len(tokens) - time, (batch, 1), generator=generator_at("windows", *seeds, step)
         )
         found = signed[places[rank::world] + reach].long()
         if tokens.dtype == torch.uint16:
