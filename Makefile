@@ -86,7 +86,7 @@ $(RUN): pyproject.toml constraints.txt scripts/install.py
 	@touch $@
 
 $(DEV): pyproject.toml constraints.txt scripts/install.py
-	$(PYTHON) scripts/install.py --venv $(VENV) --installer $(INSTALLER) --extras lab,plot,docs,dev,third-party,lightning,hf
+	$(PYTHON) scripts/install.py --venv $(VENV) --installer $(INSTALLER) --extras lab,plot,images,docs,dev,third-party,lightning,hf
 	@touch $(RUN) $@
 
 $(CLUSTER): $(DEV)

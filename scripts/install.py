@@ -40,7 +40,7 @@ SOURCES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description="make the virtual environment of this checkout")
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv")
-    parser.add_argument("--extras", default="lab,plot,docs,dev,third-party,lightning,hf")
+    parser.add_argument("--extras", default="lab,plot,images,docs,dev,third-party,lightning,hf")
     parser.add_argument("--installer", choices=["auto", "pip", "uv"], default="auto")
     args = parser.parse_args()
     if sys.version_info < OLDEST:

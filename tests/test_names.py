@@ -23,6 +23,7 @@ ENDINGS = {"dev", "html", "json", "md", "org", "py", "toml", "yaml", "yml"}
 
 # One name, several definitions, for a reason. Commands (halflife.cli) are named as what they call.
 SAME_NAME = {
+    "load": "of a checkpoint, into an optimizer; of a data set, by its name",
     "WeightDecayMonitor": "one for each framework; a script uses one of them",
     "sweep": "of tensors, over a list of them; of a training, over its settings",
     "build": "of the report, its page; of a model's name, the model",
