@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 OF_THE_LAB = ("optuna", "scipy", "sklearn", "jinja2", "safetensors")
 COMMANDS = (
     *("audit", "describe", "convert", "transfer", "recommend", "probe"),
-    *("landscape", "sweep", "report"),
+    *("landscape", "sweep", "report", "recipes"),
 )
 
 TRAIN = """

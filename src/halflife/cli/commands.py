@@ -8,7 +8,18 @@ import torch
 import typer
 
 from .. import __version__
-from . import audit, convert, describe, landscape, probe, recommend, sweep, sweeping, transfer
+from . import (
+    audit,
+    convert,
+    describe,
+    landscape,
+    probe,
+    recipes,
+    recommend,
+    sweep,
+    sweeping,
+    transfer,
+)
 from .mistakes import explained
 from .terminal import console
 
@@ -49,5 +60,6 @@ for command in (
     landscape.landscape,
     sweep.sweep,
     sweeping.report,
+    recipes.recipes,
 ):
     app.command()(explained(command))

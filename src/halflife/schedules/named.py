@@ -15,7 +15,7 @@ from .restarts import cosine_warm_restarts
 __all__ = ["NAMES", "schedule_named"]
 
 
-class Run(NamedTuple):
+class _Run(NamedTuple):
     """Length of a run: optimizer steps, and how many of them are an epoch, where that is known."""
 
     steps: int
@@ -33,29 +33,29 @@ class wsd(Curve):
         return min(1.0, max(self.total - step, 0) / (0.2 * self.total))
 
 
-def _warmup_cosine(text: str, run: Run) -> Curve:
+def _warmup_cosine(text: str, run: _Run) -> Curve:
     # A warm-up takes the first tenth of the run, as is usual for short ones.
     steps = run.steps // 10 if not text else _moment(text, run)
     return warmup(steps, cosine(run.steps - steps))
 
 
-def _multistep(text: str, run: Run) -> Curve:
+def _multistep(text: str, run: _Run) -> Curve:
     moments, _, factor = text.partition("*")
     return multistep([_moment(m, run) for m in moments.split(",")], float(factor or 0.1))
 
 
-def _step(text: str, run: Run) -> Curve:
+def _step(text: str, run: _Run) -> Curve:
     length, _, factor = text.partition("*")
     every = _moment(length, run)
     return multistep([*range(every, run.steps, every)], float(factor or 0.1))
 
 
-def _restarts(text: str, run: Run) -> Curve:
+def _restarts(text: str, run: _Run) -> Curve:
     first, _, factor = text.partition("*")
     return cosine_warm_restarts(int(first), int(factor or 1), steps_per_epoch=_moment("1", run))
 
 
-def _moment(text: str, run: Run) -> int:
+def _moment(text: str, run: _Run) -> int:
     """Steps until a moment: epochs, or a share of the run where it is below 1."""
     value = float(text)
     if 0.0 < value < 1.0:
@@ -69,7 +69,7 @@ def _moment(text: str, run: Run) -> int:
 
 class _Form(NamedTuple):
     usage: str
-    make: Callable[[str, Run], Curve]
+    make: Callable[[str, _Run], Curve]
     argument: str = ""  # pattern of what follows the colon; without one, nothing may
 
 
@@ -131,6 +131,6 @@ def schedule_named(text: str, steps: int | None, steps_per_epoch: int | None = N
         raise ValueError(f"schedule={text!r}: must be written as {form.usage}.")
     require_count("steps", steps, "pass the length of the run, which a schedule by name needs")
     try:
-        return form.make(argument, Run(int(steps or 0), steps_per_epoch))
+        return form.make(argument, _Run(int(steps or 0), steps_per_epoch))
     except ValueError as error:
         raise ValueError(f"schedule={text!r}: {error}") from None

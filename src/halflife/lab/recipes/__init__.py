@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from . import loshchilov, others, xie
-from .recipe import Recipe, require_known
+from .entry import Recipe, require_known
+from .loshchilov import loshchilov_trainings
+from .others import other_trainings
+from .xie import xie_trainings
 
 __all__ = ["RECIPES", "Recipe", "recipe"]
 
 RECIPES: Mapping[str, Recipe] = {
     each.name: each
-    for module in (xie, loshchilov, others)
-    for each in sorted(module.recipes(), key=lambda each: each.name)
+    for trainings in (xie_trainings, loshchilov_trainings, other_trainings)
+    for each in sorted(trainings(), key=lambda each: each.name)
 }
 
 

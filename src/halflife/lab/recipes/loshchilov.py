@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from .recipe import Recipe
+from .entry import Recipe
 
-__all__ = ["recipes"]
+__all__ = ["loshchilov_trainings"]
 
-# Algorithm and lr, for a normalized weight decay of 0.025 where decay is decoupled: sections 4, B.1.
+# Algorithm, lr, and a weight decay that is normalized where it is decoupled: sections 4 and B.1.
 _METHODS = {
     "sgd": ("sgd_l2", 0.05, 5e-4),
     "sgdw": ("sgdw", 0.05, 0.025),
@@ -20,7 +20,7 @@ _SCHEDULES = {"fixed": "constant", "drops": "multistep:30,60,80", "cosine": "cos
 _SHAKE = "section 4 and Gastaldi 2017, whose augmentation is random crops and flips"
 
 
-def recipes() -> Iterator[Recipe]:
+def loshchilov_trainings() -> Iterator[Recipe]:
     """All of them."""
     for kind, schedule in _SCHEDULES.items():
         for method in _METHODS:
@@ -48,5 +48,5 @@ def _shake(
     return Recipe(
         f"001/shake-shake-2x{width}d-{data}{suffix}/{more.get('method', base)}",
         f"shake-shake-26-2x{width}d", data, more.get("algorithm", algorithm), lr, decay, epochs,
-        128, schedule, source, augment="crop-flip", normalized=base in ("sgdw", "adamw"),
+        128, schedule, source, augment="crop-flip-mean", normalized=base in ("sgdw", "adamw"),
     )  # fmt: skip

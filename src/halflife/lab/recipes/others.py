@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .recipe import Recipe
+from .entry import Recipe
 
-__all__ = ["recipes"]
+__all__ = ["other_trainings"]
 
 # 003, Table 1: epochs and accuracies in percent; "" where there is none.
 _ZHOU = {
@@ -26,18 +26,18 @@ _ZHUANG = {
     "resnet56-nobn": ((5e-4, 5e-4), (5e-4, 5e-5)),
     "resnet110-nobn": ((1e-3, 5e-4), (5e-4, 1e-4)),
     "resnet218-nobn": ((5e-4, 5e-3), (5e-4, 5e-5)),
-    "densenet-bc-100-nobn": ((5e-4, 1e-3), (1e-3, 5e-5)),
+    "densenet-bc-100-12-nobn": ((5e-4, 1e-3), (1e-3, 5e-5)),
     "resnet20": ((5e-3, 0.0), (5e-3, 0.0)),
     "resnet44": ((5e-3, 0.0), (5e-3, 0.0)),
     "resnet56": ((5e-3, 0.0), (5e-3, 0.0)),
     "resnet110": ((5e-3, 0.0), (5e-3, 0.0)),
     "resnet218": ((5e-3, 0.0), (5e-3, 0.0)),
-    "densenet-bc-100": ((5e-3, 0.0), (5e-3, 0.0)),
+    "densenet-bc-100-12": ((5e-3, 0.0), (5e-3, 0.0)),
 }
 _README = "Figures 2 and 3; best settings of the authors' README (errors are in lost pictures)"
 
 
-def recipes() -> Iterator[Recipe]:
+def other_trainings() -> Iterator[Recipe]:
     """All of them."""
     yield from _schaipp()
     yield from _zhou()
@@ -62,7 +62,8 @@ def _zhou() -> Iterator[Recipe]:
             yield Recipe(
                 f"003/{model}-imagenet{length}/{method}", model, "imagenet", _ALGORITHMS[method],
                 1e-3, (0.05 if falling else 0.5) if vit else (5e-3 if falling else 5e-2), epochs,
-                1024, "warmup-cosine:5", "section 6, Table 1, Figure 2", augment="resized-crop-flip",
+                1024, "warmup-cosine:5", "section 6, Table 1, Figure 2",
+                augment="resized-crop-flip",
                 decay_schedule="exponential" if falling else "",
                 label_smoothing=0.1 if vit else 0.0, published=f"accuracy {accuracy} %",
                 note="only ViT-S's weight decays are stated; batch, schedule and the others are "

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .recipe import Recipe
+from .entry import Recipe
 
-__all__ = ["recipes"]
+__all__ = ["xie_trainings"]
 
 _TABLE = "Table 1 (errors in percent, 3 seeds); settings: appendix B.1 and the authors' README"
 # Method: algorithm, peak lr, weight decay; appendix B.1.
@@ -50,7 +50,7 @@ _NETWORKS = {
 }  # fmt: skip
 
 
-def recipes() -> Iterator[Recipe]:
+def xie_trainings() -> Iterator[Recipe]:
     """All of them."""
     for place, (model, data, schedule, errors) in _NETWORKS.items():
         for (method, (algorithm, lr, decay)), error in zip(
@@ -65,8 +65,8 @@ def recipes() -> Iterator[Recipe]:
     for method in ("sgd", "adam", "adamw", "adams"):
         algorithm, lr, decay = _METHODS[method]
         yield _cifar(
-            "vgg16-nobn-cifar10", "vgg16", "cifar10", "multistep:80,160", method, algorithm, lr,
-            decay, "", "Figure 3, without batch norm",
+            "vgg16-nobn-cifar10", "vgg16-nobn", "cifar10", "multistep:80,160", method, algorithm,
+            lr, decay, "", "Figure 3, without batch norm",
         )  # fmt: skip
     for method in ("adams", "adamw", "adam"):
         algorithm, lr, decay = _METHODS[method]

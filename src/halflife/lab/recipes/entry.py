@@ -1,4 +1,4 @@
-"""A published training as data: what is trained, by what, for how long, and where that is written."""
+"""A published training as data: what is trained, by what, how long, and where that is written."""
 
 from __future__ import annotations
 
@@ -7,8 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...checks import near, require_count, require_nonnegative, require_positive
+from ..data import Augmentation, PadCropFlip, RandomResizedCrop
 
-__all__ = ["Recipe", "require_known"]
+__all__ = ["AUGMENTATIONS", "Recipe", "require_known"]
+
+AUGMENTATIONS: Mapping[str, Augmentation | None] = {
+    "": None,
+    "crop-flip": PadCropFlip(),
+    "crop-flip-mean": PadCropFlip(border="mean"),  # as fb.resnet.torch, where Shake-Shake is from
+    "resized-crop-flip": RandomResizedCrop(),
+}
 
 
 @dataclass(frozen=True)
@@ -26,7 +34,7 @@ class Recipe:
         batch_size: rows of a step, over all devices.
         schedule: of the learning rate (`halflife.schedules.schedule_named`).
         source: where settings and result are written.
-        augment: name of an augmentation of `halflife.lab.data`.
+        augment: name of what is done to the images, a key of `AUGMENTATIONS`.
         settings: of the optimizer, over the algorithm's.
         model_settings: of the model.
         normalized: whether the weight decay is normalized (Loshchilov & Hutter 2019, B.1), so that
