@@ -10,7 +10,17 @@ import torch.nn.functional as F
 from model_cases import cases, inputs, logits, small
 from torch import Tensor, nn
 
-from halflife.lab.models import MODELS, build, cifar_resnet, gpt, lstm, shake_shake26, vit_s16
+from halflife.lab.models import (
+    MODELS,
+    build,
+    cifar_resnet,
+    densenet_bc100,
+    googlenet,
+    gpt,
+    lstm,
+    shake_shake26,
+    vit_s16,
+)
 from halflife.lab.models.attention import TransformerBlock
 from halflife.lab.models.shake_shake import ShakeShake
 
@@ -169,6 +179,47 @@ def test_dense_layers_keep_what_came_in() -> None:
     assert torch.equal(once[:, :24], given)
     assert torch.equal(twice[:, :36], once)
     assert twice.shape == (2, 48, 4, 4)
+
+
+# --- what stands side by side --------------------------------------------------------------------
+
+NORM = (1 + 1e-5) ** 0.5  # what a new batch norm divides by at evaluation
+
+
+def test_dense_layer_and_transition_by_hand() -> None:
+    features: Any = densenet_bc100().double().eval().features
+    given = randoms(2, 24, 5, 4)
+    _, reduce, _, _, add = features[1].layers
+    inner = F.conv2d((given / NORM).relu(), reduce.weight)
+    added = F.conv2d((inner / NORM).relu(), add.weight, padding=1)
+    assert added.shape == (2, 12, 5, 4)
+    expected = torch.cat((given, added), 1)
+    torch.testing.assert_close(features[1](given), expected, rtol=1e-12, atol=1e-12)
+
+    given = randoms(2, 24 + 16 * 12, 4, 4)  # after a block of sixteen layers
+    halved = F.conv2d((given / NORM).relu(), features[18].weight)
+    assert halved.shape[1] == (24 + 16 * 12) // 2
+    expected = halved.unflatten(2, (2, 2)).unflatten(4, (2, 2)).mean((3, 5))
+    torch.testing.assert_close(features[17:20](given), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_inception_module_by_hand() -> None:
+    module: Any = googlenet().double().eval().features[1]
+    given = randoms(2, 192, 3, 3)
+
+    def layer(sequence: Any, given: Tensor) -> Tensor:
+        weight, bias = sequence[0].weight, sequence[0].bias
+        return (F.conv2d(given, weight, bias, padding=weight.shape[-1] // 2) / NORM).relu()
+
+    one, three, five, pooled = module.branches
+    expected = [
+        layer(one, given),
+        layer(three[1], layer(three[0], given)),
+        layer(five[2], layer(five[1], layer(five[0], given))),
+        layer(pooled[1], F.max_pool2d(given, 3, 1, 1)),
+    ]
+    assert [part.shape[1] for part in expected] == [64, 128, 32, 32]
+    torch.testing.assert_close(module(given), torch.cat(expected, 1), rtol=1e-12, atol=1e-12)
 
 
 # --- shapes --------------------------------------------------------------------------------------
