@@ -33,7 +33,7 @@ SIDES |= {"vit-s16": 12}
 IMAGES = [name for name in MODELS if name not in TEXT | {"mlp"}]
 
 # Another depth or width of a model that is there, and no other layers.
-SIMILAR = {"resnet34", "shake-shake-26-2x96d", "gpt2-small"}
+SIMILAR = {"resnet34", "densenet121", "shake-shake-26-2x96d", "gpt2-small"}
 SIMILAR |= {f"resnet{depth}{norm}" for depth in (44, 56, 110, 218) for norm in ("", "-nobn")}
 
 
