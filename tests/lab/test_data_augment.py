@@ -13,6 +13,7 @@ from halflife.lab.data import (
     Chain,
     Cutout,
     Flip,
+    Pad,
     PadCropFlip,
     RandomResizedCrop,
     normalise,
@@ -62,6 +63,14 @@ def test_every_corner_gives_its_window_of_the_padded_image(border, pad):
                 u = [(down + 0.5) / sides, (across + 0.5) / sides, flip]
                 got = crop.apply(batch, torch.tensor([u], dtype=torch.float64), colour)
                 assert torch.equal(got[0], expected)
+
+
+@pytest.mark.parametrize("border", BORDERS)
+def test_padding(border):
+    batch, colour = images(2), torch.tensor([9, 99, 199], dtype=torch.uint8)
+    got = Pad(2, border)(batch, colour=colour)
+    fill = colour if border == "mean" else BLACK
+    assert torch.equal(got[1], padded(batch[1], 2, border, fill))
 
 
 def test_corners_and_flips_are_uniform_and_independent_for_each_image():
@@ -315,6 +324,8 @@ def test_statistics_of_many_rows_are_of_equally_distant_ones():
     ("make", "message"),
     [
         (lambda: PadCropFlip(pad=0), "pad must be an integer >= 1, got 0"),
+        (lambda: Pad(0), "pad must be an integer >= 1, got 0"),
+        (lambda: Pad(1, "edge"), "border must be one of"),
         (lambda: PadCropFlip(border="edge"), "border must be one of black, mean, reflect"),
         (lambda: PadCropFlip(pad=7, border="reflect")(images()), "pad must be less than the image"),
         (lambda: Cutout(0), "length must be an integer >= 1"),
