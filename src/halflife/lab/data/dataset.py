@@ -269,17 +269,18 @@ def statistics(images: Tensor | Rows, by: str = "channel") -> tuple[Tensor, Tens
 def _by_channel(images: Tensor | Rows, rows: Tensor) -> tuple[Tensor, Tensor, int]:
     """Sum and sum of squares, from how often each of the 256 levels comes: exact, and quick."""
     levels = torch.arange(256, dtype=torch.float64)
-    counts = 0
+    parts = []
     for chunk in rows.split(_CHUNK):
         channels = images[chunk].transpose(0, 1).flatten(1)
-        counts = counts + torch.stack([torch.bincount(c, minlength=256) for c in channels])
-    counts = torch.as_tensor(counts).double()
+        parts.append(torch.stack([torch.bincount(c, minlength=256) for c in channels]))
+    counts = torch.stack(parts).sum(0).double()
     return counts @ levels, counts @ levels.square(), int(counts[0].sum())
 
 
 def _by_pixel(images: Tensor | Rows, rows: Tensor) -> tuple[Tensor, Tensor, int]:
-    total, squares = 0, 0
+    sums = []
     for chunk in rows.split(_CHUNK):
         some = images[chunk].int()
-        total, squares = total + some.sum(0), squares + (some * some).sum(0)  # in int64
-    return torch.as_tensor(total).double(), torch.as_tensor(squares).double(), len(rows)
+        sums.append(torch.stack([some.sum(0), (some * some).sum(0)]))  # in int64
+    total, squares = torch.stack(sums).sum(0).double()
+    return total, squares, len(rows)
