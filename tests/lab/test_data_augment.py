@@ -132,6 +132,19 @@ def test_an_image_depends_on_its_own_numbers_alone(augment):
     assert torch.equal(augment.apply(batch[order], uniform[order], BLACK), whole[order])
 
 
+def test_chains_in_chains_are_one():
+    flat = Chain(Flip(), PadCropFlip(pad=1), Cutout(2))
+    nested = Chain(Chain(Flip()), Chain(Chain(PadCropFlip(pad=1)), Cutout(2)))
+    assert nested.steps == flat.steps
+    assert nested.draws == flat.draws == 1 + 3 + 2
+    batch = images(9)
+    assert torch.equal(flat(batch, seeded()), nested(batch, seeded()))
+    steps = torch.rand(9, 6, generator=seeded(), dtype=torch.float64).split([1, 3, 2], 1)
+    for step, u in zip(flat.steps, steps, strict=True):
+        batch = step.apply(batch, u, BLACK)
+    assert torch.equal(batch, nested(images(9), seeded()))
+
+
 def test_flips():
     batch = images(400)
     got = Flip()(batch, seeded())

@@ -15,6 +15,7 @@ Chain(PadCropFlip()) is that of the CIFAR trainings (He et al. 2016, section 4.2
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 import torch.nn.functional as F
@@ -71,7 +72,7 @@ class Chain(Augmentation):
     """Several, one after the other, each with numbers of its own.
 
     Args:
-        steps: in the order in which they are done.
+        steps: in the order in which they are done; those of a chain among them are steps of this.
 
     Example:
         >>> Chain(PadCropFlip(pad=4), Cutout(length=16)).draws
@@ -79,8 +80,9 @@ class Chain(Augmentation):
     """
 
     def __init__(self, *steps: Augmentation) -> None:
-        self.steps = steps
-        self.draws = sum(step.draws for step in steps)
+        flat = [step.steps if isinstance(step, Chain) else (step,) for step in steps]
+        self.steps: tuple[Augmentation, ...] = tuple(chain.from_iterable(flat))
+        self.draws = sum(step.draws for step in self.steps)
 
     def __repr__(self) -> str:
         return f"Chain({', '.join(map(repr, self.steps))})"
