@@ -13,6 +13,7 @@ from halflife.lab.data import (
     Chain,
     Cutout,
     Flip,
+    Pad,
     PadCropFlip,
     RandomResizedCrop,
     normalise,
@@ -62,6 +63,14 @@ def test_every_corner_gives_its_window_of_the_padded_image(border, pad):
                 u = [(down + 0.5) / sides, (across + 0.5) / sides, flip]
                 got = crop.apply(batch, torch.tensor([u], dtype=torch.float64), colour)
                 assert torch.equal(got[0], expected)
+
+
+@pytest.mark.parametrize("border", BORDERS)
+def test_padding(border):
+    batch, colour = images(2), torch.tensor([9, 99, 199], dtype=torch.uint8)
+    got = Pad(2, border)(batch, colour=colour)
+    fill = colour if border == "mean" else BLACK
+    assert torch.equal(got[1], padded(batch[1], 2, border, fill))
 
 
 def test_corners_and_flips_are_uniform_and_independent_for_each_image():
@@ -121,6 +130,19 @@ def test_an_image_depends_on_its_own_numbers_alone(augment):
     whole = augment.apply(batch, uniform, BLACK)
     order = torch.tensor([5, 2, 7])
     assert torch.equal(augment.apply(batch[order], uniform[order], BLACK), whole[order])
+
+
+def test_chains_in_chains_are_one():
+    flat = Chain(Flip(), PadCropFlip(pad=1), Cutout(2))
+    nested = Chain(Chain(Flip()), Chain(Chain(PadCropFlip(pad=1)), Cutout(2)))
+    assert nested.steps == flat.steps
+    assert nested.draws == flat.draws == 1 + 3 + 2
+    batch = images(9)
+    assert torch.equal(flat(batch, seeded()), nested(batch, seeded()))
+    steps = torch.rand(9, 6, generator=seeded(), dtype=torch.float64).split([1, 3, 2], 1)
+    for step, u in zip(flat.steps, steps, strict=True):
+        batch = step.apply(batch, u, BLACK)
+    assert torch.equal(batch, nested(images(9), seeded()))
 
 
 def test_flips():
@@ -315,6 +337,8 @@ def test_statistics_of_many_rows_are_of_equally_distant_ones():
     ("make", "message"),
     [
         (lambda: PadCropFlip(pad=0), "pad must be an integer >= 1, got 0"),
+        (lambda: Pad(0), "pad must be an integer >= 1, got 0"),
+        (lambda: Pad(1, "edge"), "border must be one of"),
         (lambda: PadCropFlip(border="edge"), "border must be one of black, mean, reflect"),
         (lambda: PadCropFlip(pad=7, border="reflect")(images()), "pad must be less than the image"),
         (lambda: Cutout(0), "length must be an integer >= 1"),

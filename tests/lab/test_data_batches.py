@@ -82,6 +82,7 @@ def test_order_and_augmentation_follow_from_seed_and_epoch_alone(split):
         assert not same(first[1], other)
 
 
+@pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
 def test_the_global_generator_is_left_alone(split):
     state = torch.random.get_rng_state()
     for workers in (0, 1):
@@ -102,6 +103,7 @@ def test_rows_of_one_step_have_numbers_of_their_own(split):
 
 @pytest.mark.parametrize("start", [0, 1, 5, 6, 9])
 @pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
 def test_a_start_drops_the_first_batches_and_changes_no_bit(split, start, workers):
     whole = both(batches(split, 8, seed=3, epoch=1, augment=AUGMENT))
     rest = both(batches(split, 8, seed=3, epoch=1, augment=AUGMENT, start=start, workers=workers))

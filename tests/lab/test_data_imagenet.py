@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -69,6 +70,16 @@ def test_imagenet32(tmp_path, form):
         rtol=0,
         atol=1e-7,
     )
+
+
+def test_a_process_started_anew_maps_the_files_itself(tmp_path):
+    imagenet32(tmp_path, "stored", rows=(400, 400, 6))
+    inputs = load_imagenet32(tmp_path, verify=False).train.inputs
+    sent = pickle.dumps(inputs)
+    assert len(sent) < 2000  # of 2.4 million bytes
+    again = pickle.loads(sent)
+    rows = torch.tensor([0, 799, 400])
+    assert torch.equal(again[rows], inputs[rows])
 
 
 def test_rows_outside_are_refused(tmp_path):
@@ -192,6 +203,7 @@ def test_many_sizes_become_one_without_being_asked(folder):
     assert x.shape == (4, 3, 224, 224)
 
 
+@pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
 def test_workers_ranks_and_starts_change_no_picture(folder):
     data = load_imagenet(folder, validation=3, verify=False)
     settings = {"seed": 3, "epoch": 2, "augment": Chain(RandomResizedCrop(20), Cutout(6))}
@@ -228,6 +240,13 @@ def test_random_boxes_of_files_are_those_of_tensors(folder):
             pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None]
         alone = crop.apply(pixels, uniform[row : row + 1], torch.zeros(3, dtype=torch.uint8))
         assert (alone[0].int() - cut[row].int()).abs().max() <= 2
+
+
+def test_without_pillow_the_extra_is_named(folder, monkeypatch):
+    data = load_imagenet(folder, verify=False)
+    monkeypatch.setitem(sys.modules, "PIL.Image", None)
+    with pytest.raises(ImportError, match=r"needs the extra 'images' .*torch-halflife\[images\]"):
+        next(batches(data.train, 4))
 
 
 def test_what_is_wrong_with_folders(folder):

@@ -8,7 +8,7 @@
 and `windows` are what a training goes over. `augment` and `boxes` are what is done to images.
 """
 
-from .augment import Augmentation, Chain, Cutout, Flip, PadCropFlip, normalise
+from .augment import Augmentation, Chain, Cutout, Flip, Pad, PadCropFlip, normalise
 from .batching import batch_count, batches
 from .boxes import Boxed, CentreCrop, RandomResizedCrop, resampled
 from .cifar import load_cifar10, load_cifar100
@@ -34,6 +34,7 @@ __all__ = [
     "DataError",
     "Dataset",
     "Flip",
+    "Pad",
     "PadCropFlip",
     "RandomResizedCrop",
     "Rows",

@@ -9,6 +9,8 @@ of pixels, 1024 of each colour, row by row. Python: pickled dicts with ``data``,
 from __future__ import annotations
 
 import os
+import tarfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,6 +151,12 @@ def _load(
                 if (path := _path(place, form)) is not None:
                     found.append(form)
                     return path
+            if place.is_file():
+                folders = " or ".join(form.folder for form in forms)
+                raise DataError(
+                    f"{place}: expected an archive of {folders}, found "
+                    f"{_first_file(place) or 'nothing'} in it; give the archive of this data set."
+                )
             return None
 
         wanted = " or ".join(form.archive for form in forms)
@@ -166,8 +174,8 @@ def _load(
 
 
 def _path(place: Path, form: _Form) -> Path | None:
-    if place.is_file():  # an archive, whatever it is called: which one, its beginning says
-        return place if form.folder in _first_folder(place) else None
+    if place.is_file():  # an archive, whatever it is called: its first file says which
+        return place if f"{form.folder}/" in _first_file(place) else None
     for path in (place, place / form.folder):
         if (path / form.test[0]).is_file():
             return path
@@ -175,17 +183,14 @@ def _path(place: Path, form: _Form) -> Path | None:
     return archive if archive.is_file() else None
 
 
-def _first_folder(path: Path) -> str:
-    import tarfile
-
+def _first_file(path: Path) -> str:
     try:
         with tarfile.open(path, "r:*") as archive:
-            first = archive.next()
-    except (tarfile.TarError, EOFError, OSError) as error:
+            return next((member.name for member in archive if member.isreg()), "")
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise DataError(
             f"{path}: cut off, damaged or no tar archive ({error}); get the archive again."
         ) from error
-    return first.name if first is not None else ""
 
 
 def _read(

@@ -42,7 +42,7 @@ class Rows(Protocol):
         """Those of these numbers, ``[len(rows), channels, height, width]``."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Split:
     """Rows and what is to be said of them.
 
@@ -75,7 +75,7 @@ class Split:
         return len(self.targets)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """A data set that was read.
 
@@ -156,6 +156,21 @@ class Parts:
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A process that is started anew maps the files itself: a memory map would be copied to it.
+        named = [
+            (part.filename, part.offset, part.shape) if isinstance(part, np.memmap) else part
+            for part in self.parts
+        ]
+        return {**vars(self), "parts": named}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.parts = [
+            np.memmap(part[0], np.uint8, "r", part[1], part[2]) if isinstance(part, tuple) else part
+            for part in state["parts"]
+        ]
 
     def __getitem__(self, rows: Tensor) -> Tensor:
         wanted = rows.numpy()
@@ -243,18 +258,29 @@ def statistics(images: Tensor | Rows, by: str = "channel") -> tuple[Tensor, Tens
     rows = torch.arange(len(images))
     if len(rows) > _SAMPLE:
         rows = torch.linspace(0, len(images) - 1, _SAMPLE, dtype=torch.float64).long()
-    dims = (0, 2, 3) if by == "channel" else (0,)
-    total = squares = None
-    pixels = 0
-    for chunk in rows.split(_CHUNK):
-        some = images[chunk].int()
-        one, two = some.sum(dims), (some * some).sum(dims)  # of int32, in int64
-        total = one if total is None else total + one
-        squares = two if squares is None else squares + two
-        pixels += some.numel() // one.numel()
-    assert total is not None
-    assert squares is not None
-    mean = total.double() / pixels
-    variance = squares.double() / pixels - mean * mean
+    of = _by_channel if by == "channel" else _by_pixel
+    total, squares, pixels = of(images, rows)
+    mean = total / pixels
+    variance = squares / pixels - mean * mean
     std = torch.where(variance > 1e-9, variance.clamp(min=0.0).sqrt(), 255.0)
     return (mean / 255).float(), (std / 255).float()
+
+
+def _by_channel(images: Tensor | Rows, rows: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Sum and sum of squares, from how often each of the 256 levels comes: exact, and quick."""
+    levels = torch.arange(256, dtype=torch.float64)
+    parts = []
+    for chunk in rows.split(_CHUNK):
+        channels = images[chunk].transpose(0, 1).flatten(1)
+        parts.append(torch.stack([torch.bincount(c, minlength=256) for c in channels]))
+    counts = torch.stack(parts).sum(0).double()
+    return counts @ levels, counts @ levels.square(), int(counts[0].sum())
+
+
+def _by_pixel(images: Tensor | Rows, rows: Tensor) -> tuple[Tensor, Tensor, int]:
+    sums = []
+    for chunk in rows.split(_CHUNK):
+        some = images[chunk].int()
+        sums.append(torch.stack([some.sum(0), (some * some).sum(0)]))  # in int64
+    total, squares = torch.stack(sums).sum(0).double()
+    return total, squares, len(rows)
