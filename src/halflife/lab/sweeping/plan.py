@@ -41,15 +41,33 @@ class Columns:
 
     Attributes:
         axis: strengths, or coefficients where there are no strengths.
+        given: coefficients that were asked for, by strength: there and back they lose a digit, and
+            would be other settings than those of the same rule alone.
         currency: between the two; None where the axis has coefficients.
     """
 
     axis: Axis
+    given: Mapping[float, float] = field(default_factory=dict)
     currency: Currency | None
 
     def coefficient(self, value: float) -> float:
         """The rule's weight decay of a value of the axis."""
-        return value if self.currency is None else canonical(self.currency.coefficient(value))
+        if self.currency is None:
+            return value
+        known = self.given.get(value)
+        return canonical(self.currency.coefficient(value)) if known is None else known
+
+    def extended(self, side: str, value: float) -> Columns:
+        """With one more value beyond a side, by the same step in coefficients where they are given.
+
+        Args:
+            side: ``"low"`` or ``"high"``.
+            value: beyond it.
+        """
+        given = dict(self.given)
+        if given and (next_one := Axis(tuple(sorted(given.values()))).beyond(side)) is not None:
+            given[value] = next_one
+        return Columns(self.axis.extended(value), self.currency, given)
 
     def buildable(self, rule: DecayRule, value: float, lr: float, base: OptimizerKind) -> bool:
         """Whether a step at this lr leaves some of each weight."""
@@ -181,14 +199,15 @@ class SweepPlan:
         Raises:
             ValueError: if a strength is no fraction, or a rule's coefficient cannot be placed.
         """
-        axis = self.decays
+        axis, given = self.decays, dict[float, float]()
         if self._equal and not self.strengths:
             first = self._currency(self.rules[0])
-            values = {canonical(first.strength(c)) for c in axis.values}
-            axis = Axis(tuple(sorted(values)))
+            given = {canonical(first.strength(c)): c for c in axis.values}
+            axis = Axis(tuple(sorted(given)))
         for name in self.rules:
             currency = self._currency(name) if self._equal else None
-            self.columns[name] = columns = Columns(axis, currency)
+            own = given if name == self.rules[0] else {}
+            self.columns[name] = columns = Columns(axis, currency, own)
             for value in axis.values:
                 columns.coefficient(value)
 
@@ -288,7 +307,7 @@ class SweepPlan:
         if axis == "lr":
             self.lrs = self.lrs.extended(value)
         else:
-            self.columns[rule] = Columns(values.extended(value), columns.currency)
+            self.columns[rule] = columns.extended(side, value)
         return True
 
     # --- what is written down ---------------------------------------------------------------------
