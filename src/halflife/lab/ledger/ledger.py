@@ -33,7 +33,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ..meta import Meta
 from ..trials.cell import Cell
 from . import old
-from .drivers import Presence, alive, forget
+from .drivers import Presence, alive, forget, living
 from .errors import LedgerError, explained, intact
 from .records import checked, sealed, value_of
 from .same import require_same
@@ -173,12 +173,14 @@ class Ledger:
         """
         wanted = json.loads(json.dumps(settings))
         known = self._attributes.get("configuration")
-        if all(r["status"] == "failed" for r in self._records.values()):
-            # Nothing has come of it yet, so the training may be mended: begin with what it is now.
-            known = None if known is None or known["parts"] != dict(parts) else known
-            if known is None:
-                self._records, self._first = {}, self._seen
+        # Nothing has come of it yet, so all may be mended: begin with what it is now.
+        anew = all(r["status"] == "failed" for r in self._records.values()) and not (
+            living(self._attributes) - {self.driver}
+        )
+        if anew and known and (known["settings"], known["parts"]) != (wanted, dict(parts)):
+            known, self._records, self._first = None, {}, self._seen
         if known is not None:
+            cells = f"{len(self._records)} cells" if self._records else "trainings under way"
             with intact(self.place):
                 require_same(known, wanted, parts, f"{len(self._records)} cells in {self.place}")
             if self._records and not resume:
@@ -186,8 +188,10 @@ class Ledger:
                     f"out={str(self.out)!r}: holds {len(self._records)} trained cells; pass "
                     "resume=True to go on from them, or choose another directory."
                 )
-        else:
-            with self._said():
+        with self._said():
+            if anew:  # the lr that strengths are meant at, and what was measured there
+                self._study.set_user_attr("meta", {})
+            if known is None:
                 # Trials before the first are of a training that has been mended since.
                 stored = {"settings": wanted, "parts": dict(parts), "first": self._first}
                 self._study.set_user_attr("configuration", stored)
