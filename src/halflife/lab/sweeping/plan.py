@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...checks import require_count
 from ...rules.contract import DecayRule, as_rule
 from ..meta import Calibration, Extension, Meta, OpenEnd
 from ..metric import Metric
@@ -41,14 +40,14 @@ class Columns:
 
     Attributes:
         axis: strengths, or coefficients where there are no strengths.
+        currency: between the two; None where the axis has coefficients.
         given: coefficients that were asked for, by strength: there and back they lose a digit, and
             would be other settings than those of the same rule alone.
-        currency: between the two; None where the axis has coefficients.
     """
 
     axis: Axis
-    given: Mapping[float, float] = field(default_factory=dict)
     currency: Currency | None
+    given: Mapping[float, float] = field(default_factory=dict)
 
     def coefficient(self, value: float) -> float:
         """The rule's weight decay of a value of the axis."""
@@ -100,7 +99,7 @@ class SweepPlan:
         about: more fields of `Meta` that are known of the training.
 
     Raises:
-        ValueError: for a rule that is unknown or cannot be compared, or a number out of range.
+        ValueError: for a rule that is unknown or cannot be compared, or a strength out of range.
     """
 
     name: str
@@ -122,21 +121,6 @@ class SweepPlan:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
-        if not self.rules or not self.seeds:
-            raise ValueError(
-                f"rules={self.rules}, seeds={self.seeds}: at least one of each is needed."
-            )
-        require_count("confirm", self.confirm, "pass 8, or 0 for none", minimum=0)
-        if max(self.seeds) >= CONFIRM_FROM:
-            raise ValueError(
-                f"seeds={max(self.seeds)}: must be below {CONFIRM_FROM}, where the seeds that "
-                "confirm begin."
-            )
-        for name, values in self.params.items():
-            if not values or len(set(values)) != len(values):
-                raise ValueError(
-                    f"params[{name!r}]={values!r}: must be a list of different values."
-                )
         self.central = self.lrs.central
         self.calibration: dict[str, Calibration] = {}
         self.extensions: list[Extension] = []
