@@ -546,7 +546,7 @@ def test_a_cell_whose_worker_dies_is_trained_once_more_and_then_failed():
     ("change", "message"),
     [
         ({"rules": ["decoupld"]}, "unknown rule, did you mean 'decoupled'"),
-        ({"rules": []}, "at least one of each"),
+        ({"rules": []}, "at least one is needed"),
         ({"seeds": 0}, "seeds"),
         ({"seeds": [0, -1]}, "seeds"),
         ({"seeds": [CONFIRM_FROM]}, "must be below 10000"),

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import shlex
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -150,7 +152,8 @@ def run(sweep: Callable[..., Result], what: str, train: Any, **options: Any) -> 
     from ..lab import Interrupted, SweepError
 
     try:
-        return sweep(train, **options)
+        with _results_apart():
+            return sweep(train, **options)
     except Interrupted as error:
         errors.print(f"\n{error}", soft_wrap=True, highlight=False, markup=False)
         raise typer.Exit(130) from None
@@ -212,11 +215,31 @@ def _written(name: str, value: str) -> str:
     """A value as it may be written down: a database's password is not."""
     if name != "storage":
         return value
-    from sqlalchemy.engine import make_url
+    from ..lab.ledger.stored import address, written
 
     with contextlib.suppress(Exception):
-        return make_url(value).render_as_string(hide_password=True)
+        return written(address(value))
     return "..."
+
+
+@contextlib.contextmanager
+def _results_apart() -> Iterator[None]:
+    """Whatever a training prints goes to standard error, from a worker or not.
+
+    What it runs and what prints by C writes to the same file, past Python's streams.
+    """
+    sys.stdout.flush()
+    kept = None
+    with contextlib.suppress(OSError):
+        kept = os.dup(1)
+        os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        if kept is not None:
+            os.dup2(kept, 1)
+            os.close(kept)
 
 
 # --- what is printed ------------------------------------------------------------------------------

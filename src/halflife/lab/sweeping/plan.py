@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...checks import require_count
 from ...rules.contract import DecayRule, as_rule
 from ..meta import Calibration, Extension, Meta, OpenEnd
 from ..metric import Metric
@@ -42,14 +41,32 @@ class Columns:
     Attributes:
         axis: strengths, or coefficients where there are no strengths.
         currency: between the two; None where the axis has coefficients.
+        given: coefficients that were asked for, by strength: there and back they lose a digit, and
+            would be other settings than those of the same rule alone.
     """
 
     axis: Axis
     currency: Currency | None
+    given: Mapping[float, float] = field(default_factory=dict)
 
     def coefficient(self, value: float) -> float:
         """The rule's weight decay of a value of the axis."""
-        return value if self.currency is None else canonical(self.currency.coefficient(value))
+        if self.currency is None:
+            return value
+        known = self.given.get(value)
+        return canonical(self.currency.coefficient(value)) if known is None else known
+
+    def extended(self, side: str, value: float) -> Columns:
+        """With one more value beyond a side, by the same step in coefficients where they are given.
+
+        Args:
+            side: ``"low"`` or ``"high"``.
+            value: beyond it.
+        """
+        given = dict(self.given)
+        if given and (next_one := Axis(tuple(sorted(given.values()))).beyond(side)) is not None:
+            given[value] = next_one
+        return Columns(self.axis.extended(value), self.currency, given)
 
     def buildable(self, rule: DecayRule, value: float, lr: float, base: OptimizerKind) -> bool:
         """Whether a step at this lr leaves some of each weight."""
@@ -82,7 +99,7 @@ class SweepPlan:
         about: more fields of `Meta` that are known of the training.
 
     Raises:
-        ValueError: for a rule that is unknown or cannot be compared, or a number out of range.
+        ValueError: for a rule that is unknown or cannot be compared, or a strength out of range.
     """
 
     name: str
@@ -104,21 +121,6 @@ class SweepPlan:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
-        if not self.rules or not self.seeds:
-            raise ValueError(
-                f"rules={self.rules}, seeds={self.seeds}: at least one of each is needed."
-            )
-        require_count("confirm", self.confirm, "pass 8, or 0 for none", minimum=0)
-        if max(self.seeds) >= CONFIRM_FROM:
-            raise ValueError(
-                f"seeds={max(self.seeds)}: must be below {CONFIRM_FROM}, where the seeds that "
-                "confirm begin."
-            )
-        for name, values in self.params.items():
-            if not values or len(set(values)) != len(values):
-                raise ValueError(
-                    f"params[{name!r}]={values!r}: must be a list of different values."
-                )
         self.central = self.lrs.central
         self.calibration: dict[str, Calibration] = {}
         self.extensions: list[Extension] = []
@@ -181,14 +183,15 @@ class SweepPlan:
         Raises:
             ValueError: if a strength is no fraction, or a rule's coefficient cannot be placed.
         """
-        axis = self.decays
+        axis, given = self.decays, dict[float, float]()
         if self._equal and not self.strengths:
             first = self._currency(self.rules[0])
-            values = {canonical(first.strength(c)) for c in axis.values}
-            axis = Axis(tuple(sorted(values)))
+            given = {canonical(first.strength(c)): c for c in axis.values}
+            axis = Axis(tuple(sorted(given)))
         for name in self.rules:
             currency = self._currency(name) if self._equal else None
-            self.columns[name] = columns = Columns(axis, currency)
+            own = given if name == self.rules[0] else {}
+            self.columns[name] = columns = Columns(axis, currency, own)
             for value in axis.values:
                 columns.coefficient(value)
 
@@ -289,7 +292,7 @@ class SweepPlan:
         if axis == "lr":
             self.lrs = self.lrs.extended(value)
         else:
-            self.columns[rule] = Columns(values.extended(value), self.columns[rule].currency)
+            self.columns[rule] = self.columns[rule].extended(side, value)
         return True
 
     # --- what is written down ---------------------------------------------------------------------
