@@ -20,8 +20,9 @@ from ..ledger import Ledger, LedgerError
 from ..metric import Metric
 from ..result import Result
 from ..trials.bases import made
-from ..trials.fingerprint import content_of, mark, parts_of
-from ..trials.job import Job, TrainingError, takes_trial
+from ..trials.fingerprint import mark, parts_of
+from ..trials.job import Job, TrainingError, declared, takes_trial
+from ..trials.values import content_of
 from .axes import Axis, axis_of
 from .display import Bar, Display
 from .driver import Driver, OutOfTime, SweepError
@@ -153,12 +154,12 @@ def sweep(
         extend=extend,
         extension_limit=extension_limit,
         equivalence=equivalence,
-        about=getattr(train, "about", {}),
+        about=declared(train, "about", {}),
     )
     _check(train, names, params)
     display = progress if isinstance(progress, Display) else Bar() if progress else Display()
     # By what it is made of: a checkpoint of an edited training is none of this one.
-    shared = {"optimizer": base.name, **base.settings, **getattr(train, "configuration", {})}
+    shared = {"optimizer": base.name, **base.settings, **declared(train, "configuration", {})}
     if fabric:
         shared["fabric"] = {k: content_of(v) or type(v).__name__ for k, v in fabric.items()}
     parts = parts_of(train)
