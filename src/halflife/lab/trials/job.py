@@ -87,7 +87,7 @@ def declared(train: Any, name: str, otherwise: Any) -> Any:
         name: of the attribute. A training of the user's may have one of that name for itself.
         otherwise: for one that says nothing.
     """
-    ours = __package__.rpartition(".")[0] + "."
+    ours = __name__.rpartition(".trials.")[0] + "."
     own = any(name in vars(k) and k.__module__.startswith(ours) for k in type(train).__mro__)
     return getattr(train, name) if own else otherwise
 

@@ -62,9 +62,10 @@ def tree_of(thing: Any) -> ast.Module | None:
     except (OSError, TypeError, SyntaxError):
         return None
     for node in ast.walk(tree):
-        documented = isinstance(node, (*FUNCTIONS, ast.ClassDef))
-        if documented and ast.get_docstring(node, clean=False) is not None:  # type: ignore[arg-type]
-            node.body[:1] = [] if node.body[1:] else [ast.Pass()]  # type: ignore[attr-defined]
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            continue
+        if ast.get_docstring(node, clean=False) is not None:
+            node.body[:1] = [] if node.body[1:] else [ast.Pass()]
     return tree
 
 
