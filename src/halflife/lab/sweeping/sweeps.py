@@ -21,8 +21,9 @@ from ..ledger import Ledger, LedgerError
 from ..meta import Meta
 from ..metric import Metric
 from ..result import Result
-from ..trials.fingerprint import content_of, mark, parts_of
-from ..trials.job import Job, TrainingError, takes_trial
+from ..trials.fingerprint import mark, parts_of
+from ..trials.job import Job, TrainingError, declared, takes_trial
+from ..trials.values import content_of
 from .arguments import (
     base_of,
     count_of,
@@ -160,13 +161,13 @@ def sweep(
         extend=bool(extend),
         extension_limit=count_of("extension_limit", extension_limit, "pass 4, or 0 for none"),
         equivalence=margin_of(equivalence),
-        about=getattr(train, "about", {}),
+        about=declared(train, "about", {}),
     )
     _check(train, names, swept)
     Meta.read(plan.meta().as_dict())  # what is written down can be read again
     display = progress if isinstance(progress, Display) else Bar() if progress else Display()
     # By what it is made of: a checkpoint of an edited training is none of this one.
-    shared = {"optimizer": base.name, **base.settings, **getattr(train, "configuration", {})}
+    shared = {"optimizer": base.name, **base.settings, **declared(train, "configuration", {})}
     if fabric:
         shared["fabric"] = {k: content_of(v) or type(v).__name__ for k, v in fabric.items()}
     parts = parts_of(train)
