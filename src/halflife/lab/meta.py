@@ -127,7 +127,7 @@ class Meta:
     eps: float | None = None
     momentum: float | None = None
     dampening: float | None = None
-    epochs: int | None = None
+    epochs: float | None = None
     batch_size: int | None = None
     schedule: str | None = None
     rules: Sequence[str] = ()

@@ -80,6 +80,7 @@ def _flaw(record: Mapping[str, Any]) -> str:
     optional = (
         "seconds",
         "steps",
+        "epochs",
         "fraction",
         "weight_rms",
         "predicted_rms",
@@ -88,6 +89,8 @@ def _flaw(record: Mapping[str, Any]) -> str:
     )
     if any(record.get(n) is not None and not _number(record[n]) for n in optional):
         return "has something else where a number belongs"
+    if not all(record.get(n) is None or _name(record[n]) for n in ("curve_unit",)):
+        return "has something else where a name belongs"
     curve = record.get("curve")
     if curve is not None and not (
         isinstance(curve, Mapping)

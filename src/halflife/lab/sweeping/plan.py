@@ -300,7 +300,7 @@ class SweepPlan:
             if not self.columns[name].buildable(as_rule(name), value, lr, self.base):
                 omitted[name] = omitted.get(name, 0) + 1
         first = self.decays.values
-        return Meta(
+        known = dict(
             name=self.name,
             optimizer=self.base.name,
             choose=self.choose.as_dict(),
@@ -330,8 +330,9 @@ class SweepPlan:
             omitted=omitted,
             calibration=self.calibration,
             l2_on_adam=f"coefficient = strength / central lr / {L2_ON_ADAM:g}",
-            **{**self.about, **more},
         )
+        # What a training says of itself is not for others to say.
+        return Meta(**{**known, **more, **self.about})
 
     def _strengths(self, name: str, columns: Columns) -> list[float]:
         if columns.currency:

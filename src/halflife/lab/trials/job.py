@@ -206,6 +206,7 @@ def _known(trial: Trial, status: str, values: Mapping[str, float]) -> Outcome:
         status,
         values,
         curve=trial.curve,
+        curve_unit=trial.curve_unit,
         progress=1.0 if status == "done" else trial.progress,
         epochs=trial.total,
         steps=trial.steps,
