@@ -89,8 +89,10 @@ def _flaw(record: Mapping[str, Any]) -> str:
     )
     if any(record.get(n) is not None and not _number(record[n]) for n in optional):
         return "has something else where a number belongs"
-    if not all(record.get(n) is None or _name(record[n]) for n in ("curve_unit",)):
+    if not all(record.get(n) is None or _name(record[n]) for n in ("optimizer", "curve_unit")):
         return "has something else where a name belongs"
+    if not isinstance(record.get("settings") or {}, Mapping):
+        return "has settings that are none"
     curve = record.get("curve")
     if curve is not None and not (
         isinstance(curve, Mapping)

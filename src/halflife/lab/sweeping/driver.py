@@ -111,6 +111,7 @@ class Driver:
 
     def _next(self) -> Batch | None:
         records = self.ledger.records()
+        self.plan.settle_default(records)
         if self.retry_failed:
             # To a sampler, what failed before and was not tried again is not known yet.
             records = [
@@ -121,7 +122,8 @@ class Driver:
     def meta(self) -> Meta:
         """What is known of the sweep."""
         records = self.ledger.records()
-        known = {"sampler": str(self.sampler), **self.known}
+        optimizer = self.plan.optimizer(records)
+        known = {"sampler": str(self.sampler), "optimizer": optimizer, **self.known}
         return self.plan.meta(**{**known, **length_told(records, self.plan.about)})
 
     def _write_down(self) -> None:

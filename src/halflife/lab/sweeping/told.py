@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["length_told"]
+__all__ = ["length_told", "optimizer_told"]
 
 Record = Mapping[str, Any]
 
@@ -34,6 +34,28 @@ def length_told(records: Sequence[Record], about: Mapping[str, Any]) -> dict[str
         share = 1.0 if "steps" in about else longest.get("progress") or 1.0
         told.setdefault("steps_per_epoch", max(round(told["steps"] / told["epochs"] / share), 1))
     return told
+
+
+def optimizer_told(records: Sequence[Record], stated: str | None, assumed: str) -> str | None:
+    """Name of the trainings' optimizer: as the trials saw it, else as it was stated, else None.
+
+    Args:
+        records: of the ledger.
+        stated: by the caller.
+        assumed: what is known of records that do not say.
+
+    Example:
+        >>> optimizer_told([{"status": "done", "optimizer": None}], None, "adamw")
+        >>> optimizer_told([{"status": "done", "optimizer": "sgd"}], None, "adamw")
+        'sgd'
+    """
+    done = [r for r in records if r["status"] != "failed"]
+    if any("optimizer" not in r for r in done):  # of a version that took it for granted
+        return assumed
+    seen = {r["optimizer"] for r in done} - {None}
+    if len(seen) > 1:
+        return None
+    return seen.pop() if seen else stated
 
 
 def _length(record: Record) -> tuple[bool, float, float]:

@@ -107,6 +107,8 @@ class Outcome:
         seconds: wall time.
         epochs: of the whole training, by `Trial.epochs` or a framework; None if not known.
         steps: optimizer steps, where `Trial.optimizer` made the optimizer.
+        optimizer: its name, where the trial made or watched it.
+        settings: of the optimizer, where the trial made it; what is no plain data is left out.
         fraction: of each weight removed per step at the peak lr; None where there is none to tell.
         weight_rms: of the decayed weights at the end; None where they are not known.
         predicted_rms: the same by theory; None where there is no prediction.
@@ -123,6 +125,8 @@ class Outcome:
     seconds: float = 0.0
     epochs: float | None = None
     steps: int | None = None
+    optimizer: str | None = None
+    settings: Mapping[str, Any] | None = None
     fraction: float | None = None
     weight_rms: float | None = None
     predicted_rms: float | None = None

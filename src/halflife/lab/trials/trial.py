@@ -88,7 +88,9 @@ class Trial:
         self._base, self._path, self.until = base, checkpoint, until
         self._fabric_options, self._fabric = fabric, None
         self._kept: dict[str, Any] = {}
-        self._watch = Watch(self.decay, self.lr)
+        self._rule = Decoupled() if self.rule == BASELINE else as_rule(self.rule)
+        self._taken = False  # by the training
+        self._watch = Watch(self._rule, self.lr)
         self._models: list[nn.Module] = []
         self._reports = Reports()
         self._done = self._total = 0
@@ -113,7 +115,8 @@ class Trial:
     @property
     def decay(self) -> DecayRule:
         """The rule itself."""
-        return Decoupled() if self.rule == BASELINE else as_rule(self.rule)
+        self._taken = True
+        return self._rule
 
     # --- the optimizer ----------------------------------------------------------------------------
 
@@ -145,7 +148,8 @@ class Trial:
         optimizer = kind.build(
             parameters, lr=self.lr, weight_decay=self.weight_decay, decay=self.decay, **settings
         )
-        return self.watch(optimizer)
+        self._watch.add(optimizer, kind, {**kind.settings, **settings})
+        return optimizer
 
     def watch(self, optimizer: Optimizer) -> Optimizer:
         """Count an optimizer's steps and keep it in checkpoints; for one made by other means."""
@@ -370,7 +374,7 @@ class Trial:
     @property
     def fraction(self) -> float | None:
         """Removed of each weight per step at the peak lr; None where there is no such number."""
-        rule = self.decay
+        rule = self._rule
         if self.weight_decay == 0.0:
             return 0.0
         if not rule.uniform:
@@ -378,6 +382,16 @@ class Trial:
         if rule.follows_gradients:
             return self._watch.fraction
         return float(rule.fraction(Step(self.lr, self.lr, self.weight_decay)))
+
+    @property
+    def decays_so(self) -> bool:
+        """Whether the training is known to decay by the rule, and not by an optimizer unseen."""
+        return self._taken or self._watch.removes(self.fraction)
+
+    @property
+    def made(self) -> tuple[str | None, dict[str, Any] | None]:
+        """Name of the first optimizer, and its settings if the trial made it."""
+        return self._watch.made
 
     def weight_rms(self) -> float | None:
         """RMS over the weight matrices in the optimizers; None if there are none."""
