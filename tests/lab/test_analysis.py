@@ -65,6 +65,24 @@ def test_the_leader_is_judged_by_fresh_seeds_alone(helping):
     assert result.comparisons[1].corrected > result.comparisons[1].p  # one of two
 
 
+def test_of_an_optimizer_that_is_not_known_lr_and_weight_decay_alone_are_told():
+    own = replace(plan(), optimizer=None, default_decay=None)
+    records = [r | {"fraction": None} for r in made(own, noise=0.2)]
+    told = analyse(records, own)
+    assert told.verdict == HELPS
+    opening = told.sentence.split(" gives ")[0]
+    assert re.fullmatch(r"On digits, weight decay helps: lr \S+ and weight_decay \S+", opening), (
+        opening
+    )
+    assert "half-li" not in told.sentence
+    # Watched, and seen not to decay by the rule: its name alone is known.
+    watched = analyse(records, replace(own, optimizer="sgd")).sentence
+    assert watched.startswith(opening.replace("digits", "digits with sgd"))
+    # L2 of Adam has no half-life all the same.
+    known = analyse(made(plan(("l2",)), noise=0.2), plan(("l2",))).sentence
+    assert "(rule l2)" in known
+
+
 def test_what_one_rule_shows(helping):
     own, records = helping
     decoupled, independent = analyse(records, own).rules

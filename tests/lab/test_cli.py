@@ -117,7 +117,7 @@ def test_sweep_of_a_training_of_ones_own(mine):
     code, output = invoke(*mine, *options, "--confirm", 3, "--seeds", 2)
     assert code == 0, output
     text = " ".join(output.split())
-    assert "On mine:train with adamw, weight decay helps: lr 1e-2 and" in text
+    assert "On mine:train, weight decay helps: lr 1e-2 and weight_decay" in text
     assert "nats" in text
     code, output = invoke("report", "out/sweep", "--json")
     data = json.loads(output)

@@ -51,12 +51,14 @@ def sweep(
         ),
     ] = None,
     optimizer: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Base of trial.optimizer, such as [b]adamw[/b], [b]sgd[/b], [b]lion[/b].",
+            help="Base of trial.optimizer, such as [b]adamw[/b], the default, [b]sgd[/b], "
+            "[b]lion[/b]. Name it too where the training makes its own: what is not known is not "
+            "told of.",
             rich_help_panel=WHAT,
         ),
-    ] = "adamw",
+    ] = None,
     rules: Annotated[str, OPTIONS.rules] = "decoupled",
     lr: Annotated[str, OPTIONS.lr] = "1e-4:1e-1:7",
     weight_decay: Annotated[
@@ -79,7 +81,7 @@ def sweep(
     ] = None,
     seeds: Annotated[int, OPTIONS.seeds] = 3,
     confirm: Annotated[int, OPTIONS.confirm] = 8,
-    default: Annotated[bool, OPTIONS.default] = True,
+    default: Annotated[bool | None, OPTIONS.default] = None,
     sampler: Annotated[str, OPTIONS.sampler] = "grid",
     trials: Annotated[
         int | None,

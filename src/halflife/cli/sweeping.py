@@ -67,7 +67,8 @@ class OPTIONS:
     )
     default = typer.Option(
         "--default/--no-default",
-        help="Compare with torch's default decay (0.01 of AdamW), at every learning rate.",
+        help="Compare with torch's default decay (0.01 of AdamW), at every learning rate. Default: "
+        "where the optimizer is known to be AdamW.",
         rich_help_panel=GRID,
     )
     sampler = typer.Option(
@@ -257,7 +258,8 @@ def _summary(result: Result) -> None:
     if analysis.baseline is not None:
         rows.append(("no decay", *_summary_row(analysis.baseline, metric)[1:-1], "-"))
     length = f", {steps(meta.steps)} steps" if meta.steps else ""
-    show(rows, title=f"{meta.name}, {meta.optimizer}{length}")
+    by = f", {meta.optimizer}" if meta.optimizer else ""
+    show(rows, title=f"{meta.name}{by}{length}")
     say(
         f"Half-life in steps. {metric.title}: over the fresh seeds, where they are trained. Slope: "
         "of log best weight decay on log lr. In brackets: 95 % intervals."

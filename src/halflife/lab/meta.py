@@ -80,7 +80,8 @@ class Meta:
         equivalence: margin within which two settings are called equal, in units of ``report``; the
             noise between seeds if None.
         params: values of the parameters that are swept beside lr and decay, by name.
-        optimizer: the base optimizer's name.
+        optimizer: name of the trainings' optimizer, where it was stated or seen; None if not.
+        settings: of the optimizer that the sweep makes, as far as they are not its defaults.
         betas: averaging factors of Adam.
         eps: of Adam.
         momentum: of SGD.
@@ -124,11 +125,12 @@ class Meta:
     equivalence: float | None = None
     params: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     optimizer: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
     betas: Sequence[float] | None = None
     eps: float | None = None
     momentum: float | None = None
     dampening: float | None = None
-    epochs: int | None = None
+    epochs: float | None = None
     batch_size: int | None = None
     schedule: str | None = None
     rules: Sequence[str] = ()

@@ -132,6 +132,11 @@ def _flaw(record: Mapping[str, Any]) -> str:
     for key, value in {name: record.get(name) for name in _OPTIONAL}.items():
         if value is not None and not _number(value):
             return f"has {key}={_shown(value)}, which is no number"
+    for key in ("optimizer", "curve_unit"):
+        if record.get(key) is not None and not is_name(record[key]):
+            return f"has {key}={_shown(record[key])}, which is no name"
+    if not isinstance(record.get("settings") or {}, Mapping):
+        return f"has settings={_shown(record['settings'])}, which are no mapping"
     if not isinstance(record.get("error") or "", str):
         return f"has error={_shown(record['error'])}, which is no text"
     if not isinstance(record.get("diverged", False), bool):

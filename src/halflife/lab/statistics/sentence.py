@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ...rules.contract import as_rule
 from ...units.writing import counted, in_percent
 from ..meta import Meta
 from ..metric import Metric
@@ -95,9 +96,21 @@ def _use(best: Setting, meta: Meta) -> str:
     more = [f"{name} {value}" for name, value in best.params.items()]
     lr, decay = f"lr {scientific(best.lr)}", f"weight_decay {short(best.weight_decay)}"
     strength = half_life_of(best, meta)
+    if not strength and len(meta.rules) == 1 and (meta.optimizer is None or _has_one(best.rule)):
+        # Nobody has seen that the trainings decay by this rule.
+        return listed([lr, *more, decay])
     if not strength:
         return listed([lr, *more, f"{decay} (rule {best.rule})"])
     return listed([lr, *more, f"a half-life of {strength} (rule {best.rule}, {decay})"])
+
+
+def _has_one(rule: str) -> bool:
+    """Whether there is a half-life under a rule, whatever the gradients are."""
+    try:
+        found = as_rule(rule)
+    except ValueError:  # of another version
+        return False
+    return found.uniform and not found.follows_gradients
 
 
 def half_life_of(setting: Setting, meta: Meta) -> str:

@@ -27,6 +27,7 @@ from .display import Display
 from .plan import SweepPlan
 from .samplers import Batch, Sampler
 from .signals import undisturbed
+from .told import length_told
 
 __all__ = ["Driver", "OutOfTime", "SweepError"]
 
@@ -110,6 +111,7 @@ class Driver:
 
     def _next(self) -> Batch | None:
         records = self._judged()
+        self.plan.settle_default(records)
         if self.retry_failed:
             # To a sampler, what failed before and was not tried again is not known yet.
             records = [
@@ -123,18 +125,10 @@ class Driver:
 
     def meta(self) -> Meta:
         """What is known of the sweep."""
-        known: dict[str, Any] = {"sampler": str(self.sampler), **self.known}
-        if "steps" not in self.plan.about:
-            records = self.ledger.records()
-            # The longest: those that were stopped, or fail, took fewer.
-            for name in ("steps", "epochs"):
-                counted = [r[name] for r in records if r.get(name)]
-                known[name] = max(counted) if counted else None
-            if known["epochs"]:
-                known["curve_unit"] = "epoch"
-                if known["steps"]:
-                    known["steps_per_epoch"] = max(known["steps"] // known["epochs"], 1)
-        return self.plan.meta(**known)
+        records = self.ledger.records()
+        optimizer = self.plan.optimizer(records)
+        known = {"sampler": str(self.sampler), "optimizer": optimizer, **self.known}
+        return self.plan.meta(**{**known, **length_told(records, self.plan.about)})
 
     def _write_down(self) -> None:
         with undisturbed():

@@ -19,6 +19,7 @@ from ..metric import Metric
 from ..trials.bases import OptimizerKind
 from ..trials.cell import BASELINE, Cell, params_of
 from .axes import L2_ON_ADAM, Axis, Currency, canonical
+from .told import optimizer_told
 
 __all__ = ["CONFIRM_FROM", "TINY", "Columns", "SweepPlan", "default_decay"]
 
@@ -29,9 +30,9 @@ CONFIRM_FROM = 10_000  # the first of the seeds that confirm; those that choose 
 _DEFAULT = 0.01  # of torch.optim.AdamW
 
 
-def default_decay(base: OptimizerKind) -> float | None:
-    """The weight decay that torch's default is; None where that is no decay."""
-    return _DEFAULT if base.name == "adamw" else None
+def default_decay(optimizer: str | None) -> float | None:
+    """The weight decay that torch's default is; None where that is no decay, or not known."""
+    return _DEFAULT if optimizer == "adamw" else None
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,8 @@ class SweepPlan:
         report: the metric that is told.
         params: values of other parameters that are swept, by name.
         default: weight decay of torch's default to compare with; None for none.
+        default_if_known: whether it is compared with once the trainings' optimizer is known.
+        stated: whether the caller said that their optimizer is `base`.
         extend: whether the grid may grow where an optimum lies on its border.
         extension_limit: rows and columns that each rule may add.
         equivalence: margin within which settings are called equal, in units of `report`.
@@ -118,6 +121,8 @@ class SweepPlan:
     extension_limit: int = 4
     equivalence: float | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
+    default_if_known: bool = False
+    stated: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
@@ -137,6 +142,17 @@ class SweepPlan:
             if self.strengths:  # whatever the measured rate will be
                 for value in self.decays.values:
                     Currency(rule, self.base.base, self.central, 1.0).coefficient(value)
+
+    # --- what the trainings tell ------------------------------------------------------------------
+
+    def optimizer(self, records: Sequence[Mapping[str, Any]]) -> str | None:
+        """Name of the trainings' optimizer; None if it is not known."""
+        return optimizer_told(records, self.base.name if self.stated else None, self.base.name)
+
+    def settle_default(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Compare with torch's default, if that waits for the optimizer to be known, and it is."""
+        if self.default is None and self.default_if_known:
+            self.default = default_decay(self.optimizer(records))
 
     # --- strengths --------------------------------------------------------------------------------
 
@@ -304,9 +320,10 @@ class SweepPlan:
             if not self.columns[name].buildable(as_rule(name), value, lr, self.base):
                 omitted[name] = omitted.get(name, 0) + 1
         first = self.decays.values
-        return Meta(
+        known = dict(
             name=self.name,
             optimizer=self.base.name,
+            settings=dict(self.base.settings),
             choose=self.choose.as_dict(),
             report=self.report.as_dict(),
             default_decay=self.default,
@@ -334,8 +351,9 @@ class SweepPlan:
             omitted=omitted,
             calibration=self.calibration,
             l2_on_adam=f"coefficient = strength / central lr / {L2_ON_ADAM:g}",
-            **{**self.about, **more},
         )
+        # What a training says of itself is not for others to say.
+        return Meta(**{**known, **more, **self.about})
 
     def _strengths(self, name: str, columns: Columns) -> list[float]:
         if columns.currency:

@@ -59,13 +59,13 @@ def sweep(
     out: str | Path | None = None,
     choose: Metric | str | None = None,
     report: Metric | str | None = None,
-    optimizer: Any = "adamw",
+    optimizer: Any = None,
     settings: Mapping[str, Any] | None = None,
     params: Mapping[str, Sequence[Any]] | None = None,
     sampler: Sampler | str | optuna.samplers.BaseSampler = "grid",
     executor: Executor | None = None,
     confirm: int = 8,
-    default: bool = True,
+    default: bool | None = None,
     extend: bool = True,
     extension_limit: int = 4,
     equivalence: float | None = None,
@@ -99,14 +99,17 @@ def sweep(
         choose: the metric that settings are chosen by. Default: that of `report`, else the number
             that the training returns.
         report: the metric that is told. Default: that of `choose`.
-        optimizer: base of `Trial.optimizer`: a name or class of halflife's.
+        optimizer: base of `Trial.optimizer`, a name or class of halflife's. Default: AdamW. Name
+            it where the training makes one by itself: only an optimizer that is stated here, or
+            that the trial makes or watches, is told of, with the half-life.
         settings: of the optimizer, such as ``{"betas": (0.9, 0.95)}``.
         params: other parameters to sweep, by name: ``{"momentum": [0.8, 0.9]}``.
         sampler: ``"grid"``, ``"two-stage"``, ``"halving"``, ``"optuna"``, a sampler of Optuna, or
             one of `halflife.lab` with its settings.
         executor: who trains. Default: `Local`, with a process a core or accelerator.
         confirm: fresh seeds of the finalists; 0 for none.
-        default: whether torch's default weight decay is compared with (AdamW's 0.01).
+        default: whether torch's default weight decay is compared with (AdamW's 0.01). Default:
+            where the trainings' optimizer is known to be AdamW.
         extend: whether the grid grows where the best setting lies on its border.
         extension_limit: rows and columns that each rule may add.
         equivalence: margin, in the unit of `report`, within which two settings are called equal.
@@ -139,7 +142,8 @@ def sweep(
     """
     chosen, reported = metrics_of(choose, report)
     names = rules_of(rules)
-    base = base_of(optimizer, settings)
+    stated = optimizer is not None
+    base = base_of(optimizer if stated else "adamw", settings)
     swept = params_of(params)
     require_others(name, command, time_limit, executor)
     decays, strengths = _decays(weight_decay, strength)
@@ -157,7 +161,9 @@ def sweep(
         chosen,
         reported,
         params=swept,
-        default=default_decay(base) if default else None,
+        default=default_decay(base.name) if default else None,
+        default_if_known=default is None,
+        stated=stated,
         extend=bool(extend),
         extension_limit=count_of("extension_limit", extension_limit, "pass 4, or 0 for none"),
         equivalence=margin_of(equivalence),
@@ -172,7 +178,7 @@ def sweep(
         shared["fabric"] = {k: content_of(v) or type(v).__name__ for k, v in fabric.items()}
     parts = parts_of(train)
     folder = None if out is None else Path(out) / "checkpoints" / mark(parts, shared)
-    job = Job(train, base, (chosen, reported), folder, fabric)
+    job = Job(train, base, (chosen, reported), folder, fabric, stated)
     kept = f"out={str(out)!r}" if storage is None else f"out={str(out)!r}, storage=..."
     goes_on = command or f"sweep(..., {kept}, resume=True)"
     with Ledger(out, storage=storage, writing=True, goal=chosen.goal) as ledger:

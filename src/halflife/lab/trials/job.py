@@ -48,6 +48,8 @@ class Job:
         metrics: what it is chosen by and what is told, which it must return.
         folder: where checkpoints may be kept.
         fabric: arguments of Lightning's Fabric, for `Trial.fabric`.
+        stated: whether the caller said that the trainings' optimizer is `base`, so that it need not
+            be seen to be known.
     """
 
     train: Callable[..., Any]
@@ -55,6 +57,7 @@ class Job:
     metrics: tuple[Metric, ...]
     folder: Path | None = None
     fabric: Mapping[str, Any] | None = None
+    stated: bool = False
 
     @property
     def stacks(self) -> bool:
@@ -152,10 +155,10 @@ def _run(job: Job, cell: Cell, until: float, device: torch.device | str) -> Outc
     try:
         with seeded(cell.seed), torch.enable_grad():
             result = _call(job.train, trial)
-        outcome = result if isinstance(result, Outcome) else _read(result, trial, job.metrics)
+        outcome = result if isinstance(result, Outcome) else _read(result, trial, job)
     except Paused:
         # The generators are the caller's again; what the training needs of them is in its file.
-        outcome = _known(trial, "paused", trial.last_report)
+        outcome = _known(trial, "paused", trial.last_report, job)
     except (Exception, SystemExit) as error:
         outcome = Outcome("failed", progress=trial.progress, error=_told(error))
     if path is not None and outcome.status != "paused":
@@ -191,8 +194,8 @@ def _call(train: Callable[..., Any], trial: Trial) -> Any:
     return train(**given)
 
 
-def _read(result: Any, trial: Trial, metrics: Sequence[Metric]) -> Outcome:
-    names = [m.name for m in metrics]
+def _read(result: Any, trial: Trial, job: Job) -> Outcome:
+    names = [m.name for m in job.metrics]
     if result is None:
         values = trial.last_report
     elif isinstance(result, Mapping):
@@ -211,20 +214,32 @@ def _read(result: Any, trial: Trial, metrics: Sequence[Metric]) -> Outcome:
             f"{', '.join(map(repr, values)) or 'nothing'}: say what it is judged by with "
             "choose=lab.Metric(name, unit) and report=lab.Metric(name, unit)."
         )
-    return _known(trial, "done", values)
+    return _known(trial, "done", values, job)
 
 
-def _known(trial: Trial, status: str, values: Mapping[str, float]) -> Outcome:
+def _known(trial: Trial, status: str, values: Mapping[str, float], job: Job) -> Outcome:
+    optimizer, settings = trial.made
     return Outcome(
         status,
         values,
         curve=trial.curve,
+        curve_unit=trial.curve_unit,
         progress=1.0 if status == "done" else trial.progress,
         epochs=trial.total,
         steps=trial.steps,
-        fraction=trial.fraction,
+        optimizer=optimizer,
+        settings=None if settings is None else {k: v for k, v in settings.items() if _plain(v)},
+        # Of an optimizer that nobody knows, what a step removes is not known either.
+        fraction=trial.fraction if job.stated or trial.decays_so else None,
         weight_rms=trial.weight_rms(),
     )
+
+
+def _plain(value: Any) -> bool:
+    """Whether it can be recorded as it is."""
+    if isinstance(value, (list, tuple)):
+        return all(map(_plain, value))
+    return value is None or isinstance(value, (str, bool, int, float))
 
 
 def _name_of(cell: Cell) -> str:

@@ -26,17 +26,17 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ...checks import near, require_count
+from ...checks import is_number, near, require, require_count
 from ...groups import param_groups
 from ...rules.contract import DecayRule, as_rule
 from ...rules.scalar import Decoupled
 from ...rules.step import Step
 from ...versions import counts_steps_for_scheduler
-from ..metric import metric_values
 from .bases import made
 from .cell import BASELINE, Cell
 from .fabric import made_fabric, world_size
 from .randomness import Drawing, generators, set_generators
+from .reports import Reports
 from .watching import Watch
 
 if TYPE_CHECKING:
@@ -88,11 +88,15 @@ class Trial:
         self._base, self._path, self.until = base, checkpoint, until
         self._fabric_options, self._fabric = fabric, None
         self._kept: dict[str, Any] = {}
-        self._watch = Watch(self.decay, self.lr)
+        self._rule = Decoupled() if self.rule == BASELINE else as_rule(self.rule)
+        self._taken = False  # by the training
+        self._watch = Watch(self._rule, self.lr)
         self._models: list[nn.Module] = []
-        self._reports: dict[str, list[Any]] = {}
+        self._reports = Reports()
         self._done = self._total = 0
         self._within = False  # the body of the loop over epochs
+        self._ahead = 0, 0  # what a loop other than `epochs` has done, and of how many
+        self._epochs: float | None = None  # of that loop, which may count steps
         self.notes: list[str] = []
 
     def __getitem__(self, name: str) -> Any:
@@ -111,7 +115,8 @@ class Trial:
     @property
     def decay(self) -> DecayRule:
         """The rule itself."""
-        return Decoupled() if self.rule == BASELINE else as_rule(self.rule)
+        self._taken = True
+        return self._rule
 
     # --- the optimizer ----------------------------------------------------------------------------
 
@@ -143,7 +148,8 @@ class Trial:
         optimizer = kind.build(
             parameters, lr=self.lr, weight_decay=self.weight_decay, decay=self.decay, **settings
         )
-        return self.watch(optimizer)
+        self._watch.add(optimizer, kind, {**kind.settings, **settings})
+        return optimizer
 
     def watch(self, optimizer: Optimizer) -> Optimizer:
         """Count an optimizer's steps and keep it in checkpoints; for one made by other means."""
@@ -183,7 +189,7 @@ class Trial:
                 self._save(epoch + 1)
                 saved = time.monotonic()
 
-    def advance(self, done: int, of: int) -> None:
+    def advance(self, done: int, of: int, *, epochs: float | None = None) -> None:
         """Count what a loop other than `epochs` has done, such as a framework's.
 
         Such a training has no checkpoint: one that is cut short, or stopped by
@@ -192,11 +198,17 @@ class Trial:
         Args:
             done: epochs, or steps, so far.
             of: how many there will be.
+            epochs: passes over the training set that all of them are, where that is known.
 
         Raises:
             Paused: after the share of the training that was asked for.
+            ValueError: for epochs that are no positive number.
         """
-        self._done, self._total = done, of
+        ok = epochs is None or (is_number(epochs) and 0.0 < epochs < math.inf)
+        require(ok, "epochs", "a number of passes > 0", epochs, "leave it out if it is not known")
+        self._ahead = done, of
+        if epochs is not None:
+            self._epochs = int(epochs) if float(epochs).is_integer() else float(epochs)
         if math.ceil(self.until * of) <= done < of:
             raise Paused
 
@@ -204,22 +216,23 @@ class Trial:
         """Metrics of a moment in the training, for its learning curve.
 
         Args:
-            step: when it was. Default: the number of epochs done, or of reports so far.
+            step: when it was, in steps. Default: the number of epochs done; without `epochs`, what
+                `advance` counted, or the number of reports so far.
             **metrics: by name; a tensor of one element is a number too.
 
         Raises:
             ValueError: for a metric that is no number.
         """
-        if step is None:
+        if step is not None:
+            unit = "step"
+        elif self._total:
             # Within the loop's body the epoch is not counted as done yet.
-            reported = len(self._reports.get("step", []))
-            step = self._done + self._within if self._total else reported + 1
-        values = metric_values(metrics)
-        count = len(self._reports.setdefault("step", []))
-        self._reports["step"].append(step)
-        for name in {*self._reports, *values} - {"step"}:
-            column = self._reports.setdefault(name, [math.nan] * count)
-            column.append(values.get(name, math.nan))
+            step, unit = self._done + self._within, "epoch"
+        elif self._ahead[1]:
+            step, unit = self._ahead[0], "step"
+        else:
+            step, unit = len(self._reports) + 1, "report"
+        self._reports.add(step, unit, metrics)
 
     def keep(self, **objects: Any) -> None:
         """Put objects with ``state_dict`` and ``load_state_dict`` into the trial's checkpoints.
@@ -264,7 +277,8 @@ class Trial:
             return "no model is known (pass the model to trial.optimizer, or trial.keep it)"
         for optimizer in self._watch.optimizers:
             scheduled = counts_steps_for_scheduler(optimizer.step)
-            if scheduled and not any(_schedules(o, optimizer) for o in self._kept.values()):
+            kept = (getattr(o, "optimizer", None) for o in self._kept.values())
+            if scheduled and not any(one is optimizer for one in kept):
                 return "a scheduler acts on the optimizer and is not known: trial.keep it"
         return ""
 
@@ -293,7 +307,7 @@ class Trial:
             "kept": {name: value.state_dict() for name, value in self._kept.items()},
             "done": done,
             "random": generators(),
-            "reports": self._reports,
+            "reports": self._reports.state(),
             "own": self._watch.counts(),
         }
         beside = path.with_suffix(f".{os.getpid()}")
@@ -318,7 +332,7 @@ class Trial:
         ):
             for value, saved in zip(mine, theirs, strict=True):
                 value.load_state_dict(saved)
-        self._reports = state["reports"]
+        self._reports.take_up(state["reports"])
         self._watch.take_up(state["own"])
         self._done = state["done"]
         set_generators(state["random"])
@@ -328,23 +342,29 @@ class Trial:
 
     @property
     def progress(self) -> float:
-        """Share of the training that is done; 0 where it does not count epochs."""
-        return self._done / self._total if self._total else 0.0
+        """Share of the training that is done; 0 where that is not counted."""
+        done, of = (self._done, self._total) if self._total else self._ahead
+        return done / of if of else 0.0
 
     @property
-    def total(self) -> int | None:
-        """Epochs of the whole training; None where it does not count them."""
-        return self._total or None
+    def total(self) -> float | None:
+        """Epochs of the whole training; None where they are not known."""
+        return self._total or self._epochs
+
+    @property
+    def curve_unit(self) -> str | None:
+        """What the reports' places count; None without any."""
+        return self._reports.unit
 
     @property
     def curve(self) -> dict[str, list[Any]] | None:
         """The reports; None without any."""
-        return self._reports or None
+        return self._reports.columns or None
 
     @property
     def last_report(self) -> dict[str, float]:
         """The metrics of the last report."""
-        return {k: v[-1] for k, v in self._reports.items() if k != "step"}
+        return self._reports.last
 
     @property
     def steps(self) -> int | None:
@@ -354,7 +374,7 @@ class Trial:
     @property
     def fraction(self) -> float | None:
         """Removed of each weight per step at the peak lr; None where there is no such number."""
-        rule = self.decay
+        rule = self._rule
         if self.weight_decay == 0.0:
             return 0.0
         if not rule.uniform:
@@ -363,10 +383,16 @@ class Trial:
             return self._watch.fraction
         return float(rule.fraction(Step(self.lr, self.lr, self.weight_decay)))
 
+    @property
+    def decays_so(self) -> bool:
+        """Whether the training is known to decay by the rule, and not by an optimizer unseen."""
+        return self._taken or self._watch.removes(self.fraction)
+
+    @property
+    def made(self) -> tuple[str | None, dict[str, Any] | None]:
+        """Name of the first optimizer, and its settings if the trial made it."""
+        return self._watch.made
+
     def weight_rms(self) -> float | None:
         """RMS over the weight matrices in the optimizers; None if there are none."""
         return self._watch.weight_rms()
-
-
-def _schedules(value: Any, optimizer: Optimizer) -> bool:
-    return getattr(value, "optimizer", None) is optimizer
