@@ -135,9 +135,9 @@ def test_reports_are_columns_of_one_length() -> None:
     trial.report(last=7)
     nan = math.nan
     assert trial.curve is not None
-    assert trial.curve["step"] == [1, 2, 3, 3]
+    assert trial.curve["step"] == [1, 2, 3]
     for name, column in {
-        "val": [0.0, 1.5, 3.0, nan], "late": [nan, 2.0, 2.0, nan], "last": [nan, nan, nan, 7.0]
+        "val": [0.0, 1.5, 3.0], "late": [nan, 2.0, 2.0], "last": [nan, nan, 7.0]
     }.items():  # fmt: skip
         np.testing.assert_array_equal(trial.curve[name], column)
     assert trial.progress == 1.0
