@@ -25,6 +25,7 @@ from ...checks import came_of, is_number, require, require_count
 from ..trials.job import Job, Portion, run_portion
 from .base import Done, Executor, ExecutorError, packed
 from .local import STARTS, cores
+from .worker import name_in_main
 
 __all__ = ["Ray"]
 
@@ -95,7 +96,7 @@ class Ray(Executor):
         """
         if job.folder is not None:
             job = replace(job, folder=job.folder.absolute())
-        content = packed((job, run_portion))
+        content = packed((job, run_portion, name_in_main))
         if not self._ray.is_initialized():
             self._connect()
         fit = self._fit()
@@ -288,7 +289,8 @@ def _trainer_class() -> type:
                 torch.set_num_threads(self.threads)
                 # Weights that decay to nothing reach denormal numbers, which are slow.
                 torch.set_flush_denormal(True)
-                job, self.run = pickle.loads(content)
+                job, self.run, name_in_main = pickle.loads(content)
+                name_in_main()
                 if job.folder is not None and not job.folder.parent.exists():
                     from dataclasses import replace
 
