@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
+import time
 
 import cloudpickle
 import pytest
@@ -20,6 +24,8 @@ from halflife.lab.landscape import landscape
 from halflife.lab.tasks import Digits, TaskTraining, Training
 from halflife.lab.trials.bases import OptimizerKind
 from halflife.lab.trials.job import Job
+
+POSIX = pytest.mark.skipif(os.name == "nt", reason="groups of processes, and fork")
 
 SMALL = Training(Digits("digits", images=60), "adamw", 1, 20, "cosine")
 OPTIONS = {
@@ -153,6 +159,167 @@ def test_a_script_without_a_guard_and_its_own_classes_run_in_workers(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "cells 12\n"
+
+
+def run_script(folder, text):
+    """The output of a script; what it defines is then in ``__main__``."""
+    (folder / "script.py").write_text(textwrap.dedent(text))
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=folder, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_what_a_script_defines_is_found_by_name_in_workers(tmp_path):
+    """By pools and ``torch.save``, whatever holds it: a function, a partial, an object."""
+    out = run_script(
+        tmp_path,
+        """
+        import functools, io, pickle, torch
+        from halflife import lab
+
+        class Net(torch.nn.Linear):
+            pass
+
+        class Held(Net):
+            pass
+
+        def square(x):
+            return x * x
+
+        def main(x):
+            return x
+
+        def train(trial, held=None):
+            made = [pickle.loads(pickle.dumps(f))(3) for f in (square, main)]
+            torch.save(Net(2, 1), io.BytesIO())
+            if held is not None:
+                pickle.dumps(held)
+            return float(sum(made))
+
+        class Training:
+            def __call__(self, trial):
+                pickle.dumps(self)
+                return train(trial)
+
+        for one in (train, functools.partial(train, held=Held(2, 1)), Training()):
+            result = lab.sweep(one, lr=[1e-2], weight_decay=[0.1], seeds=1, confirm=0,
+                               default=False, extend=False, executor=lab.Local(1), progress=False)
+            print([c["metrics"] or c["error"] for c in result.cells()])
+        """,
+    )
+    assert out == "[{'loss': 12.0}, {'loss': 12.0}]\n" * 3
+
+
+def running(seconds):
+    """Processes that sleep for so long."""
+    words = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    return [line for line in words.splitlines() if line == f"sleep {seconds}"]
+
+
+def gone(seconds):
+    until = time.monotonic() + 20
+    while running(seconds) and time.monotonic() < until:
+        time.sleep(0.05)
+    return not running(seconds)
+
+
+def starting(lr, weight_decay, seed, seconds):
+    if lr == 1e-3:
+        subprocess.run(["sleep", seconds], check=False)
+    if lr == 1e-2:
+        subprocess.Popen(["sleep", seconds])
+    return lr
+
+
+@POSIX
+@pytest.mark.slow
+def test_what_a_training_starts_ends_with_its_worker():
+    """At a timeout, and at the end of the sweep."""
+    seconds = str(100_000 + os.getpid())
+    train = functools.partial(starting, seconds=seconds)
+    result = swept(
+        train, executor=lab.Local(1, timeout=1.5), lr=[1e-3, 1e-2], weight_decay=[0.1], confirm=0,
+        seeds=1, default=False, extend=False,
+    )  # fmt: skip
+    failed = {c["lr"] for c in result.cells() if c["status"] == "failed"}
+    assert failed == {1e-3}
+    assert gone(seconds)
+
+
+@POSIX
+@pytest.mark.slow
+def test_what_a_training_starts_ends_with_the_driver(tmp_path):
+    seconds = str(200_000 + os.getpid())
+    (tmp_path / "script.py").write_text(
+        textwrap.dedent(f"""
+        import subprocess
+        from halflife import lab
+
+        def train(trial):
+            subprocess.run(["sleep", "{seconds}"])
+            return 1.0
+
+        lab.sweep(train, lr=[1e-2], weight_decay=[0.1], executor=lab.Local(2), progress=False)
+        """)
+    )
+    driver = subprocess.Popen([sys.executable, "script.py"], cwd=tmp_path)
+    until = time.monotonic() + 60
+    while len(running(seconds)) < 2 and time.monotonic() < until:
+        time.sleep(0.1)
+    assert len(running(seconds)) == 2
+    driver.kill()
+    driver.wait()
+    assert gone(seconds)
+
+
+def forking(lr, weight_decay, seed):
+    if lr == 1e-2:
+        multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,)).start()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if lr == 1e-3 and os.fork() == 0:
+        sys.exit(0)
+    return lr
+
+
+@POSIX
+@pytest.mark.slow
+def test_a_worker_is_gone_when_it_is_though_a_child_of_it_lives():
+    """And a child that was forked and exits is no second worker."""
+    start = time.monotonic()
+    result = swept(
+        forking, executor=lab.Local(1), lr=[1e-3, 1e-2], weight_decay=[0.1], confirm=0, seeds=1,
+        default=False, extend=False,
+    )  # fmt: skip
+    status = {(c["lr"], c["status"]) for c in result.cells()}
+    assert status == {(1e-3, "done"), (1e-2, "failed")}
+    assert {c["metrics"]["loss"] for c in result.cells() if c["metrics"]} == {1e-3}
+    assert time.monotonic() - start < 300
+
+
+def wordy(lr, weight_decay, seed):
+    for number in range(2000):
+        sys.stdout.write(f"{number}-" + "x" * 1000 + "\n")
+    if lr == 1e-2:
+        sys.stdout.flush()
+        os._exit(3)
+    return lr
+
+
+@pytest.mark.slow
+def test_what_workers_print_fills_no_disk_and_its_end_is_told(monkeypatch):
+    """The files that a worker has open, and what one that exits has last printed."""
+    monkeypatch.setattr(tempfile, "TemporaryFile", None)
+    result = swept(
+        wordy, executor=lab.Local(1), lr=[1e-3, 1e-2], weight_decay=[0.1], confirm=0, seeds=1,
+        default=False, extend=False,
+    )  # fmt: skip
+    (error,) = {c["error"] for c in result.cells() if c["status"] == "failed"}
+    assert error.startswith("the worker process ended with exit code 3; it last wrote:\nx")
+    assert error.rstrip("x").endswith("\n1999-")
+    assert len(error) < 2100
 
 
 @pytest.mark.slow

@@ -135,9 +135,9 @@ def test_reports_are_columns_of_one_length() -> None:
     trial.report(last=7)
     nan = math.nan
     assert trial.curve is not None
-    assert trial.curve["step"] == [1, 2, 3, 3]
+    assert trial.curve["step"] == [1, 2, 3]
     for name, column in {
-        "val": [0.0, 1.5, 3.0, nan], "late": [nan, 2.0, 2.0, nan], "last": [nan, nan, nan, 7.0]
+        "val": [0.0, 1.5, 3.0], "late": [nan, 2.0, 2.0], "last": [nan, nan, 7.0]
     }.items():  # fmt: skip
         np.testing.assert_array_equal(trial.curve[name], column)
     assert trial.progress == 1.0
@@ -423,16 +423,16 @@ def test_a_loop_of_ones_own_is_stopped_too() -> None:
 def test_what_another_loop_counts_is_no_epoch_unless_it_says_so() -> None:
     trial = trial_of()
     trial.report(val=1)
-    assert (trial.total, trial.curve_unit) == (None, "report")
+    assert (trial.epochs_done, trial.curve_unit) == (None, "report")
     trial.advance(8, 24)
     trial.report(val=1)
-    assert trial.total is None
+    assert trial.epochs_done is None
     assert trial.curve is not None
     assert (trial.curve["step"], trial.progress) == ([1, 8], 1 / 3)
     trial.advance(16, 24, epochs=3.0)
-    assert (trial.total, trial.progress) == (3, 2 / 3)
+    assert (trial.epochs_done, trial.progress) == (3, 2 / 3)
     trial.advance(16, 24, epochs=2.5)
-    assert trial.total == 2.5
+    assert trial.epochs_done == 2.5
 
 
 @pytest.mark.parametrize("epochs", [0, -1, math.inf, math.nan, "3", True])

@@ -25,6 +25,7 @@ from ...checks import came_of, is_number, require, require_count
 from ..trials.job import Job, Portion, run_portion
 from .base import Done, Executor, ExecutorError, packed, unpacked
 from .local import STARTS, cores
+from .worker import name_in_main
 
 __all__ = ["Ray"]
 
@@ -95,7 +96,9 @@ class Ray(Executor):
         """
         if job.folder is not None:
             job = replace(job, folder=job.folder.absolute())
-        content = cloudpickle.dumps((packed(job), unpacked, ExecutorError, run_portion))
+        content = cloudpickle.dumps(
+            (packed(job), unpacked, ExecutorError, run_portion, name_in_main)
+        )
         if not self._ray.is_initialized():
             self._connect()
         fit = self._fit()
@@ -290,11 +293,12 @@ def _trainer_class() -> type:
                 torch.set_num_threads(self.threads)
                 # Weights that decay to nothing reach denormal numbers, which are slow.
                 torch.set_flush_denormal(True)
-                packed, unpacked, refusal, self.run = pickle.loads(content)
+                packed, unpacked, refusal, self.run, name_in_main = pickle.loads(content)
                 try:
                     job = unpacked(packed)
                 except refusal as error:
                     return pickle.dumps(error)
+                name_in_main()
                 if job.folder is not None and not job.folder.parent.exists():
                     from dataclasses import replace
 

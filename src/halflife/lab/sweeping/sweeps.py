@@ -177,11 +177,13 @@ def sweep(
     if fabric:
         shared["fabric"] = {k: content_of(v) or type(v).__name__ for k, v in fabric.items()}
     parts = parts_of(train)
-    folder = None if out is None else Path(out) / "checkpoints" / mark(parts, shared)
+    # At once: a training may change the folder that it is in.
+    place = None if out is None else Path(out).absolute()
+    folder = None if place is None else place / "checkpoints" / mark(parts, shared)
     job = Job(train, base, (chosen, reported), folder, fabric, stated)
     kept = f"out={str(out)!r}" if storage is None else f"out={str(out)!r}, storage=..."
     goes_on = command or f"sweep(..., {kept}, resume=True)"
-    with Ledger(out, storage=storage, writing=True, goal=chosen.goal) as ledger:
+    with Ledger(place, storage=storage, writing=True, goal=chosen.goal) as ledger:
         for note in ledger.notes:
             display.say(note)
         ledger.configure(shared, parts, resume=resume)
@@ -212,7 +214,7 @@ def sweep(
         except KeyboardInterrupt as error:
             why = "Terminated" if isinstance(error, Terminated) else "Interrupted"
             raise Interrupted(_early(why, ledger, goes_on)) from None
-        return Result(ledger.records(), ledger.meta(), out=out, storage=storage)
+        return Result(ledger.records(), ledger.meta(), out=place, storage=storage)
 
 
 def _early(why: str, ledger: Ledger, command: str) -> str:

@@ -10,7 +10,6 @@ It returns a number, a mapping of metrics, or nothing after it has reported some
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import inspect
 import time
@@ -26,7 +25,10 @@ from ...checks import is_number
 from ..metric import Metric, metric_values
 from .bases import OptimizerKind
 from .cell import Cell, Outcome
+from .checkpoint import remove
+from .held import held
 from .randomness import seeded
+from .surroundings import alone, kept
 from .trial import Paused, Trial
 
 __all__ = ["Job", "Portion", "TrainingError", "declared", "run_portion", "takes_trial"]
@@ -138,9 +140,15 @@ def takes_trial(train: Callable[..., Any], params: Sequence[str] = ()) -> bool:
 
 def run_portion(job: Job, piece: Portion, device: torch.device | str = "cpu") -> list[Outcome]:
     """Train the cells of a piece, whatever happens in the user's code."""
+    with kept():
+        return _trained(job, piece, device)
+
+
+def _trained(job: Job, piece: Portion, device: torch.device | str) -> list[Outcome]:
     if piece.stacked:
         try:
-            return list(job.train.stacked(piece.cells, piece.until))  # type: ignore[attr-defined]
+            with alone():
+                return list(job.train.stacked(piece.cells, piece.until))  # type: ignore[attr-defined]
         except (Exception, SystemExit) as error:
             return [Outcome("failed", error=_told(error))] * len(piece.cells)
     return [_run(job, piece.cells[0], piece.until, device)]
@@ -148,12 +156,14 @@ def run_portion(job: Job, piece: Portion, device: torch.device | str = "cpu") ->
 
 def _run(job: Job, cell: Cell, until: float, device: torch.device | str) -> Outcome:
     path = None if job.folder is None else job.folder / f"{_name_of(cell)}.pt"
+    own = held(job.train)
     trial = Trial(
-        cell, base=job.base, device=device, checkpoint=path, until=until, fabric=job.fabric
-    )
+        cell, base=job.base, device=device, checkpoint=path, until=until, fabric=job.fabric,
+        held=own,
+    )  # fmt: skip
     start = time.perf_counter()
     try:
-        with seeded(cell.seed), torch.enable_grad():
+        with seeded(cell.seed, own), torch.enable_grad(), alone():
             result = _call(job.train, trial)
         outcome = result if isinstance(result, Outcome) else _read(result, trial, job)
     except Paused:
@@ -162,8 +172,7 @@ def _run(job: Job, cell: Cell, until: float, device: torch.device | str) -> Outc
     except (Exception, SystemExit) as error:
         outcome = Outcome("failed", progress=trial.progress, error=_told(error))
     if path is not None and outcome.status != "paused":
-        with contextlib.suppress(OSError):
-            path.unlink()
+        remove(path)
     seconds = outcome.seconds or time.perf_counter() - start
     return replace(outcome, seconds=seconds, notes=tuple(trial.notes))
 
@@ -225,7 +234,7 @@ def _known(trial: Trial, status: str, values: Mapping[str, float], job: Job) -> 
         curve=trial.curve,
         curve_unit=trial.curve_unit,
         progress=1.0 if status == "done" else trial.progress,
-        epochs=trial.total,
+        epochs=trial.epochs_done,
         steps=trial.steps,
         optimizer=optimizer,
         settings=None if settings is None else {k: v for k, v in settings.items() if _plain(v)},

@@ -14,11 +14,9 @@ called, so a training that draws from them repeats itself.
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,11 +29,12 @@ from ...groups import param_groups
 from ...rules.contract import DecayRule, as_rule
 from ...rules.scalar import Decoupled
 from ...rules.step import Step
-from ...versions import counts_steps_for_scheduler
+from ..metric import metric_values
 from .bases import made
 from .cell import BASELINE, Cell
-from .fabric import made_fabric, world_size
-from .randomness import Drawing, generators, set_generators
+from .checkpoint import Checkpoint
+from .fabric import made_fabric
+from .randomness import Drawing
 from .reports import Reports
 from .watching import Watch
 
@@ -70,6 +69,7 @@ class Trial:
         checkpoint: where the state of an unfinished training may be kept.
         until: share of the training after which it is stopped.
         fabric: arguments of Lightning's Fabric.
+        held: generators that the training draws from and does not make itself.
     """
 
     def __init__(
@@ -81,20 +81,24 @@ class Trial:
         checkpoint: Path | None = None,
         until: float = 1.0,
         fabric: Mapping[str, Any] | None = None,
+        held: Sequence[Any] = (),
     ) -> None:
         self.rule, self.lr, self.weight_decay = cell.rule, cell.lr, cell.weight_decay
         self.seed, self.params = cell.seed, dict(cell.params)
         self.device = torch.device(device)
-        self._base, self._path, self.until = base, checkpoint, until
+        self._base, self.until = base, until
         self._fabric_options, self._fabric = fabric, None
-        self._kept: dict[str, Any] = {}
         self._rule = Decoupled() if self.rule == BASELINE else as_rule(self.rule)
         self._taken = False  # by the training
         self._watch = Watch(self._rule, self.lr)
-        self._models: list[nn.Module] = []
+        self._checkpoint = Checkpoint(checkpoint, self.device, self._watch, held, self.note)
+        self._checkpoint.precision = (fabric or {}).get("precision")
+        self._saved = time.monotonic()
         self._reports = Reports()
         self._done = self._total = 0
+        self._loops = self._whole = 0  # loops that have begun, and epochs of all of them if told
         self._within = False  # the body of the loop over epochs
+        self._before = 0  # steps when that began
         self._ahead = 0, 0  # what a loop other than `epochs` has done, and of how many
         self._epochs: float | None = None  # of that loop, which may count steps
         self.notes: list[str] = []
@@ -143,7 +147,7 @@ class Trial:
         """
         kind = self._base if base is None else made(base)
         if isinstance(parameters, nn.Module):
-            self._models.append(parameters)
+            self._checkpoint.models.append(parameters)
             parameters = param_groups(parameters, weight_decay=self.weight_decay)
         optimizer = kind.build(
             parameters, lr=self.lr, weight_decay=self.weight_decay, decay=self.decay, **settings
@@ -162,32 +166,67 @@ class Trial:
 
     # --- progress ---------------------------------------------------------------------------------
 
-    def epochs(self, n: int) -> Iterator[int]:
+    def epochs(self, n: int, of: int | None = None) -> Iterator[int]:
         """Numbers of the epochs still to be trained: ``for epoch in trial.epochs(10)``.
 
         A training that was cut short goes on from its checkpoint, if the models and optimizers are
         known (by `optimizer` and `keep`); else from the start. After the share of the training that
-        was asked for (`sampler="halving"`), the loop ends the training.
+        was asked for (`sampler="halving"`), the loop ends the training. One loop may follow
+        another, as for the parts of a cross-validation; each has its own checkpoint.
+
+        Args:
+            n: how many.
+            of: how many the training has in all its loops. Default: those begun so far.
 
         Raises:
             Paused: after that share; a training leaves it to pass.
-            ValueError: if n is no positive integer.
+            ValueError: if n is no positive integer, or the loop is within another one.
         """
         require_count("epochs", n, "pass the number of passes over the training set")
-        self._total = n
-        first = self._restore()
-        last = math.ceil(self.until * n)
-        saved = time.monotonic()
+        if of is not None:
+            require_count("of", of, "pass the epochs of all loops of the training together")
+        loop, before = self._loops, self._done + self._was_left
+        self._loops += 1
+        self._whole = max(self._whole, of or 0)
+        if loop and not self._whole:
+            self.note(
+                "the training calls trial.epochs more than once, and a share of it (as "
+                "sampler='halving' asks for) is one of the loops begun so far: say how many epochs "
+                "it has in all, trial.epochs(n, of=...)"
+            )
+        self._total, self._within = max(before + n, self._whole), False
+        first, before = self._restore(loop, before)
+        last = math.ceil(self.until * self._total)
         for epoch in range(first, n):
-            if epoch >= last:
-                self._save(epoch)
+            if before + epoch >= last:
+                self._save(loop, before, epoch)
                 raise Paused
-            self._within = True
+            self._within, self._before = True, self._watch.steps
             yield epoch
-            self._done, self._within = epoch + 1, False
-            if self._path and time.monotonic() - saved >= _CHECKPOINT_EVERY:
-                self._save(epoch + 1)
-                saved = time.monotonic()
+            if self._loops != loop + 1:
+                raise ValueError(
+                    f"epochs({n}): another loop over trial.epochs began within this one; let range "
+                    "count what is not an epoch of the training."
+                )
+            self._done, self._within = before + epoch + 1, False
+            # A training that is to be stopped comes by again: its finished loops are not repeated.
+            ends = self.until < 1.0 and epoch == n - 1
+            if ends or time.monotonic() - self._saved >= _CHECKPOINT_EVERY:
+                self._save(loop, before, epoch + 1)
+
+    def _save(self, loop: int, before: int, done: int) -> None:
+        progress = {"before": before, "done": done, "reports": self._reports.state_dict()}
+        self._checkpoint.save(loop, progress)
+        self._saved = time.monotonic()
+
+    def _restore(self, loop: int, before: int) -> tuple[int, int]:
+        """Take up the loop's checkpoint, if there is one; epochs done in it, and before it."""
+        if (state := self._checkpoint.load(loop)) is None:
+            self._done = before
+            return 0, before
+        self._reports.load_state_dict(state["reports"])
+        self._done = state["before"] + state["done"]
+        return int(state["done"]), int(state["before"])
 
     def advance(self, done: int, of: int, *, epochs: float | None = None) -> None:
         """Count what a loop other than `epochs` has done, such as a framework's.
@@ -215,6 +254,8 @@ class Trial:
     def report(self, step: int | None = None, **metrics: float | Tensor) -> None:
         """Metrics of a moment in the training, for its learning curve.
 
+        What is told of one moment in several reports belongs together.
+
         Args:
             step: when it was, in steps. Default: the number of epochs done; without `epochs`, what
                 `advance` counted, or the number of reports so far.
@@ -232,7 +273,12 @@ class Trial:
             step, unit = self._ahead[0], "step"
         else:
             step, unit = len(self._reports) + 1, "report"
-        self._reports.add(step, unit, metrics)
+        self._reports.add(step, unit, metric_values(metrics))
+
+    def note(self, text: str) -> None:
+        """Say something once, of all trainings alike."""
+        if text not in self.notes:
+            self.notes.append(text)
 
     def keep(self, **objects: Any) -> None:
         """Put objects with ``state_dict`` and ``load_state_dict`` into the trial's checkpoints.
@@ -252,7 +298,7 @@ class Trial:
                     f"keep({name}=...): must have state_dict and load_state_dict, got "
                     f"{type(value).__name__}; keep the object that owns the state."
                 )
-        self._kept.update(objects)
+        self._checkpoint.kept.update(objects)
 
     @property
     def fabric(self) -> Any:
@@ -265,79 +311,6 @@ class Trial:
             self._fabric = made_fabric(self._fabric_options or {}, self.device, self.seed)
         return self._fabric
 
-    # --- checkpoints ------------------------------------------------------------------------------
-
-    def _unknown(self) -> str:
-        """What of the training a checkpoint cannot hold; empty where it can hold all."""
-        if world_size() > 1:
-            return "several processes train it together"
-        if str((self._fabric_options or {}).get("precision")) in ("16", "16-mixed"):
-            return "float16's scale of the loss is kept by Fabric"
-        if self._watch.optimizers and not self._models and "model" not in self._kept:
-            return "no model is known (pass the model to trial.optimizer, or trial.keep it)"
-        for optimizer in self._watch.optimizers:
-            scheduled = counts_steps_for_scheduler(optimizer.step)
-            kept = (getattr(o, "optimizer", None) for o in self._kept.values())
-            if scheduled and not any(one is optimizer for one in kept):
-                return "a scheduler acts on the optimizer and is not known: trial.keep it"
-        return ""
-
-    def _resumable(self) -> bool:
-        """Whether a checkpoint can hold the training; what it cannot hold is said."""
-        if not self._watch.optimizers and not self._kept:
-            return False
-        if why := self._unknown():
-            self._anew(why)
-        return not why
-
-    def note(self, text: str) -> None:
-        """Say something once, of all trainings alike."""
-        if text not in self.notes:
-            self.notes.append(text)
-
-    def _anew(self, why: str) -> None:
-        self.note(f"a training that is cut short begins anew, not from a checkpoint: {why}")
-
-    def _save(self, done: int) -> None:
-        if (path := self._path) is None or not self._resumable():
-            return
-        state = {
-            "model": [m.state_dict() for m in self._models],
-            "optimizer": [o.state_dict() for o in self._watch.optimizers],
-            "kept": {name: value.state_dict() for name, value in self._kept.items()},
-            "done": done,
-            "random": generators(),
-            "reports": self._reports.state(),
-            "own": self._watch.counts(),
-        }
-        beside = path.with_suffix(f".{os.getpid()}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(state, beside)
-            os.replace(beside, path)
-        except (OSError, RuntimeError) as error:  # torch's writer says the latter of a full disk
-            self._anew(f"{path.parent} cannot be written to ({error})")
-            with contextlib.suppress(OSError):
-                beside.unlink()
-
-    def _restore(self) -> int:
-        """Load the checkpoint, if there is one; returns the number of epochs done."""
-        if (path := self._path) is None or not path.exists() or not self._resumable():
-            return 0
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        for mine, theirs in (
-            (self._models, state["model"]),
-            (self._watch.optimizers, state["optimizer"]),
-            ([self._kept[k] for k in state["kept"] if k in self._kept], state["kept"].values()),
-        ):
-            for value, saved in zip(mine, theirs, strict=True):
-                value.load_state_dict(saved)
-        self._reports.take_up(state["reports"])
-        self._watch.take_up(state["own"])
-        self._done = state["done"]
-        set_generators(state["random"])
-        return int(state["done"])
-
     # --- what is known at the end -----------------------------------------------------------------
 
     @property
@@ -347,9 +320,15 @@ class Trial:
         return done / of if of else 0.0
 
     @property
-    def total(self) -> float | None:
-        """Epochs of the whole training; None where they are not known."""
-        return self._total or self._epochs
+    def epochs_done(self) -> float | None:
+        """Epochs that were trained, or that `advance` told; None where they are not counted."""
+        return self._done + self._was_left or self._epochs
+
+    @property
+    def _was_left(self) -> bool:
+        """Whether the last loop was left by ``break`` in an epoch that had trained something."""
+        stepped = not self._watch.optimizers or self._watch.steps > self._before
+        return self._within and stepped
 
     @property
     def curve_unit(self) -> str | None:
@@ -363,7 +342,7 @@ class Trial:
 
     @property
     def last_report(self) -> dict[str, float]:
-        """The metrics of the last report."""
+        """The last value that was reported of each metric."""
         return self._reports.last
 
     @property
