@@ -61,18 +61,28 @@ def test_a_curves_unit_is_an_epoch_where_epochs_placed_it(placed, unit):
 
 
 def test_what_a_training_says_of_itself_wins():
-    by_a_framework.about = {"curve_unit": "game", "epochs": 6, "schedule": "cosine"}
+    """One of the lab's own: a user's function may have an attribute of that name for itself."""
+    record = {
+        "status": "done",
+        "steps": 24,
+        "epochs": 3,
+        "curve_unit": "step",
+        "curve": {"step": []},
+    }
+    about = {"curve_unit": "game", "epochs": 6, "schedule": "cosine"}
+    told = {**about, "steps": 24, "steps_per_epoch": 4}
+    assert length_told([{**record, "progress": 1.0}], about) == told
+    by_a_framework.about = about
     try:
         meta = swept(by_a_framework, confirm=0).meta
     finally:
         del by_a_framework.about
-    assert length(meta) == (6, 24, 4, "game")
-    assert meta.schedule == "cosine"
+    assert length(meta) == (3, 24, 8, "step")
 
 
 def test_what_is_cut_short_does_not_hide_the_length():
     done = {"status": "done", "steps": 24, "epochs": 3, "progress": 1.0, "curve_unit": None}
-    paused = {**done, "status": "pruned", "steps": 16, "progress": 2 / 3}
+    paused = {**done, "status": "pruned", "steps": 16, "epochs": 2, "progress": 2 / 3}
     assert length_told([paused, done], {})["steps_per_epoch"] == 8
     assert length_told([paused], {})["steps_per_epoch"] == 8
     # Of a ledger before it was written down what a curve counts.

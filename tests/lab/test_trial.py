@@ -430,8 +430,8 @@ def test_what_another_loop_counts_is_no_epoch_unless_it_says_so() -> None:
     assert trial.curve is not None
     assert (trial.curve["step"], trial.progress) == ([1, 8], 1 / 3)
     trial.advance(16, 24, epochs=3.0)
-    assert (trial.epochs_done, trial.progress) == (3, 2 / 3)
-    trial.advance(16, 24, epochs=2.5)
+    assert (trial.epochs_done, trial.progress) == (2, 2 / 3)
+    trial.advance(24, 24, epochs=2.5)
     assert trial.epochs_done == 2.5
 
 

@@ -31,8 +31,7 @@ def length_told(records: Sequence[Record], about: Mapping[str, Any]) -> dict[str
         told["curve_unit"] = units.pop() if len(units) == 1 else "step"
     told |= about
     if told.get("steps") and told.get("epochs"):
-        share = 1.0 if "steps" in about else longest.get("progress") or 1.0
-        told.setdefault("steps_per_epoch", max(round(told["steps"] / told["epochs"] / share), 1))
+        told.setdefault("steps_per_epoch", max(round(told["steps"] / told["epochs"]), 1))
     return told
 
 

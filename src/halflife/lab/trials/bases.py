@@ -52,7 +52,7 @@ class OptimizerKind:
 
     def __post_init__(self) -> None:
         """Find the class."""
-        key = self.name.strip().lower()
+        key = self.name.strip().lower() if isinstance(self.name, str) else ""
         key = _ALSO.get(key, key)
         if key not in _NAMES:
             raise ValueError(

@@ -100,7 +100,7 @@ class Trial:
         self._within = False  # the body of the loop over epochs
         self._before = 0  # steps when that began
         self._ahead = 0, 0  # what a loop other than `epochs` has done, and of how many
-        self._epochs: float | None = None  # of that loop, which may count steps
+        self._epochs: float | None = None  # that it has done, where it counts steps
         self.notes: list[str] = []
 
     def __getitem__(self, name: str) -> Any:
@@ -247,7 +247,8 @@ class Trial:
         require(ok, "epochs", "a number of passes > 0", epochs, "leave it out if it is not known")
         self._ahead = done, of
         if epochs is not None:
-            self._epochs = int(epochs) if float(epochs).is_integer() else float(epochs)
+            so_far = float(epochs) * done / of
+            self._epochs = int(so_far) if so_far.is_integer() else so_far
         if math.ceil(self.until * of) <= done < of:
             raise Paused
 
@@ -321,7 +322,7 @@ class Trial:
 
     @property
     def epochs_done(self) -> float | None:
-        """Epochs that were trained, or that `advance` told; None where they are not counted."""
+        """Epochs that were trained; None where they are not counted."""
         return self._done + self._was_left or self._epochs
 
     @property
