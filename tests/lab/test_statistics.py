@@ -16,15 +16,8 @@ from halflife.lab.meta import Meta
 from halflife.lab.metric import Metric
 from halflife.lab.statistics.analysis import analyse
 from halflife.lab.statistics.closeness import dunnett, worth_extending
-from halflife.lab.statistics.confirmation import (
-    Fresh,
-    compare,
-    equivalence,
-    floor,
-    holm,
-    judged,
-    student,
-)
+from halflife.lab.statistics.confirmation import Fresh, compare, floor, judged
+from halflife.lab.statistics.intervals import deviation_of, equivalence, holm, student
 from halflife.lab.statistics.selection import (
     Noise,
     finalists,
@@ -386,3 +379,55 @@ def test_fresh_counts_what_is_lost():
     runs: Fresh = analyse(records, own).rules[0].fresh
     assert (runs.missing, runs.failed, runs.diverged, runs.seeds) == (1, 1, 1, 5)
     assert (runs.value, runs.interval) == (None, None)
+
+
+# --- values of any size, and what is rounding ---------------------------------------------------
+
+
+@pytest.mark.parametrize("power", [-1040, -600, 600, 1000])
+def test_a_power_of_two_changes_no_digit_of_what_is_told(noisy, power):
+    """Values whose squares a float cannot hold: everything is the same in the other unit."""
+    scale = math.ldexp(1.0, power)
+    own = replace(plan(), report=LOSS.as_dict())
+    few = [r | {"metrics": {"loss": float(np.float32(r["metrics"]["test_error"]))}} for r in noisy]
+    other = [r | {"metrics": {"loss": scale * r["metrics"]["loss"]}} for r in few]
+    one, two = analyse(few, own), analyse(other, own)
+    assert two.verdict == one.verdict == "helps"
+    assert two.confirmed.gain == pytest.approx(scale * one.confirmed.gain, rel=1e-9)
+    exact = power > -1000  # below it floats have fewer digits
+    for a, b in zip(one.rules, two.rules, strict=True):
+        assert b.best.key == a.best.key
+        assert b.noise.total == pytest.approx(scale * a.noise.total, rel=0.0 if exact else 1e-6)
+        assert (b.within.settings == a.within.settings).all()
+        assert (b.ridge.slope == a.ridge.slope) or not exact
+    if exact:
+        assert two.confirmed.interval == tuple(scale * v for v in one.confirmed.interval)
+        assert two.best.best.standard_error == scale * one.best.best.standard_error
+
+
+@pytest.mark.parametrize("scale", [1e-310, 1e-170, 1e160, 1e300])
+def test_a_deviation_of_any_size(scale):
+    values = np.array([3.1, 2.7, 3.6, 2.9, 3.3])
+    assert deviation_of(scale * values) == pytest.approx(scale * values.std(ddof=1), rel=1e-9)
+    assert deviation_of(values) == pytest.approx(values.std(ddof=1), rel=1e-15)
+    losses = np.add.outer(np.arange(4.0), values)
+    expected = noise_between_seeds(losses)
+    found = noise_between_seeds(scale * losses)
+    assert found.total == pytest.approx(scale * expected.total, rel=1e-9)
+
+
+@pytest.mark.parametrize("gap", [1e-3, 0.5])
+def test_what_single_precision_rounds_is_no_noise(gap):
+    """Equal runs whose metric was computed in float32, its last bits up or down by the seed."""
+    ulp = float(np.finfo(np.float32).eps)
+    own = plan(("decoupled",))
+    records = [
+        r | {"metrics": {"test_error": 1.0 + gap * (r["rule"] == "none") + ulp * (r["seed"] % 2)}}
+        for r in landscape(own, slopes=SLOPES)
+    ]
+    result = analyse(records, own)
+    assert result.best.noise == Noise(0.0, 0.0, result.best.noise.freedom)
+    assert result.verdict == "no difference told"
+    assert "all fresh seeds give the same, but for rounding" in result.sentence
+    noise = noise_between_seeds(np.array([[1.0, 1.0 + 1e-5], [2.0, 2.0 - 1e-5]]))
+    assert noise.total > 0.0  # which is above the rounding

@@ -8,13 +8,16 @@ import signal
 import threading
 from collections import deque
 
+import numpy as np
 import pytest
 import torch
 
 from halflife import lab
 from halflife.lab.executors import Done
 from halflife.lab.executors.base import Executor
+from halflife.lab.ledger import Ledger
 from halflife.lab.sweeping.display import Display
+from halflife.lab.sweeping.driver import Driver
 from halflife.lab.sweeping.plan import CONFIRM_FROM
 from halflife.lab.trials.cell import Cell
 from halflife.rules.contract import as_rule
@@ -151,6 +154,47 @@ def test_other_parameters_are_swept_jointly():
     assert result.best.params == {"momentum": 0.9}
     assert len(result.cells()) == 2 * 2 * (3 + 9) + 2 * 2
     assert {c["params"]["momentum"] for c in result.cells()} == {0.8, 0.9}
+
+
+@pytest.mark.parametrize("kept", ["memory", "directory", "database"])
+def test_only_what_is_kept_can_be_gone_on_with(kept, tmp_path, monkeypatch):
+    where = {
+        "memory": {},
+        "directory": {"out": tmp_path / "x"},
+        "database": {"storage": f"sqlite:///{tmp_path}/x.db"},
+    }[kept]
+
+    def fails(self, cell, record, value):
+        raise lab.LedgerError("x: cannot be written.")
+
+    def interrupted(self, batch):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Ledger, "finish", fails)
+    with pytest.raises(lab.LedgerError, match="cannot be written") as caught:
+        swept(**where)
+    goes_on = {"memory": "", "directory": "sweep(..., out=", "database": "sweep(..., out=None, "}
+    assert ("resume=True" in str(caught.value)) == (kept != "memory")
+    assert goes_on[kept] in str(caught.value)
+    monkeypatch.setattr(Driver, "_train", interrupted)
+    with pytest.raises(lab.Interrupted) as ended:
+        swept(**where)
+    assert ("were in memory" in str(ended.value)) == (kept == "memory")
+
+
+def test_parameters_that_no_ledger_holds_are_refused_before_anything_is_trained():
+    ran = []
+
+    def train(lr, weight_decay, seed, betas):
+        ran.append(seed)
+        return 1.0
+
+    for values in ([(0.9, 0.99), (0.9, 0.95)], [[1, 2], [3, 4]], [None, 1]):
+        with pytest.raises(ValueError, match=r"params\['betas'\].*look up what they stand for"):
+            swept(train, params={"betas": values})
+    assert not ran
+    result = swept(train, params={"betas": [np.float32(0.5), np.float32(0.25)]}, confirm=2)
+    assert {type(c["params"]["betas"]) for c in result.cells()} == {float}
 
 
 # --- growing --------------------------------------------------------------------------------------

@@ -57,6 +57,7 @@ class Ledger:
 
     Attributes:
         notes: what is to be said about the state it was found in.
+        in_memory: whether nothing of it is kept when the process ends.
 
     Raises:
         LedgerError: if it cannot be used, is corrupt, or (when reading) is not there.
@@ -80,6 +81,7 @@ class Ledger:
         self._running: dict[int, FrozenTrial] = {}
         self._seen = self._first = 0
         url = None if storage is None else address(storage)
+        self.in_memory = out is None and url is None
         self.place = place_of(self.out, url)
         self._secrets = secrets_of(url)
         try:

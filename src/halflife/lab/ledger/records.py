@@ -11,7 +11,7 @@ from typing import Any
 from ...checks import is_number
 from .errors import LedgerError
 
-__all__ = ["checked", "sealed", "sound", "value_of"]
+__all__ = ["checked", "is_parameter", "sealed", "sound", "value_of"]
 
 _STATUSES = ("done", "failed", "pruned")
 _NAME = 200  # characters of a rule or parameter
@@ -70,7 +70,7 @@ def _flaw(record: Mapping[str, Any]) -> str:
         return "has no rule, or no status"
     params, metrics = record.get("params"), record.get("metrics")
     if not isinstance(params, Mapping) or not all(
-        _name(k) and (_name(v) or isinstance(v, bool) or _number(v)) for k, v in params.items()
+        _name(k) and is_parameter(v) for k, v in params.items()
     ):
         return "has parameters that are no numbers or names"
     if not isinstance(metrics, Mapping) or not all(
@@ -98,6 +98,11 @@ def _flaw(record: Mapping[str, Any]) -> str:
     if not isinstance(record.get("error") or "", str):
         return "has an error that is no text"
     return ""
+
+
+def is_parameter(value: object) -> bool:
+    """Whether a value of another parameter can be stored: a number, a short text, true or false."""
+    return _name(value) or isinstance(value, bool) or _number(value)
 
 
 def _number(value: Any) -> bool:

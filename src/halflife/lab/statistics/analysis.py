@@ -14,7 +14,8 @@ import numpy as np
 
 from ..meta import Meta
 from .closeness import Border, Within, borders, within_noise
-from .confirmation import Comparison, Fresh, Interval, compare, fresh
+from .confirmation import Comparison, Fresh, compare, fresh
+from .intervals import Interval
 from .ridge import Ridge, fit_ridge
 from .selection import Choice, Finalist, Noise, choose, noise_between_seeds
 from .sentence import sentence
@@ -289,7 +290,8 @@ def _verdict(
     if none is None or none.seeds < 2:
         return untold, "not confirmed: it takes two fresh seeds on which both runs ended"
     if none.interval is None:
-        same = "all fresh seeds give the same, which leaves no noise to judge a difference by"
+        same = "all fresh seeds give the same, but for rounding"
+        same += ", which leaves no noise to judge a difference by"
         return untold, f"not confirmed: {same}; see whether the training uses its seed"
     return VERDICTS[0] if none.clear else VERDICTS[1] if none.worse else untold, ""
 

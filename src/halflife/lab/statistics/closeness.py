@@ -25,11 +25,11 @@ from scipy import optimize, special, stats
 
 from ...theory.equilibrium import half_life
 from ..meta import Meta
+from .intervals import CONFIDENCE
 from .selection import Choice, choose
 from .surface import AXES, BASELINE, BoolArray, FloatArray, Record, records_of
 
 __all__ = [
-    "CONFIDENCE",
     "Border",
     "Within",
     "borders",
@@ -38,7 +38,6 @@ __all__ = [
     "worth_extending",
 ]
 
-CONFIDENCE = 0.95
 _NODES = 64
 
 

@@ -18,7 +18,8 @@ share of answers (`Metric.examples`, E of them a run, N = n E in all) has at lea
 
 which is a binomial count's with the two answers added that make it hold near 0 and 1. Where a seed
 shifts two settings exactly alike, ``s_0`` of their difference is that of two independent runs.
-Where all seeds agree, there is no noise, no interval, and nothing is told.
+Where all seeds agree, to within the rounding of single precision, there is no noise, no interval,
+and nothing is told.
 """
 
 from __future__ import annotations
@@ -32,7 +33,17 @@ from scipy import stats
 
 from ..meta import Meta
 from ..metric import Metric
-from .closeness import CONFIDENCE
+from .intervals import (
+    CONFIDENCE,
+    ROUNDING,
+    Interval,
+    equivalence,
+    holm,
+    levels,
+    mean_and_error,
+    student,
+    two_sided,
+)
 from .selection import Noise
 from .surface import FloatArray, Record, Setting, key_of
 
@@ -40,17 +51,12 @@ __all__ = [
     "Comparison",
     "Fresh",
     "compare",
-    "equivalence",
     "floor",
     "fresh",
-    "holm",
     "judged",
-    "student",
 ]
 
 _TAIL = 0.025
-_ROUNDING = 8.0 * float(np.finfo(float).eps)  # differences of equal runs are this, not zero
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,71 +211,6 @@ def floor(metric: Metric, runs: Sequence[FloatArray], noise: float) -> float:
     return max(least, scale * math.sqrt(variance))
 
 
-def student(values: FloatArray, least: float, confidence: float = CONFIDENCE) -> Interval | None:
-    """Student's interval of a mean; None with fewer than two values or without any noise.
-
-    Args:
-        values: finite; shape (n,).
-        least: what their standard deviation counts as if it is smaller.
-        confidence: of the interval.
-
-    Example:
-        >>> low, high = student(np.array([1.0, 2.0, 3.0]), 0.0)
-        >>> round(low, 3), round(high, 3)
-        (-0.484, 4.484)
-    """
-    mean, error = _mean_and_error(values, least)
-    if error is None:
-        return None
-    half = float(stats.t.ppf(0.5 + 0.5 * confidence, len(values) - 1)) * error
-    return mean - half, mean + half
-
-
-def _mean_and_error(values: FloatArray, least: float) -> tuple[float, float | None]:
-    mean = float((values / max(len(values), 1)).sum())
-    if len(values) < 2:
-        return mean, None
-    with np.errstate(over="ignore"):  # figures so large that their squares are infinite
-        deviation = max(float(np.sqrt(((values - mean) ** 2).sum() / (len(values) - 1))), least)
-    if deviation <= _ROUNDING * float(np.abs(values).max()) or not math.isfinite(deviation):
-        return mean, None
-    return mean, deviation / math.sqrt(len(values))
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """P-values corrected after Holm, in the order they came.
-
-    With the m values rising, the k-th counts m - k + 1 times, none less than the one before it.
-
-    Example:
-        >>> [round(v, 3) for v in holm([0.01, 0.04, 0.03])]
-        [0.03, 0.06, 0.06]
-    """
-    out, least = [0.0] * len(p), 0.0
-    for rank, index in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
-        least = max(least, min((len(p) - rank) * p[index], 1.0))
-        out[index] = least
-    return out
-
-
-def equivalence(values: FloatArray, margin: float, least: float) -> float | None:
-    """P-value of the two one-sided tests that a mean lies within a margin around 0.
-
-    Args:
-        values: finite; shape (n,).
-        margin: positive.
-        least: what their standard deviation counts as if it is smaller.
-
-    Returns:
-        The larger p-value of the tests for "not above -margin" and "not below +margin"; None with
-        fewer than two values or without any noise.
-    """
-    mean, error = _mean_and_error(values, least)
-    if error is None:
-        return None
-    return float(stats.t.sf((margin - abs(mean)) / error, len(values) - 1))
-
-
 def compare(
     leader: Fresh, others: Sequence[tuple[str, Fresh]], meta: Meta, noise: Noise | None
 ) -> list[Comparison]:
@@ -291,10 +232,10 @@ def compare(
             a, b = leader.values[both], other.values[both]
             gains = _gains(metric, a, b)
             pairs.append((name, gains, floor(metric, [a, b], _noise_of(gains, a, b, noise))))
-    p = [_p_value(gains, least) for _, gains, least in pairs]
+    p = [two_sided(gains, least) for _, gains, least in pairs]
     known = [v for v in p if v is not None]
     corrected = iter(holm(known))
-    confidence = iter(_levels(known))
+    confidence = iter(levels(known))
     out = []
     for (name, gains, least), own in zip(pairs, p, strict=True):
         equal = equivalence(gains, margin, least) if margin else None
@@ -318,7 +259,7 @@ def _noise_of(gains: FloatArray, a: FloatArray, b: FloatArray, noise: Noise | No
     """Standard deviation that the difference of two settings' runs may be expected to have."""
     residual, total = (noise.residual, noise.total) if noise else (0.0, 0.0)
     if len(gains) > 1 and not np.ptp(gains):
-        between = [_mean_and_error(values, 0.0)[1] or 0.0 for values in (a, b)]
+        between = [mean_and_error(values, 0.0)[1] or 0.0 for values in (a, b)]
         residual = max(residual, total, math.sqrt(len(gains)) * max(between))
     return math.sqrt(2.0) * residual
 
@@ -327,25 +268,7 @@ def _gains(metric: Metric, leader: FloatArray, other: FloatArray) -> FloatArray:
     """By how much the leader is better at each seed; equal where only rounding differs."""
     gains = metric.sign * (other - leader)
     size = float(np.abs([leader, other]).max())
-    return np.full_like(gains, gains[0]) if np.ptp(gains) <= _ROUNDING * size else gains
-
-
-def _p_value(gains: FloatArray, least: float) -> float | None:
-    """Of the two-sided test that the mean is 0."""
-    mean, error = _mean_and_error(gains, least)
-    if error is None:
-        return None
-    return 2.0 * float(stats.t.sf(abs(mean) / error, len(gains) - 1))
-
-
-def _levels(p: Sequence[float]) -> list[float]:
-    """Confidence of each interval, so that it excludes 0 exactly where Holm's test rejects."""
-    out, among = [0.0] * len(p), len(p)
-    for rank, index in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
-        out[index] = 1.0 - (1.0 - CONFIDENCE) / among
-        if p[index] <= 1.0 - out[index]:
-            among = len(p) - rank - 1
-    return out
+    return np.full_like(gains, gains[0]) if np.ptp(gains) <= ROUNDING * size else gains
 
 
 def _inside(metric: Metric, interval: Interval | None) -> Interval | None:

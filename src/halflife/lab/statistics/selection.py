@@ -33,6 +33,7 @@ import numpy as np
 
 from ..meta import Meta
 from ..metric import Metric
+from .intervals import ROUNDING, unit_of
 from .surface import (
     AXES,
     BASELINE,
@@ -123,23 +124,29 @@ def noise_between_seeds(losses: FloatArray) -> Noise | None:
         return None
     runs = runs[runs > 1]
     mean = np.nanmean(usable, axis=-1)
-    with np.errstate(over="ignore"):  # figures so large that their squares are infinite
-        variance = np.nanvar(usable, axis=-1) * runs / (runs - 1)
-        lowest = np.argsort(mean, kind="stable")[: max(math.ceil(len(mean) / 4), 1)]
-        rough = math.sqrt(float(np.nanmean(variance[lowest])))
+    lowest = np.argsort(mean, kind="stable")[: max(math.ceil(len(mean) / 4), 1)]
+    # Squares of differences are finite in a unit of the size that they have near the best.
+    unit = unit_of(usable[lowest] - mean[lowest, None])
+    with np.errstate(over="ignore"):  # those of a cliff are not
+        variance = np.nanvar(usable / unit, axis=-1) * runs / (runs - 1)
+    rough = unit * math.sqrt(float(np.nanmean(variance[lowest])))
     near = mean <= mean.min() + NEAR * rough
     usable, runs, mean, variance = usable[near], runs[near], mean[near], variance[near]
     freedom = int((runs - 1).sum())
-    with np.errstate(over="ignore"):
-        total = math.sqrt(float((variance * (runs - 1)).sum()) / freedom)
-        apart = usable - mean[:, None]
-        there = np.isfinite(usable).any(0)  # a seed that no setting has yet shifts nothing
-        if len(usable) < 2 or there.sum() < 2:
-            return Noise(total, total, freedom)
-        apart = apart[:, there] - np.nanmean(apart[:, there], axis=0)
-        left = freedom - int(there.sum()) + 1
-        residual = math.sqrt(float(np.nansum(apart**2)) / max(left, 1))
-    return Noise(total, residual, left)
+    rounding = ROUNDING * float(np.nanmax(np.abs(usable)))
+
+    def noise(squares: float, left: int) -> float:
+        found = unit * math.sqrt(squares / left)
+        return found if found > rounding else 0.0
+
+    total = noise(float((variance * (runs - 1)).sum()), freedom)
+    apart = (usable - mean[:, None]) / unit
+    there = np.isfinite(usable).any(0)  # a seed that no setting has yet shifts nothing
+    if len(usable) < 2 or there.sum() < 2:
+        return Noise(total, total, freedom)
+    apart = apart[:, there] - np.nanmean(apart[:, there], axis=0)
+    left = freedom - int(there.sum()) + 1
+    return Noise(total, noise(float(np.nansum(apart**2)), max(left, 1)), left)
 
 
 def smoothed(mean: FloatArray, valid: BoolArray, variance: float | None) -> FloatArray:
@@ -198,13 +205,15 @@ def best_of(grids: Sequence[Surface]) -> Choice | None:
     noise = noise_between_seeds(
         np.concatenate([g.losses[c] for g, c in zip(grids, complete, strict=True)])
     )
-    variance = noise.residual**2 / most if noise else None
+    unit = unit_of(np.array([noise.residual])) if noise else 1.0  # its square is finite
+    variance = (noise.residual / unit) ** 2 / most if noise else None
     ranked = []
     for grid, valid in zip(grids, complete, strict=True):
         if not valid.any():
             continue
         loss = grid.metric.sign * grid.mean
-        estimate = smoothed(loss, valid, variance)
+        with np.errstate(over="ignore"):  # what is so far from the best counts as the cap
+            estimate = unit * smoothed(loss / unit, valid, variance)
         places = [(int(row), int(column)) for row, column in np.argwhere(valid)]
         at = min(places, key=lambda at: (estimate[at], loss[at], at[1], at[0]))
         best = grid.setting(*at)

@@ -18,6 +18,7 @@ from ...checks import is_number, require
 from ...theory.equilibrium import half_life, timescale
 from ..meta import Meta
 from ..metric import Metric
+from .intervals import FloatArray, deviation_of
 
 __all__ = [
     "AXES",
@@ -40,7 +41,6 @@ __all__ = [
 
 Record: TypeAlias = Mapping[str, Any]
 Key: TypeAlias = tuple[Hashable, ...]
-FloatArray: TypeAlias = NDArray[np.float64]
 BoolArray: TypeAlias = NDArray[np.bool_]
 
 BASELINE = "none"  # the rule of the runs without decay
@@ -361,8 +361,7 @@ def standard_error(values: FloatArray) -> float | None:
     """Of the mean; None with fewer than two values."""
     if len(values) < 2:
         return None
-    with np.errstate(over="ignore"):  # figures so large that their squares are infinite
-        return float(values.std(ddof=1) / math.sqrt(len(values)))
+    return deviation_of(values) / math.sqrt(len(values))
 
 
 def _planned_decays(meta: Meta, rule: str) -> list[float]:

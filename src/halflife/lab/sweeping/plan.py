@@ -19,7 +19,7 @@ from ..meta import Calibration, Extension, Meta, OpenEnd
 from ..metric import Metric
 from ..trials.bases import OptimizerKind
 from ..trials.cell import BASELINE, Cell, params_of
-from .axes import L2_ON_ADAM, Axis, Currency, canonical
+from .axes import L2_ON_ADAM, Axis, Currency, canonical, values_of
 
 __all__ = ["CONFIRM_FROM", "TINY", "Columns", "SweepPlan", "default_decay"]
 
@@ -114,11 +114,7 @@ class SweepPlan:
                 f"seeds={max(self.seeds)}: must be below {CONFIRM_FROM}, where the seeds that "
                 "confirm begin."
             )
-        for name, values in self.params.items():
-            if not values or len(set(values)) != len(values):
-                raise ValueError(
-                    f"params[{name!r}]={values!r}: must be a list of different values."
-                )
+        self.params = {name: values_of(name, values) for name, values in self.params.items()}
         self.central = self.lrs.central
         self.calibration: dict[str, Calibration] = {}
         self.extensions: list[Extension] = []

@@ -164,7 +164,7 @@ def sweep(
     parts = parts_of(train)
     folder = None if out is None else Path(out) / "checkpoints" / mark(parts, shared)
     job = Job(train, base, (chosen, reported), folder, fabric)
-    kept = f"out={str(out)!r}" if storage is None else f"out={str(out)!r}, storage=..."
+    kept = f"out={None if out is None else str(out)!r}" + (", storage=..." if storage else "")
     goes_on = command or f"sweep(..., {kept}, resume=True)"
     with Ledger(out, storage=storage, writing=True, goal=chosen.goal) as ledger:
         for note in ledger.notes:
@@ -190,6 +190,8 @@ def sweep(
         except ExecutorError as error:
             raise SweepError(_early(str(error).rstrip("."), ledger, goes_on)) from error.__cause__
         except LedgerError as error:
+            if ledger.in_memory:  # with which nobody can go on
+                raise
             raise LedgerError(f"{error} Go on with\n\n    {goes_on}\n") from error.__cause__
         except SweepError as error:
             raise SweepError(_early(error.message, ledger, goes_on), error.trace) from None
@@ -202,7 +204,7 @@ def sweep(
 def _early(why: str, ledger: Ledger, command: str) -> str:
     """The sentence that a run ends with that ends early."""
     cells = len(ledger.records())
-    if ledger.out is None:
+    if ledger.in_memory:
         return f"{why}. {cells} trained cells were in memory; pass out= to keep them."
     return f"{why}. {cells} trained cells are safe in {ledger.place}; go on with\n\n    {command}\n"
 
