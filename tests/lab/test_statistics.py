@@ -108,6 +108,27 @@ def test_floor_of_a_share_of_answers_is_binomial():
     assert told.interval[1] > 0.0
 
 
+@pytest.mark.parametrize("unit", ["%", "percent", "Percent", " pct"])
+def test_percent_is_percent_in_every_spelling(unit):
+    one, other = Metric("e", "%", examples=250), Metric("e", unit, examples=250)
+    runs = np.array([2.0, 3.0, 2.5])
+    assert floor(other, [runs], 0.0) == floor(one, [runs], 0.0)
+    assert other.unit_of_differences == "points"
+    high = np.array([99.5, 99.9, 99.8])
+    assert judged(Setting("none", 0.1, 0.0), high, other, None).interval[1] == 100.0
+
+
+@pytest.mark.parametrize(("unit", "size"), [("", 7.0), ("%", 107.0), ("%", -3.0)])
+def test_values_that_no_share_has_get_an_ordinary_interval(unit, size):
+    """As a ledger may hold them from before such values were refused."""
+    values = size + np.array([0.1, -0.1, 0.2, 0.0])
+    share = Metric("e", unit, examples=500)
+    told = judged(Setting("none", 0.1, 0.0), values, share, Noise(0.3, 0.3, 9))
+    plain = judged(Setting("none", 0.1, 0.0), values, Metric("e", unit), Noise(0.3, 0.3, 9))
+    assert told.interval == plain.interval
+    assert told.interval[0] < values.mean() < told.interval[1]
+
+
 @pytest.mark.parametrize(
     ("others", "quantile"), [(1, 1.645), (2, 1.92), (3, 2.06), (5, 2.23), (9, 2.42)]
 )

@@ -19,7 +19,7 @@ from halflife.lab.ledger import Ledger
 from halflife.lab.sweeping.display import Display
 from halflife.lab.sweeping.driver import Driver
 from halflife.lab.sweeping.plan import CONFIRM_FROM
-from halflife.lab.trials.cell import Cell
+from halflife.lab.trials.cell import Cell, Outcome
 from halflife.rules.contract import as_rule
 from halflife.rules.step import Step
 
@@ -195,6 +195,20 @@ def test_parameters_that_no_ledger_holds_are_refused_before_anything_is_trained(
     assert not ran
     result = swept(train, params={"betas": [np.float32(0.5), np.float32(0.25)]}, confirm=2)
     assert {type(c["params"]["betas"]) for c in result.cells()} == {float}
+
+
+@pytest.mark.parametrize(("unit", "top"), [("", 1), ("%", 100), ("percent", 100)])
+def test_a_share_outside_its_range_is_refused_at_the_first_one(unit, top):
+    """By name, value, range and remedy, whatever returned it: a number, a mapping, an outcome."""
+    metric = lab.Metric("error", unit, examples=500)
+    remedy = "unit=.%.* or no examples" if not unit else "no examples"
+    pattern = rf"metric 'error'={7 * top}: must be from 0 to {top},.*examples=500.*{remedy}"
+    for made in (float, lambda v: {"error": v}, lambda v: Outcome(metrics={"error": v})):
+        with pytest.raises(lab.SweepError, match=pattern):
+            swept(lambda lr, weight_decay, seed, made=made: made(7.0 * top), report=metric)
+    edges = iter([0.0, float(np.float32(1.0 + 1e-7)), math.nan, *[0.5] * 100])
+    result = swept(lambda lr, weight_decay, seed: top * next(edges), report=metric)
+    assert {c["status"] for c in result.cells()} == {"done"}
 
 
 # --- growing --------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from ..meta import Meta
+from ..metric import Metric
 from ..statistics.analysis import Analysis, RuleAnalysis
 from ..statistics.confirmation import Comparison, Fresh
 from ..statistics.surface import BASELINE, DEFAULT, Setting
@@ -71,9 +72,9 @@ def finalists_table(analysis: Analysis, meta: Meta) -> Table | None:
         gain = told = NONE
         if c is not None:
             width = 0.25 * (c.interval[1] - c.interval[0]) if c.interval else None
-            gain = with_unit(c.gain, "points" if metric.unit == "%" else metric.unit, width)
+            gain = with_unit(c.gain, metric.unit_of_differences, width)
             gain += f" {_whole(*c.interval)}" if c.interval else ""
-            told = _told(c, metric.unit)
+            told = _told(c, metric)
         counts = {"missing": runs.missing, "failed": runs.failed, "diverged": runs.diverged}
         lost = ", ".join(f"{n} {what}" for what, n in counts.items() if n)
         seeds = f"{runs.seeds} of {len(meta.confirm_seeds)}" + (f" ({lost})" if lost else "")
@@ -98,15 +99,13 @@ def _whole(low: float, high: float) -> str:
     return spread(low, high).replace(" ", "\N{NO-BREAK SPACE}")
 
 
-def _told(c: Comparison, unit: str) -> str:
+def _told(c: Comparison, metric: Metric) -> str:
     if c.interval is None:
         return NONE
     if c.clear or c.worse:
         return "yes" if c.clear else "yes: it is worse"
     if c.equal and c.margin is not None:
-        return (
-            f"no: equal within ±{with_unit(c.margin, 'points' if unit == '%' else unit, c.margin)}"
-        )
+        return f"no: equal within ±{with_unit(c.margin, metric.unit_of_differences, c.margin)}"
     return "no"
 
 

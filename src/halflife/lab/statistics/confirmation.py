@@ -183,7 +183,7 @@ def judged(
     if len(usable) and not diverged:
         value = float((usable / len(usable)).sum())
         least = floor(metric, [usable], noise.total if noise else 0.0)
-        interval = _inside(metric, student(usable, least))
+        interval = _inside(metric, usable, student(usable, least))
     return Fresh(setting, values, missing, failed, diverged, value, interval)
 
 
@@ -201,10 +201,9 @@ def floor(metric: Metric, runs: Sequence[FloatArray], noise: float) -> float:
         return 0.0
     share = float(stats.chi2.ppf(_TAIL, n - 1)) / (n - 1)
     least = math.sqrt(share) * noise
-    if metric.examples is None:
+    if metric.examples is None or not all(metric.is_share(values) for values in runs):
         return least
-    scale = 100.0 if metric.unit == "%" else 1.0
-    variance = 0.0
+    scale, variance = metric.top, 0.0
     for values in runs:
         p = min(max(float(values.mean()) / scale, 0.0), 1.0)
         variance += (share * p * (1.0 - p) + 2.0 / (n * metric.examples)) / metric.examples
@@ -271,9 +270,8 @@ def _gains(metric: Metric, leader: FloatArray, other: FloatArray) -> FloatArray:
     return np.full_like(gains, gains[0]) if np.ptp(gains) <= ROUNDING * size else gains
 
 
-def _inside(metric: Metric, interval: Interval | None) -> Interval | None:
-    """A share's interval, cut to where shares are."""
-    if interval is None or metric.examples is None:
+def _inside(metric: Metric, values: FloatArray, interval: Interval | None) -> Interval | None:
+    """A share's interval, cut to where shares are; of values that are none it stays as it is."""
+    if interval is None or not metric.is_share(values):
         return interval
-    top = 100.0 if metric.unit == "%" else 1.0
-    return max(interval[0], 0.0), min(interval[1], top)
+    return max(interval[0], 0.0), min(interval[1], metric.top)

@@ -133,7 +133,7 @@ def _turned(ends: tuple[float, float]) -> tuple[float, float]:
 def _gap(value: float, metric: Metric, c: Comparison) -> str:
     """A difference of two values; between percents it is one of points."""
     width = 0.25 * (c.interval[1] - c.interval[0]) if c.interval else None
-    return with_unit(value, "points" if metric.unit == "%" else metric.unit, width)
+    return with_unit(value, metric.unit_of_differences, width)
 
 
 def _words(metric: Metric) -> str:

@@ -124,9 +124,10 @@ def run_portion(job: Job, piece: Portion, device: torch.device | str = "cpu") ->
     """Train the cells of a piece, whatever happens in the user's code."""
     if piece.stacked:
         try:
-            return list(job.train.stacked(piece.cells, piece.until))  # type: ignore[attr-defined]
+            outcomes = list(job.train.stacked(piece.cells, piece.until))  # type: ignore[attr-defined]
         except (Exception, SystemExit) as error:
             return [Outcome("failed", error=_told(error))] * len(piece.cells)
+        return [_judged(job, outcome) for outcome in outcomes]
     return [_run(job, piece.cells[0], piece.until, device)]
 
 
@@ -140,6 +141,7 @@ def _run(job: Job, cell: Cell, until: float, device: torch.device | str) -> Outc
         with seeded(cell.seed), torch.enable_grad():
             result = _call(job.train, trial)
         outcome = result if isinstance(result, Outcome) else _read(result, trial, job.metrics)
+        outcome = _judged(job, outcome)
     except Paused:
         # The generators are the caller's again; what the training needs of them is in its file.
         outcome = _known(trial, "paused", trial.last_report)
@@ -150,6 +152,16 @@ def _run(job: Job, cell: Cell, until: float, device: torch.device | str) -> Outc
             path.unlink()
     seconds = outcome.seconds or time.perf_counter() - start
     return replace(outcome, seconds=seconds, notes=tuple(trial.notes))
+
+
+def _judged(job: Job, outcome: Outcome) -> Outcome:
+    """What a training came to, failed if it is judged by a share that none can be."""
+    try:
+        for metric in job.metrics:
+            metric.require_share(outcome.metrics)
+    except ValueError as error:
+        return replace(outcome, status="failed", error=f"{type(error).__name__}: {error}")
+    return outcome
 
 
 def _told(error: BaseException) -> str:
