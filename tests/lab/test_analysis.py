@@ -152,12 +152,50 @@ def test_what_is_not_confirmed_is_not_told(damage, reason):
     assert "helps" not in result.sentence
 
 
-def test_a_fresh_run_that_failed_leaves_the_others_and_is_said():
-    own = plan(default_decay=None)
-    records = changed(made(own, noise=0.2), "none", status="failed", metrics={})
-    result = analyse(records, own)
-    assert (result.verdict, result.against_none.seeds) == (HELPS, 7)
-    assert "Runs on fresh seeds that failed: 1." in result.sentence
+@pytest.mark.parametrize("lost", [{"status": "failed"}, {"status": "pruned"}, {"diverged": True}])
+@pytest.mark.parametrize("of", ["decoupled", "none", "independent"])
+def test_a_fresh_run_that_failed_tells_as_little_as_one_that_diverged(of, lost):
+    """Whichever way runs end badly, those that did not are the lucky ones."""
+    own = plan(("decoupled", "independent"), default_decay=None)
+    slopes = {"decoupled": 0.0, "independent": 0.0}
+    records = landscape(own, slopes=slopes, noise=0.2)
+    better = [  # so that decoupled leads
+        r | {"metrics": {"test_error": r["metrics"]["test_error"] + 0.4}}
+        if r["rule"] == "independent"
+        else r
+        for r in records
+    ]
+    result = analyse(changed(better, of, **lost, metrics={}), own)
+    assert result.best.rule == "decoupled"
+    assert of not in [c.other for c in result.comparisons]
+    word = "diverged" if "diverged" in lost else "failed"
+    assert f"Runs on fresh seeds that {word}: 1." in result.sentence
+    if of == "independent":
+        assert (result.verdict, result.against_none.seeds) == (HELPS, 8)
+        return
+    assert result.verdict == UNTOLD
+    name = "no decay" if of == "none" else of
+    assert result.reason == f"not confirmed: {name} {word} on 1 of 8 seeds"
+    assert "helps" not in result.sentence
+
+
+def test_every_gain_says_how_many_pairs_it_rests_on():
+    own = plan(("decoupled", "independent"))
+    records = landscape(own, slopes=dict.fromkeys(own.rules, 0.0), noise=0.2, default=0.8)
+    leader = analyse(records, own).best.rule
+    (other,) = {*own.rules} - {leader}
+    some = [
+        r
+        for r in records
+        if r["rule"] != other or r["weight_decay"] == 0.01 or r["seed"] not in FRESH[3:]
+    ]
+    result = analyse(some, own)
+    pairs = {c.other: c.seeds for c in result.comparisons}
+    assert pairs == {"none": 8, "default": 8, other: 3}
+    assert "without decay, on 8 fresh seeds" in result.sentence
+    told = " ".join(differences(result, own))
+    assert re.search(rf"that of {other} \([^()]* on 3 seeds", told)
+    assert re.search(r"torch's default weight_decay 1e-2 \([^()]* on 8 seeds", told)
 
 
 def test_a_training_that_does_not_use_its_seed_is_not_judged():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from ...units.writing import counted
 from ..meta import Meta
 from ..metric import Metric
 from ..statistics.analysis import Analysis, RuleAnalysis
@@ -74,6 +75,7 @@ def finalists_table(analysis: Analysis, meta: Meta) -> Table | None:
             width = 0.25 * (c.interval[1] - c.interval[0]) if c.interval else None
             gain = with_unit(c.gain, metric.unit_of_differences, width)
             gain += f" {_whole(*c.interval)}" if c.interval else ""
+            gain += f" on {counted(c.seeds, 'seed')}" if c.seeds != runs.seeds else ""
             told = _told(c, metric)
         counts = {"missing": runs.missing, "failed": runs.failed, "diverged": runs.diverged}
         lost = ", ".join(f"{n} {what}" for what, n in counts.items() if n)

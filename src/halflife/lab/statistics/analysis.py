@@ -106,7 +106,8 @@ class Analysis:
         rules: one analysis per rule, in the order of the ledger.
         best: the rule that leads by the metric that chooses; None if no setting is complete.
         finalists: the settings that fresh seeds judge.
-        confirmed: the leader on fresh seeds; None without a usable run, or where one diverged.
+        confirmed: the leader on fresh seeds; None without a usable run, or where one failed or
+            diverged.
         comparisons: on fresh seeds, of the leader with no decay first, then with torch's default
             and the other rules.
         default: torch's default on fresh seeds; None where it was not run.
@@ -284,8 +285,8 @@ def _verdict(
         of = f"{missing} of {2 * planned} runs on fresh seeds"
         return untold, f"not confirmed: {of} are not finished"
     for name, runs in pair:
-        if runs.diverged:
-            return untold, f"not confirmed: {name} diverged on {runs.diverged} of {planned} seeds"
+        if runs.lost:
+            return untold, f"not confirmed: {name} {runs.lost}"
     none = next((c for c in comparisons if c.other == BASELINE), None)
     if none is None or none.seeds < 2:
         return untold, "not confirmed: it takes two fresh seeds on which both runs ended"

@@ -31,8 +31,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from ...units.writing import counted
 from ..meta import Meta
 from ..metric import Metric
+from ..wording import listed
 from .intervals import (
     CONFIDENCE,
     ROUNDING,
@@ -69,7 +71,8 @@ class Fresh:
         missing: runs that are not finished.
         failed: runs that raised or died.
         diverged: runs that diverged, or without a finite value.
-        value: mean; None without a run, or where one diverged.
+        value: mean; None without a run, or where one failed or diverged: the mean of those that did
+            not would be that of the lucky ones.
         interval: 95 % interval of it; None where there is none.
     """
 
@@ -85,6 +88,13 @@ class Fresh:
     def seeds(self) -> int:
         """Number of usable runs."""
         return int(np.isfinite(self.values).sum())
+
+    @property
+    def lost(self) -> str:
+        """Which of its runs ended without a value, in words; empty where none did."""
+        kinds = {"diverged": self.diverged, "failed": self.failed}
+        parts = [f"{kind} on {n}" for kind, n in kinds.items() if n]
+        return f"{listed(parts)} of {counted(len(self.values), 'seed')}" if parts else ""
 
 
 @dataclass(frozen=True)
@@ -180,7 +190,7 @@ def judged(
     """
     usable = values[np.isfinite(values)]
     value = interval = None
-    if len(usable) and not diverged:
+    if len(usable) and not failed and not diverged:
         value = float((usable / len(usable)).sum())
         least = floor(metric, [usable], noise.total if noise else 0.0)
         interval = _inside(metric, usable, student(usable, least))
@@ -217,8 +227,8 @@ def compare(
 
     Args:
         leader: its runs.
-        others: name and runs of each; those without a common seed, or of which a run diverged, are
-            passed over.
+        others: name and runs of each; those without a common seed, or of which a run failed or
+            diverged, are passed over.
         meta: for the reported metric and the margin of equality.
         noise: of the reported metric near the best setting.
     """
@@ -227,7 +237,7 @@ def compare(
     pairs: list[tuple[str, FloatArray, float]] = []
     for name, other in others:
         both = np.isfinite(leader.values) & np.isfinite(other.values)
-        if both.any() and not leader.diverged and not other.diverged:
+        if both.any() and not leader.lost and not other.lost:
             a, b = leader.values[both], other.values[both]
             gains = _gains(metric, a, b)
             pairs.append((name, gains, floor(metric, [a, b], _noise_of(gains, a, b, noise))))

@@ -66,7 +66,7 @@ def _verdict(analysis: Analysis, best: Setting, meta: Meta) -> str:
                 "chosen by: better than it would be again"
             )
         return f"{text} {found}."
-    value = fresh_text(confirmed, metric)
+    value, seeds = fresh_text(confirmed, metric), counted(none.seeds, "fresh seed")
     if analysis.verdict == "helps":
         gain = difference_text(none, metric)
         return f"weight decay helps: {use} gives {value}, {gain} without decay, on {seeds}."
@@ -183,14 +183,16 @@ def _lost(analysis: Analysis) -> list[str]:
     counts = {kind: sum(getattr(r, kind) for r in everything) for kind in kinds}
     lost = [f"{n} with {kind} runs" for kind, n in counts.items() if n]
     missing = sum(r.missing for r in everything)
-    fresh = sum(r.fresh.failed for r in everything if r.fresh)
+    fresh = [analysis.default, *(r.fresh for r in everything)]
+    once = {runs.setting.key: runs for runs in fresh if runs}.values()  # the default may be a best
     out = []
     if lost:
         out.append(f"Some settings are in no figure: {listed(lost)}.")
     if missing:
         out.append(f"Runs that are not in the ledger: {missing}.")
-    if fresh:
-        out.append(f"Runs on fresh seeds that failed: {fresh}.")
+    for kind in ("failed", "diverged"):
+        if of_fresh := sum(getattr(runs, kind) for runs in once):
+            out.append(f"Runs on fresh seeds that {kind}: {of_fresh}.")
     return out
 
 
@@ -240,6 +242,7 @@ def _other(c: Comparison, meta: Meta) -> str:
 
 def _shown(c: Comparison, metric: Metric) -> str:
     text = difference_text(c, metric).removesuffix(" than")
+    text += f" on {counted(c.seeds, 'seed')}"
     if c.equal and c.margin is not None:
         text += f", equal within ±{_gap(c.margin, metric, c)}"
     return text
