@@ -9,9 +9,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import stats
-from synthetic import landscape, meta
+from synthetic import landscape, meta, record
 
 from halflife.lab.metric import Metric
+from halflife.lab.report.tables import finalists_table
 from halflife.lab.statistics.analysis import VERDICTS, analyse
 from halflife.lab.statistics.sentence import differences, separability
 from halflife.lab.statistics.surface import key_of
@@ -305,3 +306,42 @@ def test_hardly_anything_to_go_by(records):
     assert result.verdict == UNTOLD
     assert result.reason
     assert result.as_dict()["sentence"] == result.sentence
+
+
+@pytest.mark.parametrize("leads", ["decoupled", "independent"])
+def test_torchs_default_that_is_a_rules_best_is_compared_once(leads):
+    """Where 0.01 is the best column: one setting, told under one name, and counted once by Holm."""
+    own = plan(("decoupled", "independent"), lrs=[1e-3, 1e-2, 1e-1], strengths=[1e-5, 1e-4, 1e-3])
+    assert own.coefficients["decoupled"][1] == pytest.approx(0.01)
+    own = replace(own, coefficients=own.coefficients | {"decoupled": [1e-3, 1e-2, 1e-1]})
+    rng = np.random.default_rng(5)
+    records = []
+    for rule in (*own.rules, "none"):
+        for lr in own.lrs:
+            for j, wd in enumerate([0.0] if rule == "none" else own.coefficients[rule]):
+                error = 5.0 + 4.0 * abs(math.log10(lr / 1e-2)) + 4.0 * abs(j - 1)
+                error += 3.0 * (rule == "none") + 0.5 * (rule != leads)
+                for seed in (*own.seeds, *FRESH):
+                    value = error + 0.1 * rng.standard_normal()
+                    records.append(record(rule, lr, None, wd, seed, value))
+    result = analyse(records, own)
+    assert result.best.rule == leads
+    assert result.is_default("decoupled")
+    assert not result.is_default("independent")
+    (other,) = {*own.rules} - {leads}
+    assert [c.other for c in result.comparisons] == ["none", other]
+    assert result.comparisons[1].corrected == result.comparisons[1].p  # it is the only one
+    told = " ".join(differences(result, own))
+    assert "corrected" not in told
+    if leads == "decoupled":
+        assert "The best setting of decoupled is torch's default weight_decay 1e-2." in told
+    else:
+        assert "that of decoupled, which is torch's default weight_decay 1e-2 (" in told
+    roles = [row[0] for row in finalists_table(result, own).rows]
+    assert len(roles) == 3
+    assert [role for role in roles if "torch's default" in role] == (
+        ["leads and torch's default"]
+        if leads == "decoupled"
+        else ["best of its rule and torch's default"]
+    )
+    assert result.as_dict()["default"]["weight_decay"] == 0.01

@@ -55,7 +55,8 @@ def finalists_table(analysis: Analysis, meta: Meta) -> Table | None:
         fresh.append((analysis.best.rule, "leads", analysis.best.fresh))
     if analysis.baseline:
         fresh.append((BASELINE, "no decay", analysis.baseline.fresh))
-    fresh.append((DEFAULT, "torch's default", analysis.default))
+    if not any(analysis.is_default(r.rule) for r in analysis.rules):
+        fresh.append((DEFAULT, "torch's default", analysis.default))
     others = [r for r in analysis.rules if analysis.best and r.rule != analysis.best.rule]
     fresh += [(r.rule, "best of its rule", r.fresh) for r in others]
     against = {c.other: c for c in analysis.comparisons}
@@ -80,6 +81,7 @@ def finalists_table(analysis: Analysis, meta: Meta) -> Table | None:
         counts = {"missing": runs.missing, "failed": runs.failed, "diverged": runs.diverged}
         lost = ", ".join(f"{n} {what}" for what, n in counts.items() if n)
         seeds = f"{runs.seeds} of {len(meta.confirm_seeds)}" + (f" ({lost})" if lost else "")
+        role += " and torch's default" if analysis.is_default(name) else ""
         rows.append([role, *_place(runs.setting), value, bounds, gain, told, seeds])
     if not rows or all(row[-1].startswith("0 of") for row in rows):
         return None

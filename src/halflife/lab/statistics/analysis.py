@@ -109,7 +109,7 @@ class Analysis:
         confirmed: the leader on fresh seeds; None without a usable run, or where one failed or
             diverged.
         comparisons: on fresh seeds, of the leader with no decay first, then with torch's default
-            and the other rules.
+            and the other rules; a setting that is both is named by its rule, and once.
         default: torch's default on fresh seeds; None where it was not run.
         verdict: "helps", "hurts" or "no difference told": the leader against no decay.
         reason: why nothing could be told, in words; empty where fresh seeds have judged.
@@ -126,6 +126,13 @@ class Analysis:
     verdict: str
     reason: str
     sentence: str = ""
+
+    def is_default(self, rule: str) -> bool:
+        """Whether the best setting of a rule is torch's default."""
+        best = next((r.fresh for r in self.rules if r.rule == rule), None)
+        if best is None or self.default is None:
+            return False
+        return best.setting.key == self.default.setting.key
 
     @property
     def against_none(self) -> Comparison | None:
@@ -236,8 +243,13 @@ def _comparisons(
     """No decay by itself, then torch's default and the other rules, corrected together."""
     if leader is None or leader.fresh is None:
         return []
-    others = [(n, on_fresh[n]) for n in (DEFAULT, *meta.rules) if n in on_fresh]
-    others = [(name, runs) for name, runs in others if name != leader.rule]
+    # Torch's default may be the best setting of its rule: one setting is compared once.
+    once = {leader.fresh.setting.key: leader.rule}
+    for name in (*meta.rules, DEFAULT):
+        if name in on_fresh:
+            once.setdefault(on_fresh[name].setting.key, name)
+    kept = {*once.values()} - {leader.rule}
+    others = [(name, on_fresh[name]) for name in (DEFAULT, *meta.rules) if name in kept]
     primary = [(BASELINE, on_fresh[BASELINE])] if BASELINE in on_fresh else []
     return [
         *compare(leader.fresh, primary, meta, noise),

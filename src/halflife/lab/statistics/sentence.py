@@ -225,19 +225,28 @@ def differences(analysis: Analysis, meta: Meta) -> list[str]:
         ("is not told from", [c for c in others if not c.clear and not c.worse]),
     ]
     out = []
+    leader = analysis.best.rule if analysis.best else ""
+    named = f"The best setting of {leader}"
+    if analysis.is_default(leader):
+        out.append(f"{named} is {_default(meta)}.")
     for words, group in groups:
         if group:
-            names = listed([f"{_other(c, meta)} ({_shown(c, metric)})" for c in group])
-            out.append(f"The best setting of {group[0].better} {words} {names}.")
+            names = listed([f"{_other(c, analysis, meta)} ({_shown(c, metric)})" for c in group])
+            out.append(f"{named} {words} {names}.")
     if len(others) > 1:
         out.append(f"These {len(others)} comparisons are corrected for their number (Holm).")
     return out
 
 
-def _other(c: Comparison, meta: Meta) -> str:
-    if c.other != DEFAULT:
-        return f"that of {c.other}"
+def _default(meta: Meta) -> str:
     return f"torch's default weight_decay {short(meta.default_decay or 0.0)}"
+
+
+def _other(c: Comparison, analysis: Analysis, meta: Meta) -> str:
+    if c.other == DEFAULT:
+        return _default(meta)
+    which = f", which is {_default(meta)}" if analysis.is_default(c.other) else ""
+    return f"that of {c.other}{which}"
 
 
 def _shown(c: Comparison, metric: Metric) -> str:
