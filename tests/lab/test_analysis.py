@@ -12,6 +12,7 @@ from scipy import stats
 from synthetic import landscape, meta, record
 
 from halflife.lab.metric import Metric
+from halflife.lab.report.summary import facts
 from halflife.lab.report.tables import finalists_table
 from halflife.lab.statistics.analysis import VERDICTS, analyse
 from halflife.lab.statistics.sentence import differences, separability
@@ -345,3 +346,50 @@ def test_torchs_default_that_is_a_rules_best_is_compared_once(leads):
         else ["best of its rule and torch's default"]
     )
     assert result.as_dict()["default"]["weight_decay"] == 0.01
+
+
+@pytest.mark.parametrize(
+    ("equivalence", "what"), [(5.0, "the margin you stated (±5 points)"), (None, None)]
+)
+@pytest.mark.parametrize("verdict", [HELPS, HURTS])
+def test_a_difference_that_is_told_and_too_small_to_matter_is_said_to_be(
+    equivalence, what, verdict
+):
+    own = plan(equivalence=equivalence)
+    records = made(own, noise=0.05)
+    if verdict == HURTS:
+        records = [
+            r | {"metrics": {"test_error": r["metrics"]["test_error"] - 3.0}}
+            if r["rule"] == "none"
+            else r
+            for r in records
+        ]
+    result = analyse(records, own)
+    assert result.verdict == verdict
+    assert result.confirmed.equal == (equivalence is not None)
+    assert ("by less than" in result.sentence) == (equivalence is not None)
+    (row,) = [r for r in finalists_table(result, own).rows if r[0] == "no decay"]
+    assert ("by less than ±5 points" in row[-2]) == (equivalence is not None)
+    if what:
+        assert f"weight decay {verdict}, by less than {what}: " in result.sentence
+
+
+@pytest.mark.parametrize(
+    ("margin", "shown"), [(0.349, "0.349"), (0.34951, "0.35"), (1.0, "1"), (2.5e-7, "2.5e-7")]
+)
+def test_a_margin_is_written_alike_everywhere_and_never_rounded_down(margin, shown):
+    own = replace(plan(equivalence=margin), report=Metric("test_error").as_dict())
+    records = made(own, noise=1e-9, baseline=0.0, default=0.0)
+    assert ("margin of equality", f"±{shown}") in facts(records, own)
+    rng = np.random.default_rng(2)
+    flat = [
+        r | {"metrics": {"test_error": 1.0 + 0.1 * margin * rng.standard_normal()}} for r in records
+    ]
+    if margin < 1e-3:
+        flat = [r | {"metrics": {"test_error": r["metrics"]["test_error"] - 1.0}} for r in flat]
+    result = analyse(flat, own)
+    assert result.confirmed.equal
+    told = f"{result.sentence} {' '.join(differences(result, own))}"
+    assert f"equal within ±{shown}" in told or f"(±{shown})" in told
+    for row in finalists_table(result, own).rows[1:]:
+        assert f"±{shown}" in row[-2]

@@ -452,3 +452,33 @@ def test_what_single_precision_rounds_is_no_noise(gap):
     assert "all fresh seeds give the same, but for rounding" in result.sentence
     noise = noise_between_seeds(np.array([[1.0, 1.0 + 1e-5], [2.0, 2.0 - 1e-5]]))
     assert noise.total > 0.0  # which is above the rounding
+
+
+# --- equality -----------------------------------------------------------------------------------
+
+
+def test_equality_with_several_is_corrected_for_their_number():
+    """Two one-sided tests each, then Holm: the definition, and how often one is wrongly equal."""
+    rng = np.random.default_rng(1)
+    own = Meta(report=LOSS.as_dict(), equivalence=1.0, confirm_seeds=range(10_000, 10_032))
+    noise, wrong, count = Noise(1.0, 1.0, 50), 0, 300
+    for _ in range(count):
+        leader = judged(Setting("a", 0.1, 0.1), rng.normal(0.0, 1.0, 32), LOSS, None)
+        others = [  # truly as far apart as the margin, so that equal is wrong
+            (str(i), judged(Setting(str(i), 0.1, 0.1), rng.normal(1.0, 1.0, 32), LOSS, None))
+            for i in range(7)
+        ]
+        found = compare(leader, others, own, noise)
+        gains = [runs.values - leader.values for _, runs in others]
+        least = floor(LOSS, [leader.values, leader.values], math.sqrt(2.0))
+        p = holm([equivalence(g, 1.0, least) for g in gains])
+        assert [c.equal for c in found] == [v <= 0.05 for v in p]
+        wrong += any(c.equal for c in found)
+    assert wrong / count <= 0.05 + 3.0 * math.sqrt(0.05 * 0.95 / count)
+
+
+@pytest.mark.parametrize("margin", [0.0, -0.5, math.nan, math.inf])
+def test_a_margin_that_is_none_counts_as_not_stated(margin):
+    """As a ledger may hold it from before such margins were refused."""
+    assert Meta(equivalence=margin).margin is None
+    assert Meta(equivalence=0.349).margin == 0.349

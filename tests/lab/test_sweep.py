@@ -211,6 +211,13 @@ def test_a_share_outside_its_range_is_refused_at_the_first_one(unit, top):
     assert {c["status"] for c in result.cells()} == {"done"}
 
 
+@pytest.mark.parametrize("margin", [0.0, -0.5, math.nan, math.inf, "x", True])
+def test_a_margin_of_equality_is_positive_and_finite(margin):
+    with pytest.raises(ValueError, match=r"^equivalence must be a finite number > 0, got .*None"):
+        swept(equivalence=margin)
+    assert swept(equivalence=np.float32(0.5), confirm=2).meta.equivalence == 0.5
+
+
 # --- growing --------------------------------------------------------------------------------------
 
 

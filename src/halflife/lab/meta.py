@@ -6,6 +6,7 @@ report can only leave it out; keys that are not known here are passed over.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
@@ -187,6 +188,12 @@ class Meta:
                 require(named, name, "a metric with a name", known[name], _REMEDY)
                 Metric.read(known[name])
         return cls(**known)
+
+    @property
+    def margin(self) -> float | None:
+        """The margin of equality that was stated; None if it is none that a ledger should hold."""
+        stated = self.equivalence
+        return stated if stated is not None and 0.0 < stated < math.inf else None
 
     def as_dict(self) -> dict[str, Any]:
         """What is known, as plain data to be stored."""

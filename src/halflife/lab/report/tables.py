@@ -10,6 +10,7 @@ from ..meta import Meta
 from ..metric import Metric
 from ..statistics.analysis import Analysis, RuleAnalysis
 from ..statistics.confirmation import Comparison, Fresh
+from ..statistics.sentence import margin_text
 from ..statistics.surface import BASELINE, DEFAULT, Setting
 from ..wording import in_digits, interval, scientific, short, signed, spread, steps, with_unit
 from .heatmap import place_text
@@ -106,11 +107,11 @@ def _whole(low: float, high: float) -> str:
 def _told(c: Comparison, metric: Metric) -> str:
     if c.interval is None:
         return NONE
+    margin = margin_text(c.margin, metric) if c.equal and c.margin is not None else ""
     if c.clear or c.worse:
-        return "yes" if c.clear else "yes: it is worse"
-    if c.equal and c.margin is not None:
-        return f"no: equal within ±{with_unit(c.margin, metric.unit_of_differences, c.margin)}"
-    return "no"
+        told = "yes" if c.clear else "yes: it is worse"
+        return f"{told}, by less than {margin}" if margin else told
+    return f"no: equal within {margin}" if margin else "no"
 
 
 def _place(setting: Setting) -> list[str]:

@@ -110,7 +110,8 @@ class Comparison:
         p: two-sided p-value, not corrected.
         corrected: p-value after Holm; ``p`` for the comparison that stands by itself.
         margin: within which the two are called equal.
-        equal: whether they are, by two one-sided tests at 5 %; None without an interval.
+        equal: whether they are, by two one-sided tests at 5 %, corrected as ``corrected`` is; None
+            without an interval.
         seeds: number of pairs.
     """
 
@@ -233,7 +234,7 @@ def compare(
         noise: of the reported metric near the best setting.
     """
     metric = meta.reported
-    margin = meta.equivalence or (noise.total if noise else None)
+    margin = meta.margin or (noise.total if noise else None)
     pairs: list[tuple[str, FloatArray, float]] = []
     for name, other in others:
         both = np.isfinite(leader.values) & np.isfinite(other.values)
@@ -245,9 +246,10 @@ def compare(
     known = [v for v in p if v is not None]
     corrected = iter(holm(known))
     confidence = iter(levels(known))
+    same = [equivalence(gains, margin, least) if margin else None for _, gains, least in pairs]
+    alike = iter(holm([v for v in same if v is not None]))
     out = []
-    for (name, gains, least), own in zip(pairs, p, strict=True):
-        equal = equivalence(gains, margin, least) if margin else None
+    for (name, gains, least), own, tested in zip(pairs, p, same, strict=True):
         out.append(
             Comparison(
                 better=leader.setting.rule,
@@ -257,7 +259,7 @@ def compare(
                 p=own,
                 corrected=None if own is None else next(corrected),
                 margin=margin,
-                equal=None if equal is None else equal <= 1.0 - CONFIDENCE,
+                equal=None if tested is None else next(alike) <= 1.0 - CONFIDENCE,
                 seeds=len(gains),
             )
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ...units.writing import counted, in_percent
 from ..meta import Meta
 from ..metric import Metric
-from ..wording import interval, listed, scientific, short, signed, spread, steps, with_unit
+from ..wording import bound, interval, listed, scientific, short, signed, spread, steps, with_unit
 from .surface import BASELINE, DEFAULT, Setting
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ __all__ = [
     "differences",
     "fresh_text",
     "half_life_of",
+    "margin_text",
     "sentence",
     "separability",
     "slope_text",
@@ -69,19 +70,33 @@ def _verdict(analysis: Analysis, best: Setting, meta: Meta) -> str:
     value, seeds = fresh_text(confirmed, metric), counted(none.seeds, "fresh seed")
     if analysis.verdict == "helps":
         gain = difference_text(none, metric)
-        return f"weight decay helps: {use} gives {value}, {gain} without decay, on {seeds}."
+        less = _less(none, meta)
+        return f"weight decay helps{less}: {use} gives {value}, {gain} without decay, on {seeds}."
     if analysis.verdict == "hurts":
         gain = difference_text(none, metric)
         lr = _lr_without(analysis)
         return (
-            f"weight decay hurts: even its best setting, {use}, gives {value}, {gain} without "
-            f"decay, on {seeds}. Use no decay{lr}."
+            f"weight decay hurts{_less(none, meta)}: even its best setting, {use}, gives {value}, "
+            f"{gain} without decay, on {seeds}. Use no decay{lr}."
         )
     text = "decay makes no difference that could be told from none: "
     text += f"its best setting, {use}, gives {value}, {difference_text(none, metric)} without decay"
     if none.equal and none.margin is not None:
-        text += f", so the two are equal within ±{_gap(none.margin, metric, none)}"
+        text += f", so the two are equal within {margin_text(none.margin, metric)}"
     return f"{text}, on {seeds}."
+
+
+def margin_text(margin: float, metric: Metric) -> str:
+    """A margin of equality, never less than it is."""
+    return f"±{bound(margin, metric.unit_of_differences)}"
+
+
+def _less(c: Comparison, meta: Meta) -> str:
+    """That a difference is told and yet too small to matter, where it is so."""
+    if not c.equal or c.margin is None:
+        return ""
+    what = "the margin you stated" if meta.margin else "the noise between seeds"
+    return f", by less than {what} ({margin_text(c.margin, meta.reported)})"
 
 
 def _use(best: Setting, meta: Meta) -> str:
@@ -253,5 +268,5 @@ def _shown(c: Comparison, metric: Metric) -> str:
     text = difference_text(c, metric).removesuffix(" than")
     text += f" on {counted(c.seeds, 'seed')}"
     if c.equal and c.margin is not None:
-        text += f", equal within ±{_gap(c.margin, metric, c)}"
+        text += f", equal within {margin_text(c.margin, metric)}"
     return text

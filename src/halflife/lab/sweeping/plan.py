@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...checks import require_count
+from ...checks import is_number, require, require_count
 from ...rules.contract import DecayRule, as_rule
 from ..meta import Calibration, Extension, Meta, OpenEnd
 from ..metric import Metric
@@ -108,6 +108,12 @@ class SweepPlan:
             raise ValueError(
                 f"rules={self.rules}, seeds={self.seeds}: at least one of each is needed."
             )
+        margin = self.equivalence
+        ok = margin is None or (is_number(margin) and math.isfinite(margin) and margin > 0)
+        remedy = f"give the largest difference of {self.report.title} that would not matter"
+        remedy += ", or None for the noise between seeds"
+        require(ok, "equivalence", "a finite number > 0", margin, remedy)
+        self.equivalence = None if margin is None else float(margin)
         require_count("confirm", self.confirm, "pass 8, or 0 for none", minimum=0)
         if max(self.seeds) >= CONFIRM_FROM:
             raise ValueError(
