@@ -18,6 +18,7 @@ from halflife.lab.statistics.analysis import analyse
 from halflife.lab.statistics.closeness import dunnett, worth_extending
 from halflife.lab.statistics.confirmation import Fresh, compare, floor, judged
 from halflife.lab.statistics.intervals import deviation_of, equivalence, holm, student
+from halflife.lab.statistics.seeds import shared
 from halflife.lab.statistics.selection import (
     Noise,
     finalists,
@@ -482,3 +483,68 @@ def test_a_margin_that_is_none_counts_as_not_stated(margin):
     """As a ledger may hold it from before such margins were refused."""
     assert Meta(equivalence=margin).margin is None
     assert Meta(equivalence=0.349).margin == 0.349
+
+
+# --- on which seeds settings are compared -------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("has", "expected"),
+    [
+        (["1110", "1110", "1111"], "1110"),  # a seed was added and begun
+        (["1111", "1111", "1111"], "1111"),
+        (["10", "10", "10", "11"], "10"),  # the second seed was begun
+        (["11", "11", "11", "10"], "11"),  # it is nearly done: one seed would know no noise
+        (["111", "111", "111", "100", "100"], "111"),  # settings were added and begun
+        (["111", "011", "111"], "011"),  # one run is missing
+        (["100", "010", "001"], "100"),
+        (["000"], "000"),
+    ],
+)
+def test_compared_are_the_seeds_that_the_most_settings_share(has, expected):
+    table = np.array([[c == "1" for c in row] for row in has])
+    assert "".join("01"[int(c)] for c in shared(table)) == expected
+
+
+def test_where_most_settings_have_one_seed_by_intent_the_others_are_compared():
+    table = np.array([[True, False, False]] * 20 + [[True, True, True]] * 4)
+    assert shared(table).tolist() == [True, False, False]
+    assert shared(table, 0.0).tolist() == [True, True, True]
+
+
+@pytest.mark.parametrize("runs", range(1, 12, 3))
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_a_seed_that_was_begun_changes_nothing_of_what_is_chosen(seeds, runs):
+    """And no setting is taken for the best because it alone has that seed."""
+    own = plan(("decoupled",), seeds=seeds)
+    records = landscape(own, slopes=SLOPES, noise=0.2)
+    more = replace(own, seeds=list(range(seeds + 1)))
+    added = [r | {"seed": seeds} for r in records if r["seed"] == 0]
+    added = [r for r in added if r["rule"] == "decoupled" and r["weight_decay"] != 0.01]
+    begun = [r | {"metrics": {"test_error": 0.0}} for r in added[:runs]]  # luckier than any other
+    before, after = analyse(records, own), analyse([*records, *begun], more)
+    assert after.best.best == before.best.best
+    assert after.rules[0].within.count == before.rules[0].within.count
+    assert (after.rules[0].within.settings == before.rules[0].within.settings).all()
+    assert after.rules[0].ridge == before.rules[0].ridge
+    assert (after.rules[0].left_out, after.best.best.seeds) == (0, seeds)
+    assert [f.setting for f in finalists([*records, *begun], more)] == [
+        f.setting for f in finalists(records, own)
+    ]
+
+
+def test_settings_that_are_not_finished_are_left_out_and_said_to_be():
+    """A grid that grew and was cut short there."""
+    own = replace(plan(("decoupled",)), default_decay=None)
+    records = landscape(own, slopes={"decoupled": 0.0}, noise=1e-4)
+    last = own.coefficients["decoupled"][-1]
+    cut = [r for r in records if r["weight_decay"] != last or r["seed"] not in (1, 2)]
+    result = analyse(cut, own)
+    (rule,) = result.rules
+    assert (rule.left_out, rule.best.seeds) == (9, 3)
+    assert rule.within.count == 1
+    assert "No other setting of decoupled that is compared is within the noise" in result.sentence
+    assert "; 9 settings that are not finished are not compared." in result.sentence
+    whole = analyse(records, own)
+    assert "No other setting of decoupled is within the noise of it" in whole.sentence
+    assert whole.rules[0].left_out == 0

@@ -56,8 +56,8 @@ def caveats(analysis: Analysis, meta: Meta) -> list[str]:
         parts = [f"{n} of {_name(r)}" for r, n in missing.items()]
         out.append(
             f"Not every setting has all seeds: {sum(missing.values()):,} trainings are not in the "
-            f"ledger ({listed(parts)}). Settings with fewer seeds than others are drawn small, and "
-            "are not chosen among."
+            f"ledger ({listed(parts)}). Settings are compared on the seeds that most of them have; "
+            "those that lack one are drawn small, and are not chosen among."
         )
     omitted = {r.rule: int(r.surface.omitted.sum()) for r in analysis.rules}
     if any(omitted.values()):

@@ -44,6 +44,7 @@ class RuleAnalysis:
         noise: between seeds, of the reported metric near the best setting; None with one seed.
         fresh: the best setting on the confirmation seeds; None if it is not known.
         missing: runs not in the ledger.
+        left_out: settings that are not compared, since they lack a seed that most have.
         failed: settings with a run that raised or died.
         pruned: settings with a run that was stopped early.
         diverged: settings with a diverged run.
@@ -60,6 +61,7 @@ class RuleAnalysis:
     noise: Noise | None
     fresh: Fresh | None
     missing: int
+    left_out: int
     failed: int
     pruned: int
     diverged: int
@@ -202,11 +204,14 @@ def _analyse_rule(
     own: Sequence[Record], meta: Meta, rule: str, choice: Choice | None, none: Choice | None
 ) -> RuleAnalysis:
     place = choice.setting.place if choice else None
-    surface = drawn(own, meta, rule, meta.reported, place)
+    compared = choice.surface.compared if choice else None
+    surface = replace(drawn(own, meta, rule, meta.reported, place), compared=compared)
     chosen = choice.surface if choice else drawn(own, meta, rule, meta.chosen_by, place)
     at = surface.index_of(choice.setting) if choice else None
     within = within_noise(choice, none if rule != BASELINE else None) if choice else None
     grids = slices(own, meta, rule, meta.reported) or [surface]
+    # Other samplers leave most of the grid untrained by intent.
+    whole = meta.sampler in (None, "grid")
     return RuleAnalysis(
         rule=rule,
         surface=surface,
@@ -216,19 +221,26 @@ def _analyse_rule(
         borders=borders(choice, within) if choice and within else (),
         ridge=_ridge(chosen),
         within=within,
-        noise=noise_between_seeds(surface.losses[surface.complete]),
+        noise=noise_between_seeds(surface.runs),
         fresh=None,
-        # Other samplers leave most of the grid untrained by intent.
-        missing=sum(g.missing for g in grids) if meta.sampler in (None, "grid") else 0,
+        missing=sum(g.missing for g in grids) if whole else 0,
+        left_out=sum(_left_out(replace(g, compared=compared), whole) for g in grids),
         failed=sum(int(g.failed.sum()) for g in grids),
         pruned=sum(int(g.pruned.sum()) for g in grids),
         diverged=sum(int(g.diverged.sum()) for g in grids),
     )
 
 
+def _left_out(grid: Surface, whole: bool) -> int:
+    """Settings of which a run is missing that is compared."""
+    known = ~grid.omitted if whole else grid.usable.any(-1)
+    return int((known & ~grid.unusable & ~grid.complete).sum())
+
+
 def _ridge(chosen: Surface) -> Ridge:
     decays = chosen.coefficients > 0.0  # a logarithm has no place for a column without decay
-    usable = np.where(chosen.complete[..., None], chosen.losses, np.nan)[:, decays]
+    usable = np.where(chosen.complete[..., None], chosen.losses, np.nan)
+    usable = usable[:, decays][..., chosen.counted]
     if usable.size == 0:
         return Ridge("undecided", "there is no setting with decay")
     return fit_ridge(chosen.lrs, chosen.coefficients[decays], usable)
@@ -335,6 +347,7 @@ def _rule(rule: RuleAnalysis) -> dict[str, Any]:
         else None,
         "noise": asdict(rule.noise) if rule.noise else None,
         "missing_runs": rule.missing,
+        "left_out_settings": rule.left_out,
         "failed_settings": rule.failed,
         "pruned_settings": rule.pruned,
         "diverged_settings": rule.diverged,

@@ -23,6 +23,8 @@ __all__ = [
     "holm",
     "levels",
     "mean_and_error",
+    "mean_over_seeds",
+    "standard_error",
     "student",
     "two_sided",
     "unit_of",
@@ -78,6 +80,21 @@ def student(values: FloatArray, least: float, confidence: float = CONFIDENCE) ->
         return None
     half = float(stats.t.ppf(0.5 + 0.5 * confidence, len(values) - 1)) * error
     return mean - half, mean + half
+
+
+def mean_over_seeds(values: FloatArray, where: NDArray[np.bool_]) -> FloatArray:
+    """Mean of the finite values along the last axis; NaN outside ``where``."""
+    finite = np.isfinite(values)
+    count = np.maximum(finite.sum(-1), 1)
+    total = (np.where(finite, values, 0.0) / count[..., None]).sum(-1)
+    return np.where(where, total, np.nan)
+
+
+def standard_error(values: FloatArray) -> float | None:
+    """Of the mean; None with fewer than two values."""
+    if len(values) < 2:
+        return None
+    return deviation_of(values) / math.sqrt(len(values))
 
 
 def mean_and_error(values: FloatArray, least: float) -> tuple[float, float | None]:

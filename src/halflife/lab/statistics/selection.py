@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ import numpy as np
 from ..meta import Meta
 from ..metric import Metric
 from .intervals import ROUNDING, unit_of
+from .seeds import shared
 from .surface import (
     AXES,
     BASELINE,
@@ -64,6 +65,7 @@ WIDTHS = (0.0, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)  # of the Gaussian, in cells
 CAP = 6.0  # means count up to this many standard errors above the lowest
 NEAR = 4.0  # the noise is that of settings within this many noises of the lowest
 _LEAST_FILLED = 0.5
+_ONE_SEED_FOR_MOST = ("two-stage",)  # samplers that give a few settings the others, by intent
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,8 @@ class Choice:
     """The setting that a rule is represented by.
 
     Attributes:
-        surface: the slice it lies on, of the metric that settings are chosen by.
+        surface: the slice it lies on, of the metric that settings are chosen by; its ``compared``
+            are the seeds that the rule's settings are compared on.
         setting: it, with its mean over the selection seeds.
         estimate: its smoothed mean as one of which less is better: rules are compared by this.
         noise: near the best setting; None with one seed.
@@ -186,10 +189,11 @@ def choose(own: Iterable[Record], meta: Meta, rule: str) -> Choice | None:
         meta: what was planned, and the metric to choose by.
         rule: the rule's name.
     """
-    return best_of(slices(own, meta, rule, meta.chosen_by))
+    keep = {"least_kept": 0.0} if meta.sampler in _ONE_SEED_FOR_MOST else {}
+    return best_of(slices(own, meta, rule, meta.chosen_by), **keep)
 
 
-def best_of(grids: Sequence[Surface]) -> Choice | None:
+def best_of(grids: Sequence[Surface], **keep: float) -> Choice | None:
     """The best setting on some surfaces of one rule; None without a complete one.
 
     Ties go to the lower mean, then to less decay, then to the lower lr, then to the other
@@ -197,16 +201,20 @@ def best_of(grids: Sequence[Surface]) -> Choice | None:
 
     Args:
         grids: of the metric to choose by, which may differ in other parameters.
+        **keep: for `shared`, which says on what seeds they are compared.
     """
-    most = max((int(np.isfinite(g.values).sum(-1).max(initial=0)) for g in grids), default=0)
-    complete = [g.complete & (np.isfinite(g.values).sum(-1) == most) for g in grids]
+    if not grids:
+        return None
+    has = [g.usable.reshape(-1, len(g.seeds)) for g in grids]
+    counted = shared(np.concatenate(has), **keep)
+    compared = tuple(seed for seed, one in zip(grids[0].seeds, counted, strict=True) if one)
+    grids = [replace(g, compared=compared) for g in grids]
+    complete = [g.complete for g in grids]
     if not any(c.any() for c in complete):
         return None
-    noise = noise_between_seeds(
-        np.concatenate([g.losses[c] for g, c in zip(grids, complete, strict=True)])
-    )
+    noise = noise_between_seeds(np.concatenate([g.runs for g in grids]))
     unit = unit_of(np.array([noise.residual])) if noise else 1.0  # its square is finite
-    variance = (noise.residual / unit) ** 2 / most if noise else None
+    variance = (noise.residual / unit) ** 2 / len(compared) if noise else None
     ranked = []
     for grid, valid in zip(grids, complete, strict=True):
         if not valid.any():

@@ -176,14 +176,19 @@ def _within(rule: RuleAnalysis, *, told: bool) -> list[str]:
         return [
             f"No setting of {rule.rule} can be told from its best by the seeds that chose{none}."
         ]
+    left = ""
+    if rule.left_out:
+        are = "is" if rule.left_out == 1 else "are"
+        left = f"; {counted(rule.left_out, 'setting')} that {are} not finished {are} not compared"
     if within.count == 1:
-        return [f"No other setting of {rule.rule} is within the noise of it{none}."]
+        other = f"No other setting of {rule.rule}" + (" that is compared" if left else "")
+        return [f"{other} is within the noise of it{none}{left}."]
     spans = [_span("lr", within.lr), _span("weight_decay", within.weight_decay)]
     lives = within.half_life
     text = f"Within the noise of the best are {within.count} settings of {rule.rule}: "
     text += listed(spans)
     text += f" (half-lives of {steps(lives[0])} to {steps(lives[1])} steps)" if lives else ""
-    return [f"{text}{none}."]
+    return [f"{text}{none}{left}."]
 
 
 def _span(name: str, ends: tuple[float, float]) -> str:
