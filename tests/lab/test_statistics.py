@@ -17,8 +17,7 @@ from halflife.lab.metric import Metric
 from halflife.lab.statistics.analysis import analyse
 from halflife.lab.statistics.closeness import dunnett, worth_extending
 from halflife.lab.statistics.confirmation import Fresh, compare, floor, judged
-from halflife.lab.statistics.intervals import deviation_of, equivalence, holm, student
-from halflife.lab.statistics.seeds import shared
+from halflife.lab.statistics.intervals import equivalence, holm, student
 from halflife.lab.statistics.selection import (
     Noise,
     finalists,
@@ -107,27 +106,6 @@ def test_floor_of_a_share_of_answers_is_binomial():
     told = judged(Setting("none", 0.1, 0.0), none, share, None)
     assert told.interval[0] == 0.0  # no share is below 0
     assert told.interval[1] > 0.0
-
-
-@pytest.mark.parametrize("unit", ["%", "percent", "Percent", " pct"])
-def test_percent_is_percent_in_every_spelling(unit):
-    one, other = Metric("e", "%", examples=250), Metric("e", unit, examples=250)
-    runs = np.array([2.0, 3.0, 2.5])
-    assert floor(other, [runs], 0.0) == floor(one, [runs], 0.0)
-    assert other.unit_of_differences == "points"
-    high = np.array([99.5, 99.9, 99.8])
-    assert judged(Setting("none", 0.1, 0.0), high, other, None).interval[1] == 100.0
-
-
-@pytest.mark.parametrize(("unit", "size"), [("", 7.0), ("%", 107.0), ("%", -3.0)])
-def test_values_that_no_share_has_get_an_ordinary_interval(unit, size):
-    """As a ledger may hold them from before such values were refused."""
-    values = size + np.array([0.1, -0.1, 0.2, 0.0])
-    share = Metric("e", unit, examples=500)
-    told = judged(Setting("none", 0.1, 0.0), values, share, Noise(0.3, 0.3, 9))
-    plain = judged(Setting("none", 0.1, 0.0), values, Metric("e", unit), Noise(0.3, 0.3, 9))
-    assert told.interval == plain.interval
-    assert told.interval[0] < values.mean() < told.interval[1]
 
 
 @pytest.mark.parametrize(
@@ -401,150 +379,3 @@ def test_fresh_counts_what_is_lost():
     runs: Fresh = analyse(records, own).rules[0].fresh
     assert (runs.missing, runs.failed, runs.diverged, runs.seeds) == (1, 1, 1, 5)
     assert (runs.value, runs.interval) == (None, None)
-
-
-# --- values of any size, and what is rounding ---------------------------------------------------
-
-
-@pytest.mark.parametrize("power", [-1040, -600, 600, 1000])
-def test_a_power_of_two_changes_no_digit_of_what_is_told(noisy, power):
-    """Values whose squares a float cannot hold: everything is the same in the other unit."""
-    scale = math.ldexp(1.0, power)
-    own = replace(plan(), report=LOSS.as_dict())
-    few = [r | {"metrics": {"loss": float(np.float32(r["metrics"]["test_error"]))}} for r in noisy]
-    other = [r | {"metrics": {"loss": scale * r["metrics"]["loss"]}} for r in few]
-    one, two = analyse(few, own), analyse(other, own)
-    assert two.verdict == one.verdict == "helps"
-    assert two.confirmed.gain == pytest.approx(scale * one.confirmed.gain, rel=1e-9)
-    exact = power > -1000  # below it floats have fewer digits
-    for a, b in zip(one.rules, two.rules, strict=True):
-        assert b.best.key == a.best.key
-        assert b.noise.total == pytest.approx(scale * a.noise.total, rel=0.0 if exact else 1e-6)
-        assert (b.within.settings == a.within.settings).all()
-        assert (b.ridge.slope == a.ridge.slope) or not exact
-    if exact:
-        assert two.confirmed.interval == tuple(scale * v for v in one.confirmed.interval)
-        assert two.best.best.standard_error == scale * one.best.best.standard_error
-
-
-@pytest.mark.parametrize("scale", [1e-310, 1e-170, 1e160, 1e300])
-def test_a_deviation_of_any_size(scale):
-    values = np.array([3.1, 2.7, 3.6, 2.9, 3.3])
-    assert deviation_of(scale * values) == pytest.approx(scale * values.std(ddof=1), rel=1e-9)
-    assert deviation_of(values) == pytest.approx(values.std(ddof=1), rel=1e-15)
-    losses = np.add.outer(np.arange(4.0), values)
-    expected = noise_between_seeds(losses)
-    found = noise_between_seeds(scale * losses)
-    assert found.total == pytest.approx(scale * expected.total, rel=1e-9)
-
-
-@pytest.mark.parametrize("gap", [1e-3, 0.5])
-def test_what_single_precision_rounds_is_no_noise(gap):
-    """Equal runs whose metric was computed in float32, its last bits up or down by the seed."""
-    ulp = float(np.finfo(np.float32).eps)
-    own = plan(("decoupled",))
-    records = [
-        r | {"metrics": {"test_error": 1.0 + gap * (r["rule"] == "none") + ulp * (r["seed"] % 2)}}
-        for r in landscape(own, slopes=SLOPES)
-    ]
-    result = analyse(records, own)
-    assert result.best.noise == Noise(0.0, 0.0, result.best.noise.freedom)
-    assert result.verdict == "no difference told"
-    assert "all fresh seeds give the same, but for rounding" in result.sentence
-    noise = noise_between_seeds(np.array([[1.0, 1.0 + 1e-5], [2.0, 2.0 - 1e-5]]))
-    assert noise.total > 0.0  # which is above the rounding
-
-
-# --- equality -----------------------------------------------------------------------------------
-
-
-def test_equality_with_several_is_corrected_for_their_number():
-    """Two one-sided tests each, then Holm: the definition, and how often one is wrongly equal."""
-    rng = np.random.default_rng(1)
-    own = Meta(report=LOSS.as_dict(), equivalence=1.0, confirm_seeds=range(10_000, 10_032))
-    noise, wrong, count = Noise(1.0, 1.0, 50), 0, 300
-    for _ in range(count):
-        leader = judged(Setting("a", 0.1, 0.1), rng.normal(0.0, 1.0, 32), LOSS, None)
-        others = [  # truly as far apart as the margin, so that equal is wrong
-            (str(i), judged(Setting(str(i), 0.1, 0.1), rng.normal(1.0, 1.0, 32), LOSS, None))
-            for i in range(7)
-        ]
-        found = compare(leader, others, own, noise)
-        gains = [runs.values - leader.values for _, runs in others]
-        least = floor(LOSS, [leader.values, leader.values], math.sqrt(2.0))
-        p = holm([equivalence(g, 1.0, least) for g in gains])
-        assert [c.equal for c in found] == [v <= 0.05 for v in p]
-        wrong += any(c.equal for c in found)
-    assert wrong / count <= 0.05 + 3.0 * math.sqrt(0.05 * 0.95 / count)
-
-
-@pytest.mark.parametrize("margin", [0.0, -0.5, math.nan, math.inf])
-def test_a_margin_that_is_none_counts_as_not_stated(margin):
-    """As a ledger may hold it from before such margins were refused."""
-    assert Meta(equivalence=margin).margin is None
-    assert Meta(equivalence=0.349).margin == 0.349
-
-
-# --- on which seeds settings are compared -------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("has", "expected"),
-    [
-        (["1110", "1110", "1111"], "1110"),  # a seed was added and begun
-        (["1111", "1111", "1111"], "1111"),
-        (["10", "10", "10", "11"], "10"),  # the second seed was begun
-        (["11", "11", "11", "10"], "11"),  # it is nearly done: one seed would know no noise
-        (["111", "111", "111", "100", "100"], "111"),  # settings were added and begun
-        (["111", "011", "111"], "011"),  # one run is missing
-        (["100", "010", "001"], "100"),
-        (["000"], "000"),
-    ],
-)
-def test_compared_are_the_seeds_that_the_most_settings_share(has, expected):
-    table = np.array([[c == "1" for c in row] for row in has])
-    assert "".join("01"[int(c)] for c in shared(table)) == expected
-
-
-def test_where_most_settings_have_one_seed_by_intent_the_others_are_compared():
-    table = np.array([[True, False, False]] * 20 + [[True, True, True]] * 4)
-    assert shared(table).tolist() == [True, False, False]
-    assert shared(table, 0.0).tolist() == [True, True, True]
-
-
-@pytest.mark.parametrize("runs", range(1, 12, 3))
-@pytest.mark.parametrize("seeds", [1, 3])
-def test_a_seed_that_was_begun_changes_nothing_of_what_is_chosen(seeds, runs):
-    """And no setting is taken for the best because it alone has that seed."""
-    own = plan(("decoupled",), seeds=seeds)
-    records = landscape(own, slopes=SLOPES, noise=0.2)
-    more = replace(own, seeds=list(range(seeds + 1)))
-    added = [r | {"seed": seeds} for r in records if r["seed"] == 0]
-    added = [r for r in added if r["rule"] == "decoupled" and r["weight_decay"] != 0.01]
-    begun = [r | {"metrics": {"test_error": 0.0}} for r in added[:runs]]  # luckier than any other
-    before, after = analyse(records, own), analyse([*records, *begun], more)
-    assert after.best.best == before.best.best
-    assert after.rules[0].within.count == before.rules[0].within.count
-    assert (after.rules[0].within.settings == before.rules[0].within.settings).all()
-    assert after.rules[0].ridge == before.rules[0].ridge
-    assert (after.rules[0].left_out, after.best.best.seeds) == (0, seeds)
-    assert [f.setting for f in finalists([*records, *begun], more)] == [
-        f.setting for f in finalists(records, own)
-    ]
-
-
-def test_settings_that_are_not_finished_are_left_out_and_said_to_be():
-    """A grid that grew and was cut short there."""
-    own = replace(plan(("decoupled",)), default_decay=None)
-    records = landscape(own, slopes={"decoupled": 0.0}, noise=1e-4)
-    last = own.coefficients["decoupled"][-1]
-    cut = [r for r in records if r["weight_decay"] != last or r["seed"] not in (1, 2)]
-    result = analyse(cut, own)
-    (rule,) = result.rules
-    assert (rule.left_out, rule.best.seeds) == (9, 3)
-    assert rule.within.count == 1
-    assert "No other setting of decoupled that is compared is within the noise" in result.sentence
-    assert "; 9 settings that are not finished are not compared." in result.sentence
-    whole = analyse(records, own)
-    assert "No other setting of decoupled is within the noise of it" in whole.sentence
-    assert whole.rules[0].left_out == 0

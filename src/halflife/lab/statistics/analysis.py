@@ -341,7 +341,7 @@ def _rule(rule: RuleAnalysis) -> dict[str, Any]:
         "fresh": _fresh(rule.fresh),
         "border": list(rule.border),
         "ridge": asdict(rule.ridge),
-        "within_noise": {k: v for k, v in vars(within).items() if k != "settings"}
+        "within_noise": {k: v for k, v in vars(within).items() if k not in ("settings", "keys")}
         | {"settings": within.settings.tolist()}
         if within
         else None,

@@ -94,12 +94,14 @@ class Choice:
         setting: it, with its mean over the selection seeds.
         estimate: its smoothed mean as one of which less is better: rules are compared by this.
         noise: near the best setting; None with one seed.
+        grids: the rule's surfaces, one for each combination of other parameters.
     """
 
     surface: Surface
     setting: Setting
     estimate: float
     noise: Noise | None
+    grids: tuple[Surface, ...]
 
 
 @dataclass(frozen=True)
@@ -228,7 +230,7 @@ def best_of(grids: Sequence[Surface], **keep: float) -> Choice | None:
         rank = (best.weight_decay, best.lr, repr(best.params))
         ranked.append(((float(estimate[at]), float(loss[at]), *rank), grid, best))
     (estimate_of_best, *_), grid, best = min(ranked, key=lambda one: one[0])
-    return Choice(grid, best, estimate_of_best, noise)
+    return Choice(grid, best, estimate_of_best, noise, tuple(grids))
 
 
 def surface(

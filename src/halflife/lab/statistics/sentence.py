@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
+from ...checks import is_number
 from ...units.writing import counted, in_percent
 from ..meta import Meta
 from ..metric import Metric
@@ -184,16 +186,27 @@ def _within(rule: RuleAnalysis, *, told: bool) -> list[str]:
         other = f"No other setting of {rule.rule}" + (" that is compared" if left else "")
         return [f"{other} is within the noise of it{none}{left}."]
     spans = [_span("lr", within.lr), _span("weight_decay", within.weight_decay)]
+    spans += [_values(name, values) for name, values in within.params.items()]
     lives = within.half_life
     text = f"Within the noise of the best are {within.count} settings of {rule.rule}: "
     text += listed(spans)
-    text += f" (half-lives of {steps(lives[0])} to {steps(lives[1])} steps)" if lives else ""
+    if lives:
+        low, high = map(steps, lives)
+        text += f" (half-life of {low}" if low == high else f" (half-lives of {low} to {high}"
+        text += " steps)"
     return [f"{text}{none}{left}."]
 
 
 def _span(name: str, ends: tuple[float, float]) -> str:
     low, high = (scientific(v) if name == "lr" else short(v) for v in ends)
     return f"{name} {low}" if ends[0] == ends[1] else f"{name} {low} to {high}"
+
+
+def _values(name: str, values: Sequence[Any]) -> str:
+    """Values of another parameter: from the lowest to the highest if all are numbers."""
+    if len(values) > 1 and all(is_number(v) for v in values):
+        return f"{name} {values[0]} to {values[-1]}"
+    return f"{name} {listed([str(v) for v in values])}"
 
 
 def _lost(analysis: Analysis) -> list[str]:

@@ -33,6 +33,7 @@ __all__ = [
     "Setting",
     "Surface",
     "drawn",
+    "in_order",
     "key_of",
     "records_of",
     "slices",
@@ -264,8 +265,8 @@ def surface_of(
         **{name: list(values) for name, values in meta.params.items()},
     }
     places = [(_coordinate(r, first), _coordinate(r, second)) for r in own]
-    rows = _in_order([*planned[first], *(row for row, _ in places)])
-    columns = _in_order([*planned[second], *(column for _, column in places)])
+    rows = in_order([*planned[first], *(row for row, _ in places)])
+    columns = in_order([*planned[second], *(column for _, column in places)])
     row_at, column_at = ({v: i for i, v in enumerate(axis)} for axis in (rows, columns))
     seeds = tuple(sorted(meta.seeds))
     seed_at = {seed: i for i, seed in enumerate(seeds)}
@@ -331,7 +332,7 @@ def _coordinate(record: Record, axis: str) -> Any:
     return (record.get("params") or {}).get(axis)
 
 
-def _in_order(values: Sequence[Any]) -> list[Any]:
+def in_order(values: Sequence[Any]) -> list[Any]:
     """Each value once: rising if all are numbers, else as they come."""
     once = list(dict.fromkeys(values))
     return sorted(once) if all(is_number(v) for v in once) else once
