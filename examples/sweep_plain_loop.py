@@ -16,11 +16,13 @@ from halflife import lab
 
 images, labels = load_digits(return_X_y=True)
 digits = TensorDataset(torch.tensor(images / 16).float(), torch.tensor(labels))
+# Once: what is told is of images by which no seed has chosen a setting.
+known, test_set = random_split(digits, [900, 897], torch.Generator().manual_seed(0))
 
 
 def train(trial):
     halves = torch.Generator().manual_seed(trial.seed)
-    train_set, val_set, test_set = random_split(digits, [400, 500, 897], halves)
+    train_set, val_set = random_split(known, [400, 500], halves)
     model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Dropout(0.1), nn.Linear(64, 10))
     optimizer = trial.optimizer(model)
     for _ in trial.epochs(5):
@@ -30,11 +32,13 @@ def train(trial):
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        trial.report(val=error(model.eval(), val_set))
+        trial.report(val=error(model, val_set))
     return {"val": error(model, val_set), "test": error(model, test_set)}
 
 
+@torch.no_grad()
 def error(model, part):
+    model.eval()
     x, y = part[:]
     return 100 * (model(x).argmax(1) != y).float().mean()
 

@@ -37,6 +37,13 @@ def test_pages_fetch_nothing(site: Path) -> None:
     assert [(p.name, url) for p in pages for url in re.findall(tags, p.read_text("utf-8"))] == []
 
 
+def test_what_a_page_includes_is_in_it(site: Path) -> None:
+    """A formatter takes the marks of an include within a block of Python for an expression."""
+    text = {p: " ".join(p.read_text("utf-8").split()) for p in site.rglob("*.html")}
+    assert [p.name for p, words in text.items() if re.search(r"-{2}\s*8", words)] == []
+    assert "What weight decay does to your own training loop" in text[site / "lab.html"]
+
+
 @needs_chromium
 def test_pages_fit_and_search_works_from_disk(site: Path, tmp_path: Path) -> None:
     assert CHECK["layout"](CHROMIUM, site, str(tmp_path)) == []

@@ -101,6 +101,9 @@ def test_an_estimators_splits_follow_the_seed_alone(examples: tuple[Any, Any]) -
     assert sorted(i for part in one.values() for i in part) == list(
         range(50)
     )  # nothing twice, nothing lost
+    parts = sorted(one)
+    unlike = [name for name in parts if sorted(one[name]) != sorted(other[name])]
+    assert len(unlike) == len(parts) - 1  # what is told is of the same examples in every seed
 
 
 def test_an_estimator_takes_other_examples_and_scorers() -> None:

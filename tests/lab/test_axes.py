@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import math
-
-import numpy as np
 import pytest
 
 from halflife.lab import log
-from halflife.lab.sweeping.axes import Axis, Currency, axis_of, parse_axis, values_of
+from halflife.lab.sweeping.axes import Axis, Currency, axis_of, parse_axis
 from halflife.lab.trials.bases import OptimizerKind
 from halflife.rules.contract import as_rule
 
@@ -85,42 +81,3 @@ def test_a_strength_of_l2():
     on_sgd = Currency(as_rule("l2"), BASES["sgd"], 0.01)
     assert on_sgd.coefficient(1e-3) * 0.01 / (1 - 0.9) == pytest.approx(1e-3)
     assert on_sgd.strength(on_sgd.coefficient(1e-3)) == pytest.approx(1e-3)
-
-
-@pytest.mark.parametrize(
-    ("given", "values"),
-    [
-        ((0.8, 0.9), [0.8, 0.9]),
-        (np.array([1, 2]), [1, 2]),
-        ([np.float32(0.5), np.int64(3)], [0.5, 3]),
-        (["relu", np.str_("gelu")], ["relu", "gelu"]),
-        ([True, np.False_], [True, False]),
-        ([1.0, math.inf], [1.0, math.inf]),  # no limit
-    ],
-)
-def test_values_of_another_parameter_are_pythons_own(given, values):
-    found = values_of("p", given)
-    assert found == values
-    assert [type(v) for v in found] == [type(v) for v in values]
-    assert json.loads(json.dumps(found)) == values
-
-
-@pytest.mark.parametrize(
-    "value",
-    [None, (0.9, 0.99), [1, 2], {"a": 1}, math.nan, "", "\u202eabc", "x" * 201, 10**400, object()],
-)
-def test_what_no_ledger_can_store_is_refused_by_name(value):
-    with pytest.raises(ValueError, match=r"params\['betas'\] has .*; sweep names or indices"):
-        values_of("betas", [0.5, value])
-
-
-@pytest.mark.parametrize("values", [[], "abc", {"a": 1}, 3, [1, 1.0], [True, 1], np.zeros((2, 2))])
-def test_other_parameters_have_a_list_of_different_values(values):
-    with pytest.raises(ValueError, match=r"params\['p'\]=.*: must be a list of different values"):
-        values_of("p", values)
-
-
-@pytest.mark.parametrize("name", ["lr", "weight_decay", "seed", "rule", "", "a\nb", 3])
-def test_other_parameters_have_names_of_their_own(name):
-    with pytest.raises(ValueError, match=r"params\[.*\]: must be the name of something else"):
-        values_of(name, [1, 2])

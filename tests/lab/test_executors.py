@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 
+import cloudpickle
 import pytest
 from test_sweep import cells, swept, valley
 
 from halflife import lab
-from halflife.lab.executors import Stacked
+from halflife.lab.executors import ExecutorError, Stacked
+from halflife.lab.executors.base import packed, unpacked
 from halflife.lab.landscape import landscape
 from halflife.lab.tasks import Digits, TaskTraining, Training
+from halflife.lab.trials.bases import OptimizerKind
+from halflife.lab.trials.job import Job
 
 SMALL = Training(Digits("digits", images=60), "adamw", 1, 20, "cosine")
 OPTIONS = {
@@ -42,9 +47,6 @@ def test_stacked_and_one_by_one_measure_the_same(monkeypatch):
 
 
 def test_the_faster_way_is_taken_and_the_reason_given(monkeypatch):
-    from halflife.lab.trials.bases import OptimizerKind
-    from halflife.lab.trials.job import Job
-
     for speeds, chunk, words in (
         ((4.0, 1.0), 64, "trained stacked by 64: measured 4.0 times as fast as one by one"),
         ((1.0, 2.0), 1, "trained one by one: measured 2.0 times as fast as stacked"),
@@ -180,3 +182,51 @@ def test_a_training_that_cannot_be_sent_is_said():
 def test_bad_arguments(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         lab.Local(**bad)
+
+
+EDITING = """
+import os
+VALUE = 1.0
+def train(trial):
+    here = os.path.dirname(__file__)
+    if trial.lr > 5e-3 and not os.path.exists(here + "/died"):
+        open(here + "/died", "w").close()
+        text = open(__file__).read()
+        open(__file__, "w").write({})
+        os._exit(1)
+    return VALUE
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("edit", "part"),
+    [
+        ('text.replace("VALUE = 1" + ".0", "VALUE = 2.0")', r"edited_one\.train: VALUE"),
+        ('text + "def half(:"', r".*edited_one\.py, line 12"),
+        ('"# of all\\n" + text + "def another(): pass\\n"', None),
+    ],
+)
+def test_a_worker_that_finds_an_edited_file_refuses_it(edit, part, tmp_path, monkeypatch):
+    """It starts anew from the files that are there then."""
+    (tmp_path / "edited_one.py").write_text(EDITING.format(edit))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    sys.modules.pop("edited_one", None)
+    train = importlib.import_module("edited_one").train
+    options = {"executor": lab.Local(1), "confirm": 0, "seeds": 1, "out": tmp_path / "out"}
+    if part is None:
+        assert {c["metrics"]["loss"] for c in swept(train, **options).cells()} == {1.0}
+        return
+    with pytest.raises(lab.SweepError, match=f"edited while the sweep runs: {part}; undo the"):
+        swept(train, **options)
+    known = lab.Result.read(tmp_path / "out").cells()
+    assert {c["metrics"]["loss"] for c in known} == {1.0}
+
+
+def test_a_job_is_compared_where_it_is_taken_up():
+    job = Job(valley, OptimizerKind("adamw"), ())
+    assert unpacked(packed(job)).train is valley
+    sent = cloudpickle.dumps(({"mine.train": "another"}, cloudpickle.dumps(job)))
+    with pytest.raises(ExecutorError, match=r"edited while .*: mine\.train, .*; undo the"):
+        unpacked(sent)

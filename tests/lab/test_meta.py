@@ -12,7 +12,7 @@ from halflife.lab.landscape import landscape
 from halflife.lab.ledger import Ledger
 from halflife.lab.meta import Meta
 from halflife.lab.metric import Metric
-from halflife.lab.tasks import OPTIMIZERS, Digits, Training
+from halflife.lab.tasks import STACKED, Digits, Training
 
 FIELDS = {f.name for f in fields(Meta)}
 GROWN = {"rule": "stable", "axis": "lr", "side": "low", "value": 1e-5}
@@ -85,7 +85,7 @@ def test_a_wrong_type_is_refused_by_name(key, value, message):
         Meta.read({**STORED, key: value})
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", STACKED)
 def test_every_key_that_a_landscape_writes_is_a_field(optimizer, tmp_path):
     training = Training(Digits("digits", images=60), optimizer, 1, 20, "cosine")
     options = {"lr": [1e-2], "strength": [1e-2], "rules": ["stable"], "seeds": 1, "confirm": 0}
@@ -93,7 +93,7 @@ def test_every_key_that_a_landscape_writes_is_a_field(optimizer, tmp_path):
     with Ledger(tmp_path) as ledger:
         stored = ledger._study.user_attrs["meta"]
         assert ledger.meta().as_dict() == stored
-    others = {key for family in OPTIMIZERS.values() for key in family.settings}
+    others = {key for _, settings in STACKED.values() for key in settings}
     unset = {"default_decay"} if optimizer == "sgd" else set()
     unset |= {"equivalence", "test_examples", "command"}
-    assert stored.keys() == FIELDS - unset - (others - training.family.settings.keys())
+    assert stored.keys() == FIELDS - unset - (others - training.kind.settings.keys())

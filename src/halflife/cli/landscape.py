@@ -32,7 +32,8 @@ def landscape(
     optimizer: Annotated[
         str,
         typer.Option(
-            help="The base optimizer, [b]adamw[/b] or [b]sgd[/b]; the rules say how it decays.",
+            help="The base optimizer, such as adamw, sgd, amsgrad, adai, yogi, lion; the rules "
+            "say how it decays. adamw and sgd are trained many models at once.",
             rich_help_panel=WHAT,
         ),
     ] = "adamw",
@@ -57,8 +58,9 @@ def landscape(
     schedule: Annotated[
         str | None,
         typer.Option(
-            help="Of the learning rate: constant, cosine, linear, warmup-cosine. Default: the "
-            "task's.",
+            help="Of the learning rate: constant, cosine, linear, warmup-cosine, wsd, "
+            "multistep:0.4,0.8 (times 0.1 at these shares of the run; 8,16: at epochs), step:10, "
+            "restarts:1*2 (cosines of 1, 2, 4 epochs). Default: the task's.",
             rich_help_panel=RUN,
         ),
     ] = None,

@@ -22,7 +22,9 @@ def recommend(
     steps: Annotated[int | None, typer.Option(help="Length of the run instead.")] = None,
     unit: Annotated[str, typer.Option(help="What is counted: samples or tokens.")] = "samples",
     optimizer: Annotated[str, typer.Option(help="adamw, lion or sgd.")] = "adamw",
-    schedule: Annotated[str, typer.Option(help="constant, cosine, linear or wsd.")] = "cosine",
+    schedule: Annotated[
+        str, typer.Option(help="constant, cosine, linear, wsd, multistep:0.5,0.75, ...")
+    ] = "cosine",
     decay: Annotated[str, typer.Option(help="Decay rule of the number.")] = "decoupled",
     finetune: Annotated[bool, typer.Option(help="The model is pretrained.")] = False,
     weight_decay: Annotated[

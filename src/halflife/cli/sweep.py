@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["sweep"]
 
 
-@spoken(**SPOKEN)
+@spoken(**SPOKEN, report="--report {}")
 def sweep(
     context: typer.Context,
     target: Annotated[
@@ -82,8 +82,13 @@ def sweep(
     default: Annotated[bool, OPTIONS.default] = True,
     sampler: Annotated[str, OPTIONS.sampler] = "grid",
     trials: Annotated[
-        int, typer.Option(min=1, help="Settings that optuna may ask for.", rich_help_panel=GRID)
-    ] = 50,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Settings that [b]--sampler optuna[/b] may ask for. Default: 50.",
+            rich_help_panel=GRID,
+        ),
+    ] = None,
     extend: Annotated[bool, OPTIONS.extend] = True,
     extension_limit: Annotated[int, OPTIONS.extension_limit] = 4,
     equivalence: Annotated[
@@ -133,13 +138,22 @@ def sweep(
 
         halflife sweep train:train --lr 1e-4:1e-1:7 --weight-decay 1e-3:1:7
 
-    A function of the trial that returns {"val": ..., "test": ...}, two rules at equal strength:
+    A function of the trial that returns {"val": ..., "test": ...}:
 
-        halflife sweep train:train --rules decoupled,stable --report test:%
-    """
+        halflife sweep train:train --choose val:% --report test:%
+
+    Two rules at equal strength:
+
+        halflife sweep train:train --rules decoupled,stable --choose val --report test
+    """  # noqa: DOC501 - this text is the command's help
     with extra("lab", "sweep"):
         from .. import lab
 
+    if trials is not None and sampler != "optuna":
+        raise Mistake(
+            f"--trials {trials}: counts what --sampler optuna asks for, and --sampler is "
+            f"{sampler}; add --sampler optuna, or leave it out."
+        )
     train = load(target, "training", "train:train")
     decays: dict[str, Any] = {"weight_decay": weight_decay, "strength": strength}
     if strength is None and weight_decay is None:
@@ -158,7 +172,7 @@ def sweep(
         choose=_metric("--choose", choose),
         report=_metric("--report", reported),
         optimizer=optimizer,
-        sampler=lab.Optuna(trials=trials) if sampler == "optuna" else sampler,
+        sampler=sampler if trials is None else lab.Optuna(trials=trials),
         extend=extend,
         extension_limit=extension_limit,
         equivalence=equivalence,

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import shlex
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -150,7 +152,8 @@ def run(sweep: Callable[..., Result], what: str, train: Any, **options: Any) -> 
     from ..lab import Interrupted, SweepError
 
     try:
-        return sweep(train, **options)
+        with _results_apart():
+            return sweep(train, **options)
     except Interrupted as error:
         errors.print(f"\n{error}", soft_wrap=True, highlight=False, markup=False)
         raise typer.Exit(130) from None
@@ -212,17 +215,39 @@ def _written(name: str, value: str) -> str:
     """A value as it may be written down: a database's password is not."""
     if name != "storage":
         return value
-    from sqlalchemy.engine import make_url
+    from ..lab.ledger.stored import address, written
 
     with contextlib.suppress(Exception):
-        return make_url(value).render_as_string(hide_password=True)
+        return written(address(value))
     return "..."
+
+
+@contextlib.contextmanager
+def _results_apart() -> Iterator[None]:
+    """Whatever a training prints goes to standard error, from a worker or not.
+
+    What it runs and what prints by C writes to the same file, past Python's streams.
+    """
+    sys.stdout.flush()
+    kept = None
+    with contextlib.suppress(OSError):
+        kept = os.dup(1)
+        os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        if kept is not None:
+            os.dup2(kept, 1)
+            os.close(kept)
 
 
 # --- what is printed ------------------------------------------------------------------------------
 
 
 def _summary(result: Result) -> None:
+    from ..lab.report.summary import chosen_and_told
+    from ..lab.statistics.sentence import titled
     from ..lab.wording import steps
 
     analysis, meta = result.analysis, result.meta
@@ -237,6 +262,8 @@ def _summary(result: Result) -> None:
         f"Half-life in steps. {metric.title}: over the fresh seeds, where they are trained. Slope: "
         "of log best weight decay on log lr. In brackets: 95 % intervals."
     )
+    if note := chosen_and_told(result.records, meta):
+        say(note, "yellow")
     failed = [r for r in result.records if r["status"] == "failed"]
     if failed:
         last = (failed[0].get("error") or "").strip().splitlines()
@@ -245,15 +272,15 @@ def _summary(result: Result) -> None:
             f"{last[-1] if last else 'nothing'}. --resume --retry-failed trains them again.",
             "yellow",
         )
-    for extension in meta.extensions:
+    for grown in meta.extensions:
         say(
-            "Grid extended for {rule}: {axis} {value:.3g}, as its best setting lay on the {side} "
-            "border.".format(**extension)
+            f"Grid extended for {titled(grown['rule'])}: {grown['axis']} {grown['value']:.3g}, as "
+            f"its best setting lay on the {grown['side']} border."
         )
-    for open_end in meta.unresolved:
+    for end in meta.unresolved:
         say(
-            "No optimum found for {rule}: its best setting lies on the {side} border of {axis} "
-            "({reason}).".format(**open_end),
+            f"No optimum found for {titled(end['rule'])}: its best setting lies on the "
+            f"{end['side']} border of {end['axis']} ({end['reason']}).",
             "yellow",
         )
 

@@ -26,6 +26,6 @@ def landscape(training: Training, *, workers: int = 2, **options: Any) -> Result
     return sweep(
         TaskTraining(training),
         optimizer=training.optimizer,
-        settings=training.family.settings,
+        settings=training.kind.settings,
         **{**known, **options},
     )

@@ -7,7 +7,7 @@ report can only leave it out; keys that are not known here are passed over.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
 
@@ -166,6 +166,19 @@ class Meta:
     def reported(self) -> Metric:
         """The metric that is told."""
         return Metric.read(self.report or self.choose or {"name": PLAIN})
+
+    def judged(self, records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Records that say whether a training diverged: by itself, or by what it is judged by now.
+
+        What a ledger holds is what the training itself said: by other metrics it is judged anew.
+        """
+        metrics = (self.chosen_by, self.reported)
+        return [
+            {**r, "diverged": bool(r.get("diverged")) or (r["status"] == "done" and any(
+                not math.isfinite(m.of(r["metrics"])) for m in metrics
+            ))}
+            for r in records
+        ]  # fmt: skip
 
     @classmethod
     def read(cls, stored: Mapping[str, Any]) -> Meta:

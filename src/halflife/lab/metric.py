@@ -11,8 +11,10 @@ from torch import Tensor
 
 from ..checks import is_number, require
 
-__all__ = ["Metric", "metric_values"]
+__all__ = ["HIGHEST", "LONGEST", "Metric", "is_name", "metric_values"]
 
+LONGEST = 200  # characters of a name
+HIGHEST = 2**1000  # of an integer: above it, no float is near
 _GOALS = ("min", "max")
 _PERCENT = ("%", "percent", "per cent", "pct")
 _ROUNDING = 1e-5  # a share of 1 in single precision, summed over batches
@@ -152,19 +154,39 @@ class Metric:
         return cls(**{k: v for k, v in stored.items() if k in cls.__dataclass_fields__})
 
 
+def is_name(value: object) -> bool:
+    """Whether it may name a metric, parameter or rule: a short text on one line.
+
+    Example:
+        >>> is_name("val error"), is_name("val" + chr(10) + "error"), is_name("")
+        (True, False, False)
+    """
+    return isinstance(value, str) and 0 < len(value) <= LONGEST and value.isprintable()
+
+
 def metric_values(metrics: Mapping[str, Any]) -> dict[str, float]:
     """Metrics as plain numbers.
 
     Raises:
-        ValueError: for one that is none.
+        ValueError: for one that is none, or whose name cannot be recorded.
     """
     out = {}
     for name, value in metrics.items():
+        if not is_name(str(name)):
+            raise ValueError(
+                f"metric {str(name)[: 2 * LONGEST]!r}: its name must have 1 to {LONGEST} printable "
+                'characters; use a short one, such as "accuracy_3".'
+            )
         try:
             number: Any = value.detach() if isinstance(value, Tensor) else value
             if isinstance(value, (str, bytes)):
                 number = None  # though Python reads some
             out[str(name)] = float(number)
+        except OverflowError:
+            raise ValueError(
+                f"metric {name!r}: must be a number that a float can be, got one above "
+                "1e308; return float('inf') for what is beyond all bounds."
+            ) from None
         except (TypeError, ValueError, RuntimeError):
             raise ValueError(
                 f"metric {name!r}: must be a number, got {type(value).__name__}; return means over "

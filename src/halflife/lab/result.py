@@ -38,7 +38,7 @@ class Result:
         out: str | Path | None = None,
         storage: str | None = None,
     ) -> None:
-        self.records, self.meta = list(records), meta
+        self.records, self.meta = meta.judged(records), meta
         self.out = None if out is None else Path(out)
         self._storage = storage
 

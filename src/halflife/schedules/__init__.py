@@ -14,6 +14,7 @@ a scheduled weight decay acts there on top of a scheduled lr.
 """
 
 from .curves import Curve, constant, cosine, exponential, linear, log_time, multistep, warmup
+from .named import schedule_named
 from .restarts import Cycle, cosine_warm_restarts, normalized_decay
 from .schedulers import CurveLR, JointScheduler, WeightDecayScheduler
 
@@ -31,5 +32,6 @@ __all__ = [
     "log_time",
     "multistep",
     "normalized_decay",
+    "schedule_named",
     "warmup",
 ]

@@ -34,8 +34,9 @@ def estimator(
         X: the examples: an array, a data frame, a tensor.
         y: what is to be predicted.
         validation: share of the examples that settings are chosen by, or other examples, (X, y).
-        test: share of the examples whose metric is told, or other examples; None for none. Shares
-            are drawn anew for each seed, the same for every setting.
+        test: share of the examples whose metric is told, or other examples; None for none. It is
+            drawn once, so that no seed has chosen by it; what is left is divided anew for each
+            seed, in the same way for every setting.
         scoring: name of a scorer of scikit-learn, or a function of estimator, X and y. Default: the
             estimator's ``score``.
 
@@ -91,14 +92,14 @@ class _Fitting:
 
         count = len(self.X) if not hasattr(self.X, "shape") else self.X.shape[0]
         X, y, held = self.X, self.y, {}
-        for name, part in (("val", self.validation), ("test", self.test)):
+        for name, part, state in (("test", self.test, 0), ("val", self.validation, seed)):
             if is_number(part):
                 size = max(round(part * count), 1)
-                X, held_X, y, held_y = train_test_split(X, y, test_size=size, random_state=seed)
+                X, held_X, y, held_y = train_test_split(X, y, test_size=size, random_state=state)
                 held[name] = (held_X, held_y)
             elif part is not None:
                 held[name] = part
-        return (X, y), held
+        return (X, y), dict(reversed(held.items()))
 
     def _score(self, fitted: Any, X: Any, y: Any) -> float:
         if self.scoring is None:

@@ -196,6 +196,8 @@ class Local(Executor):
             self._hand(slot)
         elif kind == "broken":
             raise ExecutorError(f"a worker cannot take up the training:\n{content}")
+        elif kind == "refused":
+            raise ExecutorError(content)
         elif kind == "done":
             return self._answered(slot, rank, *content)
         elif kind == "gone":

@@ -33,7 +33,8 @@ class Stacked(Executor):
         self.chunk = 1
         if not job.stacks:
             self.notes.append(
-                "trained one by one: only a task of the lab can be stacked (halflife.lab.tasks)"
+                "trained one by one: only a task of the lab can be stacked (halflife.lab.tasks), "
+                "and that with adamw or sgd"
             )
         else:
             stacked, single = job.train.speeds(self._most)  # type: ignore[attr-defined]

@@ -18,6 +18,8 @@ import threading
 import traceback
 from typing import Any, BinaryIO
 
+from .base import ExecutorError, unpacked
+
 __all__ = ["main", "read_frame", "write_frame"]
 
 _HEAD = struct.Struct(">Q")
@@ -59,7 +61,11 @@ def main() -> None:
             return
         setup = pickle.loads(first)
         sys.path[:] = setup["path"]
-        job = _job(setup)
+        try:
+            job = _job(setup)
+        except ExecutorError as error:
+            write_frame(out, pickle.dumps(("refused", str(error))))
+            return
     except BaseException:
         write_frame(out, pickle.dumps(("broken", traceback.format_exc())))
         return
@@ -81,7 +87,7 @@ def _job(setup: dict[str, Any]) -> Any:
     torch.set_num_threads(setup["threads"])
     # Weights that decay to nothing reach denormal numbers, on which a processor is slow.
     torch.set_flush_denormal(True)
-    return pickle.loads(setup["job"])
+    return unpacked(setup["job"])
 
 
 def _listen(own: BinaryIO, inbox: queue.SimpleQueue[bytes]) -> None:

@@ -102,7 +102,7 @@ def build(records: Sequence[Record], meta: Meta) -> Page:
         finalists=tables.finalists_table(analysis, meta),
         separability=[(r.rule, _VERDICTS[r.ridge.verdict], slope_text(r)) for r in analysis.rules],
         differences=differences(analysis, meta),
-        caveats=summary.caveats(analysis, meta),
+        caveats=summary.caveats(analysis, meta, records),
         map_notes=summary.map_notes(analysis),
         legend=Markup(legend.legend(maps.scale, "legend")),
         maps=[Markup(m.drawn(f"map-{index}")) for index, m in enumerate(maps.main)],

@@ -11,32 +11,56 @@ from ...units.writing import counted
 from ..meta import Meta
 from ..metric import Metric
 from ..statistics.analysis import Analysis
-from ..statistics.sentence import margin_text
+from ..statistics.sentence import margin_text, titled
 from ..statistics.surface import BASELINE, Record
 from ..wording import listed, short
 from .heatmap import scattered
 from .svg import brief
 from .weights import RmsPoint
 
-__all__ = ["caveats", "clock", "facts", "map_notes", "rms_text", "seeds", "what_ran"]
+__all__ = [
+    "caveats",
+    "chosen_and_told",
+    "clock",
+    "facts",
+    "map_notes",
+    "rms_text",
+    "seeds",
+    "what_ran",
+]
 
 
-def caveats(analysis: Analysis, meta: Meta) -> list[str]:
+def chosen_and_told(records: Sequence[Record], meta: Meta) -> str:
+    """What is to be minded where one metric does both, though there are others; or empty."""
+    told = meta.reported.name
+    others = sorted({name for r in records for name in r["metrics"]} - {told})
+    if meta.chosen_by.name != told or not others:
+        return ""
+    return (
+        f"Settings were chosen by {brief(told)}, which is also what is told, though the trainings "
+        f"return {listed([brief(name) for name in others[:5]])} too: if {brief(told)} is measured "
+        "on test data, choose by another (choose=, --choose)."
+    )
+
+
+def caveats(analysis: Analysis, meta: Meta, records: Sequence[Record] = ()) -> list[str]:
     """Extended grids, optima on a border, runs that are missing, failed, pruned or diverged."""
-    out = []
+    out = [note] if (note := chosen_and_told(records, meta)) else []
     if meta.extensions:
         grown: dict[tuple[str, str, str], int] = {}
         for e in meta.extensions:
             key = (e["rule"], {"lr": "lr"}.get(e["axis"], "weight decay"), e["side"])
             grown[key] = grown.get(key, 0) + 1
         parts = [
-            f"{brief(r)} ({n} to the {side} side of {axis})" for (r, axis, side), n in grown.items()
+            f"{_name(r)} ({n} to the {side} side of {axis})" for (r, axis, side), n in grown.items()
         ]
         out.append(
             "The grid was extended because a best setting lay on its border: " + listed(parts) + "."
         )
-    for rule in analysis.rules:
-        if rule.border:
+    everything = [*analysis.rules, *([analysis.baseline] if analysis.baseline else [])]
+    for rule in everything:
+        # Where all settings of no decay are alike, its learning rate does not matter.
+        if rule.border and (rule.rule != BASELINE or analysis.open_baseline):
             sides = " and ".join(rule.border)
             stops = [u for u in meta.unresolved if u["rule"] == rule.rule]
             why = (
@@ -47,10 +71,9 @@ def caveats(analysis: Analysis, meta: Meta) -> list[str]:
             if meta.extend is False:
                 why = ", and the grid was not allowed to grow"
             out.append(
-                f"The best setting of {brief(rule.rule)} lies on the border of the grid "
+                f"The best setting of {_name(rule.rule)} lies on the border of the grid "
                 f"({sides}): it is no optimum{why}."
             )
-    everything = [*analysis.rules, *([analysis.baseline] if analysis.baseline else [])]
     missing = {r.rule: r.missing for r in everything if r.missing and not scattered(r.surface)}
     if missing:
         parts = [f"{n} of {_name(r)}" for r, n in missing.items()]
@@ -77,7 +100,7 @@ def caveats(analysis: Analysis, meta: Meta) -> list[str]:
 
 
 def _name(rule: str) -> str:
-    return "no decay" if rule == BASELINE else brief(rule)
+    return brief(titled(rule))
 
 
 def map_notes(analysis: Analysis) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..meta import Meta
+from ..wording import listed
 from .closeness import Border, Within, borders, within_noise
 from .confirmation import Comparison, Fresh, compare, fresh
 from .intervals import Interval
@@ -135,6 +136,13 @@ class Analysis:
         if best is None or self.default is None:
             return False
         return best.setting.key == self.default.setting.key
+
+    @property
+    def open_baseline(self) -> str:
+        """Where the best learning rate without decay lies on the border, in words; or empty."""
+        sides = self.baseline.borders if self.baseline else ()
+        names = [border.name for border in sides if border.worth]
+        return listed(names) if names else ""
 
     @property
     def against_none(self) -> Comparison | None:

@@ -205,7 +205,7 @@ def worth_extending(records: Iterable[Record], meta: Meta, rule: str) -> tuple[B
     Args:
         records: of the ledger, in any order; only those of the selection seeds count.
         meta: what was planned.
-        rule: the rule's name.
+        rule: the rule's name, or `BASELINE` or `DEFAULT`.
 
     Returns:
         Empty where the best setting is inside, or nothing is complete. A grid that grows should do
@@ -215,7 +215,8 @@ def worth_extending(records: Iterable[Record], meta: Meta, rule: str) -> tuple[B
     choice = choose(of_rule.get(rule, ()), meta, rule)
     if choice is None:
         return ()
-    return borders(choice, within_noise(choice, choose(of_rule.get(BASELINE, ()), meta, BASELINE)))
+    none = None if rule == BASELINE else choose(of_rule.get(BASELINE, ()), meta, BASELINE)
+    return borders(choice, within_noise(choice, none))
 
 
 def _reason(axis: str, side: str, within: Within) -> str:

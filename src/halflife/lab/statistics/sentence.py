@@ -25,6 +25,7 @@ __all__ = [
     "sentence",
     "separability",
     "slope_text",
+    "titled",
 ]
 
 
@@ -48,6 +49,12 @@ def sentence(analysis: Analysis, meta: Meta) -> str:
         parts.append(
             f"The best setting lies on the border of the grid ({listed(rule.border)}): it is no "
             "optimum, and beyond it there may be a better one."
+        )
+    if analysis.open_baseline and analysis.verdict != "hurts":
+        parts.append(
+            "Without decay the best setting lies on the border of the grid "
+            f"({analysis.open_baseline}): beyond it there may be a better one, and decay be worth "
+            "less than told here."
         )
     return " ".join(parts + _lost(analysis))
 
@@ -227,6 +234,16 @@ def _lost(analysis: Analysis) -> list[str]:
         if of_fresh := sum(getattr(runs, kind) for runs in once):
             out.append(f"Runs on fresh seeds that {kind}: {of_fresh}.")
     return out
+
+
+def titled(rule: str) -> str:
+    """A rule's name in sentences: those that stand for no decay and torch's default are words.
+
+    Example:
+        >>> titled("none"), titled("default"), titled("stable")
+        ('no decay', "torch's default", 'stable')
+    """
+    return {BASELINE: "no decay", DEFAULT: "torch's default"}.get(rule, rule)
 
 
 def separability(rule: RuleAnalysis) -> str:

@@ -17,9 +17,8 @@ and one depends on the gradients: Stable on Adam uses an effective rate measured
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -28,11 +27,8 @@ from ...bases.noise import Base
 from ...checks import is_number
 from ...rules.contract import DecayRule
 from ...rules.step import Step
-from ..ledger.records import is_parameter
 
-__all__ = ["Axis", "Currency", "axis_of", "canonical", "log", "parse_axis", "values_of"]
-
-_TAKEN = ("lr", "weight_decay", "seed", "rule")  # what a training is given anyway
+__all__ = ["Axis", "Currency", "axis_of", "canonical", "log", "parse_axis"]
 
 # On the digits task the best coefficient was 0.01 for L2 on Adam, 2.4 for Decoupled.
 L2_ON_ADAM = 100.0
@@ -190,7 +186,10 @@ def axis_of(name: str, values: Axis | str | float | Sequence[float]) -> Axis:
         return values
     if isinstance(values, str):
         return parse_axis(name, values)
-    numbers: list[Any] = [values] if is_number(values) else [*values]  # type: ignore[misc]
+    try:
+        numbers: list[Any] = [values] if is_number(values) else [*values]  # type: ignore[misc]
+    except TypeError:
+        numbers = []
     if not numbers or not all(is_number(v) and 0.0 < v < math.inf for v in numbers):
         raise ValueError(
             f"{name}={values!r}: must be lab.log(low, high, n), or a list of positive numbers; "
@@ -202,56 +201,3 @@ def axis_of(name: str, values: Axis | str | float | Sequence[float]) -> Axis:
 def canonical(value: float) -> float:
     """A value of an axis, equal to any other that means the same number."""
     return float(f"{value:.{_DIGITS}g}")
-
-
-def values_of(name: str, values: Iterable[Any]) -> list[Any]:
-    """The values of another parameter that is swept, as the ledger can store them.
-
-    Args:
-        name: of the parameter.
-        values: numbers, which NumPy's own may be among, texts, or true and false.
-
-    Raises:
-        ValueError: for a name or a value that cannot be stored, or for one that comes twice.
-
-    Example:
-        >>> values_of("momentum", np.array([0.5, 0.9])), values_of("nesterov", [True, False])
-        ([0.5, 0.9], [True, False])
-    """
-    if not is_parameter(name) or not isinstance(name, str) or name in _TAKEN:
-        raise ValueError(
-            f"params[{name!r}]: must be the name of something else than {', '.join(_TAKEN)}, in "
-            "printable characters; name the training's own parameter."
-        )
-    in_order = isinstance(values, Iterable) and not isinstance(values, (str, bytes, Mapping))
-    listed = list(values) if in_order and getattr(values, "ndim", 1) == 1 else []
-    plain = [_plain(v) for v in listed]
-    for value, given in zip(plain, listed, strict=True):
-        if not is_parameter(value) or value != value:
-            raise ValueError(
-                f"params[{name!r}] has {_shown(given)}: each value must be a number (not NaN), a "
-                "printable text of up to 200 characters, True or False; sweep names or indices, "
-                "and let the training look up what they stand for."
-            )
-    if not plain or len(set(plain)) != len(plain):
-        raise ValueError(
-            f"params[{name!r}]={_shown(values)}: must be a list of different values; give at "
-            "least one, and each once."
-        )
-    return plain
-
-
-def _shown(value: object) -> str:
-    """The beginning of what was given, in one line."""
-    return " ".join(repr(value).split())[:120]
-
-
-def _plain(value: Any) -> Any:
-    """A number or text as Python's own, whoever made it; anything else as it is."""
-    if isinstance(value, np.bool_):
-        return bool(value)
-    if isinstance(value, str):
-        return str.__str__(value)
-    if is_number(value):
-        return int(value) if isinstance(value, Integral) else float(value)
-    return value

@@ -13,13 +13,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...checks import is_number, require, require_count
 from ...rules.contract import DecayRule, as_rule
 from ..meta import Calibration, Extension, Meta, OpenEnd
 from ..metric import Metric
 from ..trials.bases import OptimizerKind
 from ..trials.cell import BASELINE, Cell, params_of
-from .axes import L2_ON_ADAM, Axis, Currency, canonical, values_of
+from .axes import L2_ON_ADAM, Axis, Currency, canonical
 
 __all__ = ["CONFIRM_FROM", "TINY", "Columns", "SweepPlan", "default_decay"]
 
@@ -42,14 +41,32 @@ class Columns:
     Attributes:
         axis: strengths, or coefficients where there are no strengths.
         currency: between the two; None where the axis has coefficients.
+        given: coefficients that were asked for, by strength: there and back they lose a digit, and
+            would be other settings than those of the same rule alone.
     """
 
     axis: Axis
     currency: Currency | None
+    given: Mapping[float, float] = field(default_factory=dict)
 
     def coefficient(self, value: float) -> float:
         """The rule's weight decay of a value of the axis."""
-        return value if self.currency is None else canonical(self.currency.coefficient(value))
+        if self.currency is None:
+            return value
+        known = self.given.get(value)
+        return canonical(self.currency.coefficient(value)) if known is None else known
+
+    def extended(self, side: str, value: float) -> Columns:
+        """With one more value beyond a side, by the same step in coefficients where they are given.
+
+        Args:
+            side: ``"low"`` or ``"high"``.
+            value: beyond it.
+        """
+        given = dict(self.given)
+        if given and (next_one := Axis(tuple(sorted(given.values()))).beyond(side)) is not None:
+            given[value] = next_one
+        return Columns(self.axis.extended(value), self.currency, given)
 
     def buildable(self, rule: DecayRule, value: float, lr: float, base: OptimizerKind) -> bool:
         """Whether a step at this lr leaves some of each weight."""
@@ -82,7 +99,7 @@ class SweepPlan:
         about: more fields of `Meta` that are known of the training.
 
     Raises:
-        ValueError: for a rule that is unknown or cannot be compared, or a number out of range.
+        ValueError: for a rule that is unknown or cannot be compared, or a strength out of range.
     """
 
     name: str
@@ -104,23 +121,6 @@ class SweepPlan:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
-        if not self.rules or not self.seeds:
-            raise ValueError(
-                f"rules={self.rules}, seeds={self.seeds}: at least one of each is needed."
-            )
-        margin = self.equivalence
-        ok = margin is None or (is_number(margin) and math.isfinite(margin) and margin > 0)
-        remedy = f"give the largest difference of {self.report.title} that would not matter"
-        remedy += ", or None for the noise between seeds"
-        require(ok, "equivalence", "a finite number > 0", margin, remedy)
-        self.equivalence = None if margin is None else float(margin)
-        require_count("confirm", self.confirm, "pass 8, or 0 for none", minimum=0)
-        if max(self.seeds) >= CONFIRM_FROM:
-            raise ValueError(
-                f"seeds={max(self.seeds)}: must be below {CONFIRM_FROM}, where the seeds that "
-                "confirm begin."
-            )
-        self.params = {name: values_of(name, values) for name, values in self.params.items()}
         self.central = self.lrs.central
         self.calibration: dict[str, Calibration] = {}
         self.extensions: list[Extension] = []
@@ -183,14 +183,15 @@ class SweepPlan:
         Raises:
             ValueError: if a strength is no fraction, or a rule's coefficient cannot be placed.
         """
-        axis = self.decays
+        axis, given = self.decays, dict[float, float]()
         if self._equal and not self.strengths:
             first = self._currency(self.rules[0])
-            values = {canonical(first.strength(c)) for c in axis.values}
-            axis = Axis(tuple(sorted(values)))
+            given = {canonical(first.strength(c)): c for c in axis.values}
+            axis = Axis(tuple(sorted(given)))
         for name in self.rules:
             currency = self._currency(name) if self._equal else None
-            self.columns[name] = columns = Columns(axis, currency)
+            own = given if name == self.rules[0] else {}
+            self.columns[name] = columns = Columns(axis, currency, own)
             for value in axis.values:
                 columns.coefficient(value)
 
@@ -266,16 +267,17 @@ class SweepPlan:
         """Extend an axis of a rule by one step, if the limits allow.
 
         Args:
-            rule: whose best setting lies on the border.
+            rule: whose best setting lies on the border; no decay and torch's default have an lr.
             axis: ``"lr"`` or ``"weight_decay"``.
             side: ``"low"`` or ``"high"``.
         """
-        columns = self.columns[rule]
-        values = self.lrs if axis == "lr" else columns.axis
+        values, unit = self.lrs, "lr"
+        if axis != "lr":
+            values = self.columns[rule].axis
+            unit = "strength" if self.columns[rule].currency else "weight_decay"
         value = values.beyond(side)
         if value is None:
             return False  # fixed by a single value
-        unit = "lr" if axis == "lr" else "strength" if columns.currency else "weight_decay"
         grown: Extension = {"rule": rule, "axis": unit, "side": side, "value": value}
         spent = sum(e["rule"] == rule for e in self.extensions)
         top = max(_HIGHEST_LR, self.lrs.values[-1]) if axis == "lr" else 1.0
@@ -290,7 +292,7 @@ class SweepPlan:
         if axis == "lr":
             self.lrs = self.lrs.extended(value)
         else:
-            self.columns[rule] = Columns(values.extended(value), columns.currency)
+            self.columns[rule] = self.columns[rule].extended(side, value)
         return True
 
     # --- what is written down ---------------------------------------------------------------------

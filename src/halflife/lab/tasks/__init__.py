@@ -7,11 +7,10 @@ what the second is tested and timed against. `sweeping` makes a training of the 
 
 from .sweeping import TaskTraining, metrics_of
 from .task import Data, Digits, Task, as_task, find_task, generator, task_names
-from .training import OPTIMIZERS, SCHEDULES, Member, Training
+from .training import STACKED, Member, Training
 
 __all__ = [
-    "OPTIMIZERS",
-    "SCHEDULES",
+    "STACKED",
     "Data",
     "Digits",
     "Member",

@@ -34,7 +34,7 @@ from ...rules.wish import check_fraction, never, wish_of
 from ...tensors.reduction import PerMember
 from .single import Scores, Single, train
 from .task import Data
-from .training import SCORES, Member, Training
+from .training import SCORES, STACKED, Member, Training
 
 __all__ = ["Ensemble", "train_ensemble", "train_one"]
 
@@ -104,9 +104,8 @@ class Ensemble:
         }
         # The direction: the native optimizer's, and the zeros it moves.
         self._moved = [torch.zeros_like(p) for p in self.params.values()]
-        self._native = training.family.native(
-            self._moved, lr=1.0, weight_decay=0.0, fused=True, **training.family.settings
-        )
+        native, settings = STACKED[training.optimizer]
+        self._native = native(self._moved, lr=1.0, weight_decay=0.0, fused=True, **settings)
         self._segments = list(_segments(members))
         self._measures = Measures(
             self._native,

@@ -160,13 +160,12 @@ class Single:
         self.members = [member]
         self._training = training
         self.model = training.model(member.seed)
-        self.optimizer = training.family.decayed(
+        self.optimizer = training.kind.build(
             self.model.parameters(),
             lr=member.lr,
             weight_decay=member.weight_decay,
             decay=member.rule,
             peak_lr=member.lr,
-            **training.family.settings,
         )
 
     def step(self, inputs: Tensor, targets: Tensor, multiplier: float) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 
 from ...rules.contract import as_rule
 from ...rules.scalar import Decoupled
+from ..meta import Meta
 from ..metric import Metric
 from ..trials.cell import BASELINE, Cell, Outcome
 from ..trials.trial import Trial
@@ -21,6 +22,7 @@ from .training import Member, Training, val_rows
 
 __all__ = ["TaskTraining", "metrics_of"]
 
+_FIELDS = {field.name for field in fields(Meta)}
 _TIMED_STEPS = 3  # of each way, after one that warms up
 _PREDICTION = (
     "exact mean square over the run's own schedule, from the initial weights, if Adam's gradients "
@@ -70,7 +72,7 @@ class TaskTraining:
         """The optimizer's settings, and how long and by what schedule it trains."""
         training = self.training
         settings = {k: list(v) if isinstance(v, tuple) else v
-                    for k, v in training.family.settings.items()}  # fmt: skip
+                    for k, v in training.kind.settings.items()}  # fmt: skip
         return {
             **settings,
             "epochs": training.epochs,
@@ -84,7 +86,7 @@ class TaskTraining:
         training = self.training
         return {
             "description": training.task.description,
-            **self._budget,
+            **{name: value for name, value in self._budget.items() if name in _FIELDS},
             "steps": training.steps,
             "steps_per_epoch": training.steps_per_epoch,
             "prediction": _PREDICTION,
@@ -100,6 +102,11 @@ class TaskTraining:
         trial.watch(single.optimizer)
         scores = train(self.training, single, trial.until)[0]
         return replace(_outcome(scores, trial.until), fraction=trial.fraction)
+
+    @property
+    def stacks(self) -> bool:
+        """Whether many models of one seed can be trained at once."""
+        return self.training.stacks
 
     def stacked(self, cells: Sequence[Cell], until: float = 1.0) -> list[Outcome]:
         """Train many models of one seed at once."""

@@ -116,10 +116,11 @@ class Digits:
     @property
     def description(self) -> str:
         """One sentence on model, data and noise."""
+        held = _digits()[1].numel() - self.images
         return (
             f"MLP 64-64-64-10 with ReLU{' and batch norm' if self.batch_norm else ''} on "
             f"{self.images} of scikit-learn's 8x8 digits, {100 * self.label_noise:g} % of the "
-            f"training labels wrong, tested on the other {_digits()[1].numel() - self.images}"
+            f"training labels wrong, chosen on {held // 3} others and tested on {held - held // 3}"
         )
 
     def model(self) -> nn.Module:
@@ -127,10 +128,18 @@ class Digits:
         return mlp([64, 64, 64, 10], batch_norm=self.batch_norm)
 
     def data(self, seed: int) -> Data:
-        """Pixels from 0 to 1, centred; a wrong label is any of the other nine classes."""
+        """Pixels from 0 to 1, centred; a wrong label is any of the other nine classes.
+
+        Of the test rows the first third, on which settings are chosen, is drawn with the training
+        images for each seed; the others are the same images in every seed.
+        """
         inputs, targets = _digits()
-        order = torch.randperm(len(targets), generator=generator("split", seed))
-        train, test = order[: self.images], order[self.images :]
+        # What is told is of the same images in every seed: none of them has chosen a setting.
+        fixed = torch.randperm(len(targets), generator=generator("test", 0))
+        held = len(targets) - self.images
+        told, known = fixed[: held - held // 3], fixed[held - held // 3 :]
+        order = known[torch.randperm(len(known), generator=generator("split", seed))]
+        train, test = order[: self.images], torch.cat([order[self.images :], told])
         noise = generator("labels", seed)
         wrong = torch.randperm(self.images, generator=noise)
         wrong = wrong[: round(self.label_noise * self.images)]

@@ -2,48 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ...bases.noise import Base, base_of
-from ...checks import near
-from ...optim import SGD, Adam
+from ...bases.noise import Base
 from ...rules.contract import DecayRule
-from ...schedules import Curve, constant, cosine, linear, warmup
-from ...units.convert import optimizer_named
+from ...schedules import Curve, schedule_named
+from ..trials.bases import OptimizerKind
 from .task import Data, Task, generator
 
-__all__ = ["OPTIMIZERS", "SCHEDULES", "SCORES", "Member", "Training", "val_rows"]
+__all__ = ["SCORES", "STACKED", "Member", "Training", "val_rows"]
 
 
 Weights: TypeAlias = Mapping[str, Tensor]
 
 
-class Family(NamedTuple):
-    """A base optimizer: torch's class, halflife's, and the settings both are given."""
-
-    native: type[Any]
-    decayed: type[Any]
-    settings: Mapping[str, Any]
-
-
-OPTIMIZERS: Mapping[str, Family] = {
-    "adamw": Family(torch.optim.Adam, Adam, {"betas": (0.9, 0.999), "eps": 1e-8}),
-    "sgd": Family(torch.optim.SGD, SGD, {"momentum": 0.9, "dampening": 0.0}),
-}
-
-# A warm-up takes the first tenth of the run, as is usual for short ones.
-SCHEDULES: Mapping[str, Callable[[int], Curve]] = {
-    "constant": lambda total: constant(),
-    "cosine": cosine,
-    "linear": linear,
-    "warmup-cosine": lambda total: warmup(total // 10, cosine(total - total // 10)),
+# What moves the members of a stack, and settings that are stated for being known to the theory.
+STACKED: Mapping[str, tuple[type[Any], Mapping[str, Any]]] = {
+    "adamw": (torch.optim.Adam, {"betas": (0.9, 0.999), "eps": 1e-8}),
+    "sgd": (torch.optim.SGD, {"momentum": 0.9, "dampening": 0.0}),
 }
 
 _CURVE_POINTS = 20
@@ -76,11 +59,11 @@ class Training:
 
     Args:
         task: model, data, loss and error.
-        optimizer: ``"adamw"`` or ``"sgd"``; the rule comes with the member, so that ``"adamw"``
-            under L2 is torch's Adam.
+        optimizer: the name of one of halflife's; the rule comes with the member, so that
+            ``"adamw"`` under L2 is torch's Adam.
         epochs: passes over the training set.
         batch_size: rows per step; a partial batch at the end of an epoch is left out.
-        schedule: name of the learning-rate schedule, a key of `SCHEDULES`.
+        schedule: name of the learning-rate schedule (`halflife.schedules.schedule_named`).
         dtype: of weights and data.
 
     Raises:
@@ -96,12 +79,7 @@ class Training:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained."""
-        object.__setattr__(self, "optimizer", optimizer_named(self.optimizer, OPTIMIZERS))
-        if self.schedule not in SCHEDULES:
-            raise ValueError(
-                f"schedule={self.schedule!r}: must be one of {', '.join(SCHEDULES)}"
-                f"{near(self.schedule, SCHEDULES)}"
-            )
+        object.__setattr__(self, "optimizer", OptimizerKind(self.optimizer).name)
         if not (_is_count(self.epochs) and self.epochs >= 1):
             raise ValueError(f"epochs={self.epochs!r}: must be at least 1, an integer.")
         if not (_is_count(self.batch_size) and 1 <= self.batch_size <= self.rows):
@@ -109,6 +87,7 @@ class Training:
                 f"batch_size={self.batch_size!r}: must be between 1 and the {self.rows} training "
                 f"rows of {self.task.name}."
             )
+        schedule_named(self.schedule, self.steps, self.steps_per_epoch)
 
     @cached_property
     def rows(self) -> int:
@@ -130,19 +109,25 @@ class Training:
         """Optimizer steps of the whole run."""
         return self.epochs * self.steps_per_epoch
 
+    @cached_property
+    def kind(self) -> OptimizerKind:
+        """The base optimizer with its settings."""
+        _, settings = STACKED.get(self.optimizer, (None, {}))
+        return OptimizerKind(self.optimizer, settings)
+
     @property
-    def family(self) -> Family:
-        """The base optimizer."""
-        return OPTIMIZERS[self.optimizer]
+    def stacks(self) -> bool:
+        """Whether many members can be trained at once."""
+        return self.optimizer in STACKED
 
     def base(self, lr: float) -> Base:
         """What the theory needs to know of the base optimizer at a learning rate."""
-        return base_of(self.family.native, dict(self.family.settings), lr)
+        return self.kind.base(lr)
 
     @cached_property
     def curve(self) -> Curve:
         """Multiplier of the peak learning rate, by step."""
-        return SCHEDULES[self.schedule](self.steps)
+        return schedule_named(self.schedule, self.steps, self.steps_per_epoch)
 
     @cached_property
     def evaluated(self) -> list[int]:

@@ -20,8 +20,13 @@ __all__ = ["OptimizerKind", "made"]
 # What torch calls Adam is AdamW under L2 here: the rule comes with the trial.
 _ALSO = {"adam": "adamw"}
 # As in most recipes; torch's own default is no momentum.
-_SETTINGS: Mapping[str, Mapping[str, Any]] = {"sgd": {"momentum": 0.9}}
+_SETTINGS: Mapping[str, Mapping[str, Any]] = {
+    "sgd": {"momentum": 0.9},
+    "amsgrad": {"amsgrad": True},
+    "amsbound": {"amsbound": True},
+}
 _NAMES = {name.lower(): name for name in optim.__all__ if name != "Adam"}
+_NAMES |= {"amsgrad": "AdamW", "amsbound": "AdaBound"}  # by a setting, and known by these names
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,8 @@ class OptimizerKind:
 
     Args:
         name: of the class, whatever its case; ``"adam"`` is ``"adamw"``, as the rule comes with the
-            trial (`halflife.L2Regularization` makes it torch's Adam).
+            trial (`halflife.L2Regularization` makes it torch's Adam). ``"amsgrad"`` and
+            ``"amsbound"`` are AdamW and AdaBound with that setting.
         settings: of the optimizer; SGD's momentum is 0.9 unless it is given.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -102,7 +102,7 @@ class Outcome:
         curve: reports: lists ``"step"`` and one by metric; None without any.
         progress: share of the training that is done, 0 to 1.
         error: the traceback.
-        diverged: whether the training says so, or what it is judged by is not finite.
+        diverged: whether the training says so; a figure that is not finite says it by itself.
         seconds: wall time.
         epochs: counted by `Trial.epochs`; None where they are not.
         steps: optimizer steps, where `Trial.optimizer` made the optimizer.
@@ -128,4 +128,4 @@ class Outcome:
 
     def as_dict(self) -> dict[str, Any]:
         """As plain data, to be recorded."""
-        return {name: value for name, value in asdict(self).items() if name != "notes"}
+        return {name: value for name, value in vars(self).items() if name != "notes"}

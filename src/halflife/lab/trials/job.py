@@ -29,7 +29,7 @@ from .cell import Cell, Outcome
 from .randomness import seeded
 from .trial import Paused, Trial
 
-__all__ = ["Job", "Portion", "TrainingError", "run_portion", "takes_trial"]
+__all__ = ["Job", "Portion", "TrainingError", "declared", "run_portion", "takes_trial"]
 
 _NUMBERS = ("lr", "weight_decay", "seed", "rule")
 
@@ -59,7 +59,7 @@ class Job:
     @property
     def stacks(self) -> bool:
         """Whether many cells of one seed can be trained at once."""
-        return hasattr(self.train, "stacked")
+        return bool(declared(self.train, "stacks", False))
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,19 @@ class Portion:
     cells: tuple[Cell, ...]
     until: float = 1.0
     stacked: bool = False
+
+
+def declared(train: Any, name: str, otherwise: Any) -> Any:
+    """What a training of the lab's own classes says of itself.
+
+    Args:
+        train: any training.
+        name: of the attribute. A training of the user's may have one of that name for itself.
+        otherwise: for one that says nothing.
+    """
+    ours = __name__.rpartition(".trials.")[0] + "."
+    own = any(name in vars(k) and k.__module__.startswith(ours) for k in type(train).__mro__)
+    return getattr(train, name) if own else otherwise
 
 
 def takes_trial(train: Callable[..., Any], params: Sequence[str] = ()) -> bool:

@@ -11,13 +11,12 @@ from .conventions import CONVENTIONS
 from .conversion import Conversion, conversions, convert
 from .kinds import Convention
 from .names import NAMES, REFUSED, Name, convention_named
-from .recipe import SCHEDULES, Schedule, Setting, base_named, multipliers_of, optimizer_named
+from .recipe import Schedule, Setting, base_named, multipliers_of, optimizer_named
 
 __all__ = [
     "CONVENTIONS",
     "NAMES",
     "REFUSED",
-    "SCHEDULES",
     "Convention",
     "Conversion",
     "Name",

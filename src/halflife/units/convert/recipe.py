@@ -11,11 +11,11 @@ from typing import Any, TypeAlias
 from torch.optim import SGD, AdamW
 
 from ...bases.noise import Base, base_of
-from ...checks import is_number, near
-from ...schedules import constant, cosine, linear
+from ...checks import is_number, near, require_count
+from ...schedules import schedule_named
 from ...theory import equilibrium
 
-__all__ = ["SCHEDULES", "Schedule", "Setting", "base_named", "multipliers_of", "optimizer_named"]
+__all__ = ["Schedule", "Setting", "base_named", "multipliers_of", "optimizer_named"]
 
 Schedule: TypeAlias = "str | Iterable[float] | Callable[[int], float]"
 
@@ -24,25 +24,12 @@ OPTIMIZERS = ("adamw", "lion", "sgd")
 _ALSO = {"adam": "adamw"}  # a spelling that means the same here
 
 
-def _wsd(steps: int) -> Callable[[int], float]:
-    """Warm-up aside: constant, then linear to 0 over the last fifth."""
-    return lambda step: min(1.0, (steps - step) / (0.2 * steps))
-
-
-SCHEDULES: dict[str, Callable[[int], Callable[[int], float]]] = {
-    "constant": lambda steps: constant(),
-    "cosine": cosine,
-    "linear": linear,
-    "wsd": _wsd,
-}
-
-
 def multipliers_of(schedule: Schedule, steps: int | None) -> tuple[float, ...]:
     """Multipliers of the peak lr, one a step, of a list, a function of the step, or a name.
 
     Args:
-        schedule: multipliers, a function such as those of `halflife.schedules`, or one of the names
-            "constant", "cosine", "linear" (both to 0) and "wsd" (linear to 0 in the last fifth).
+        schedule: multipliers, a function such as those of `halflife.schedules`, or a name of
+            `halflife.schedules.schedule_named`, such as "cosine" or "multistep:0.5,0.8".
         steps: length of the run; needed for a function or a name.
 
     Raises:
@@ -54,18 +41,16 @@ def multipliers_of(schedule: Schedule, steps: int | None) -> tuple[float, ...]:
     """
     if isinstance(schedule, Iterable) and not isinstance(schedule, str):
         return tuple(schedule)
-    if not callable(schedule) and schedule not in SCHEDULES:
+    if not isinstance(schedule, str) and not callable(schedule):
         raise ValueError(
-            f"schedule={schedule!r}: must be one of {', '.join(sorted(SCHEDULES))}, a list of "
-            f"multipliers of the peak lr, or a function of the step{near(schedule, SCHEDULES)}"
+            f"schedule={schedule!r}: must be a name such as 'cosine', a list of multipliers of the "
+            "peak lr, or a function of the step."
         )
-    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
-        raise ValueError(
-            f"steps={steps!r}: must be an integer >= 1, the length of the run; a schedule given as "
-            "a name or a function needs it, a list of multipliers does not."
-        )
-    curve = SCHEDULES[schedule](steps) if isinstance(schedule, str) else schedule
-    return tuple(curve(step) for step in range(steps))
+    remedy = "pass the length of the run, which a schedule by name or function needs"
+    # A name is looked at first.
+    curve = schedule_named(schedule, steps) if isinstance(schedule, str) else schedule
+    require_count("steps", steps, remedy)
+    return tuple(curve(step) for step in range(int(steps or 0)))
 
 
 def optimizer_named(name: object, known: Collection[str] = OPTIMIZERS) -> str:

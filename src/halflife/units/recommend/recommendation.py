@@ -10,7 +10,8 @@ from typing import Any
 from torch import nn
 
 from ...checks import is_number, near
-from ..convert import SCHEDULES, Setting, optimizer_named
+from ...schedules import schedule_named
+from ..convert import Setting, optimizer_named
 from ..writing import duration, in_percent, number
 from .options import CLASSES, DECAYS, DecayName, Option, Plan, options_for
 
@@ -105,7 +106,7 @@ def recommend(
         steps: length of the run, in place of ``epochs``.
         unit: what is counted, "samples" or "tokens"; language models have a rule of their own.
         optimizer: "adamw", "lion" or "sgd".
-        schedule: "constant", "cosine", "linear", "wsd", or a function of the step.
+        schedule: a name (`halflife.schedules.schedule_named`), or a function of the step.
         decay: decay rule of the number: "decoupled", "independent", "constant", "corrected" or
             "proximal".
         finetune: whether the model is pretrained: the options then say which share of its weights
@@ -188,13 +189,14 @@ def _code(plan: Plan, option: Option, schedule: str | Callable[[int], float]) ->
         "lion": "" if setting.momentum is None else f"    betas=({momentum!r}, 0.99),\n",
         "sgd": f"    momentum={momentum!r},\n",
     }[setting.optimizer]
-    curve = {
-        "constant": "constant()",
-        "cosine": f"cosine({plan.steps})",
-        "linear": f"linear({plan.steps})",
-        "wsd": f"lambda step: min(1.0, ({plan.steps} - step) / {0.2 * plan.steps:g})",
-    }.get(str(schedule), "your_schedule")
-    names = ["CurveLR", schedule] if schedule in ("constant", "cosine", "linear") else ["CurveLR"]
+    curve, names = "your_schedule", ["CurveLR"]
+    if not callable(schedule):
+        curve = {
+            "constant": "constant()",
+            "cosine": f"cosine({plan.steps})",
+            "linear": f"linear({plan.steps})",
+        }.get(schedule, f"schedule_named({schedule!r}, {plan.steps})")
+        names.append(curve.partition("(")[0])
     return (
         "import halflife\n"
         f"from halflife.schedules import {', '.join(names)}\n"
@@ -219,10 +221,5 @@ def _parameters(model: nn.Module | float) -> float:
 
 
 def _sampled(schedule: str | Callable[[int], float], steps: int) -> tuple[float, ...]:
-    if not callable(schedule) and schedule not in SCHEDULES:
-        raise ValueError(
-            f"schedule={schedule!r}: must be one of {', '.join(sorted(SCHEDULES))}, or a function "
-            f"of the step{near(schedule, SCHEDULES)}"
-        )
-    curve = schedule if callable(schedule) else SCHEDULES[schedule](steps)
+    curve = schedule if callable(schedule) else schedule_named(schedule, steps)
     return tuple(curve(step) for step in range(0, steps, max(1, steps // _SAMPLED)))
