@@ -204,6 +204,12 @@ class Meta:
                 Metric.read(known[name])
         return cls(**known)
 
+    @property
+    def margin(self) -> float | None:
+        """The margin of equality that was stated; None if it is none that a ledger should hold."""
+        stated = self.equivalence
+        return stated if stated is not None and 0.0 < stated < math.inf else None
+
     def as_dict(self) -> dict[str, Any]:
         """What is known, as plain data to be stored."""
         return {name: value for name, value in vars(self).items() if value is not None}

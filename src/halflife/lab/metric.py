@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ __all__ = ["HIGHEST", "LONGEST", "Metric", "is_name", "metric_values"]
 LONGEST = 200  # characters of a name
 HIGHEST = 2**1000  # of an integer: above it, no float is near
 _GOALS = ("min", "max")
+_PERCENT = ("%", "percent", "per cent", "pct")
+_ROUNDING = 1e-5  # a share of 1 in single precision, summed over batches
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class Metric:
         goal: ``"min"`` if lower is better, ``"max"`` if higher is.
         examples: for a share of wrong or right answers, how many were asked: what is left of the
             noise when all seeds agree is then that of a binomial count. The share is read in
-            percent where the unit is ``"%"``, and from 0 to 1 elsewhere. None for other metrics.
+            percent where the unit is ``"%"`` or ``"percent"``, and from 0 to 1 elsewhere; a value
+            outside is refused when a training returns it. None for other metrics.
 
     Raises:
         ValueError: for an empty name, another goal, or examples that are no positive integer.
@@ -73,6 +76,49 @@ class Metric:
     def sign(self) -> float:
         """1 if lower is better, else -1."""
         return 1.0 if self.goal == "min" else -1.0
+
+    @property
+    def in_percent(self) -> bool:
+        """Whether its unit is percent, in whatever spelling."""
+        return self.unit.strip().lower() in _PERCENT
+
+    @property
+    def top(self) -> float:
+        """The whole, of which a share is a part: 100 in percent, else 1."""
+        return 100.0 if self.in_percent else 1.0
+
+    @property
+    def unit_of_differences(self) -> str:
+        """The unit of a difference of two values: between percents it is one of points."""
+        return "points" if self.in_percent else self.unit
+
+    def is_share(self, values: Iterable[float]) -> bool:
+        """Whether it is a share of answers, and some finite values of it can be.
+
+        Example:
+            >>> Metric("error", "%", examples=500).is_share([0.2, 99.0])
+            True
+            >>> Metric("error", examples=500).is_share([0.2, 99.0])
+            False
+        """
+        high = self.top * (1.0 + _ROUNDING)
+        return self.examples is not None and all(-_ROUNDING <= v <= high for v in values)
+
+    def require_share(self, metrics: Mapping[str, Any]) -> None:
+        """Refuse a training's value of a share of answers that no share can have.
+
+        Raises:
+            ValueError: if it is finite and out of range.
+        """
+        value = self.of(metrics)
+        if self.examples is None or not math.isfinite(value) or self.is_share([value]):
+            return
+        remedy = 'unit="%" if it is in percent, ' if not self.in_percent else ""
+        raise ValueError(
+            f"metric {self.name!r}={value:.6g}: must be from 0 to {self.top:g}, since "
+            f"examples={self.examples} and unit={self.unit!r} say that it is a share of answers; "
+            f"give lab.Metric {remedy}or no examples if it is none."
+        )
 
     def loss(self, value: float) -> float:
         """The value as one of which less is better."""

@@ -181,8 +181,10 @@ def sweep(
     place = None if out is None else Path(out).absolute()
     folder = None if place is None else place / "checkpoints" / mark(parts, shared)
     job = Job(train, base, (chosen, reported), folder, fabric, stated)
-    kept = f"out={str(out)!r}" if storage is None else f"out={str(out)!r}, storage=..."
+    kept = f"out={None if out is None else str(out)!r}" + (", storage=..." if storage else "")
     goes_on = command or f"sweep(..., {kept}, resume=True)"
+    if out is None and storage is None:
+        goes_on = ""  # nobody can go on with what is in memory
     with Ledger(place, storage=storage, writing=True, goal=chosen.goal) as ledger:
         for note in ledger.notes:
             display.say(note)
@@ -208,6 +210,8 @@ def sweep(
         except ExecutorError as error:
             raise SweepError(_early(str(error).rstrip("."), ledger, goes_on)) from error.__cause__
         except LedgerError as error:
+            if not goes_on:
+                raise
             raise LedgerError(f"{error} Go on with\n\n    {goes_on}\n") from error.__cause__
         except SweepError as error:
             raise SweepError(_early(error.message, ledger, goes_on), error.trace) from None
@@ -220,7 +224,7 @@ def sweep(
 def _early(why: str, ledger: Ledger, command: str) -> str:
     """The sentence that a run ends with that ends early."""
     cells = len(ledger.records())
-    if ledger.out is None:
+    if not command:
         return f"{why}. {cells} trained cells were in memory; pass out= to keep them."
     return f"{why}. {cells} trained cells are safe in {ledger.place}; go on with\n\n    {command}\n"
 

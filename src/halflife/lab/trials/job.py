@@ -148,9 +148,10 @@ def _trained(job: Job, piece: Portion, device: torch.device | str) -> list[Outco
     if piece.stacked:
         try:
             with alone():
-                return list(job.train.stacked(piece.cells, piece.until))  # type: ignore[attr-defined]
+                outcomes = list(job.train.stacked(piece.cells, piece.until))  # type: ignore[attr-defined]
         except (Exception, SystemExit) as error:
             return [Outcome("failed", error=_told(error))] * len(piece.cells)
+        return [_judged(job, outcome) for outcome in outcomes]
     return [_run(job, piece.cells[0], piece.until, device)]
 
 
@@ -166,6 +167,7 @@ def _run(job: Job, cell: Cell, until: float, device: torch.device | str) -> Outc
         with seeded(cell.seed, own), torch.enable_grad(), alone():
             result = _call(job.train, trial)
         outcome = result if isinstance(result, Outcome) else _read(result, trial, job)
+        outcome = _judged(job, outcome)
     except Paused:
         # The generators are the caller's again; what the training needs of them is in its file.
         outcome = _known(trial, "paused", trial.last_report, job)
@@ -175,6 +177,18 @@ def _run(job: Job, cell: Cell, until: float, device: torch.device | str) -> Outc
         remove(path)
     seconds = outcome.seconds or time.perf_counter() - start
     return replace(outcome, seconds=seconds, notes=tuple(trial.notes))
+
+
+def _judged(job: Job, outcome: Outcome) -> Outcome:
+    """What a training came to, failed if it is judged by a share that none can be."""
+    if not isinstance(outcome.metrics, Mapping):  # which the ledger refuses
+        return outcome
+    try:
+        for metric in job.metrics:
+            metric.require_share(outcome.metrics)
+    except ValueError as error:
+        return replace(outcome, status="failed", error=f"{type(error).__name__}: {error}")
+    return outcome
 
 
 def _told(error: BaseException) -> str:
