@@ -62,7 +62,7 @@ def test_example_runs(
 
 
 LABELS = {
-    "sweep_estimator": "On make with adamw, decay",
+    "sweep_estimator": "On make, decay",
     "sweep_hf_trainer": "On model_init with adamw, decay",
     "sweep_lightning": "On Classifier with adamw, decay",
     "sweep_plain_loop": "On train with adamw, decay",

@@ -187,8 +187,54 @@ def test_lightning_trains_as_by_hand(own: bool) -> None:
     assert outcome.curve["val/loss"] == pytest.approx(by_hand(8), rel=1e-6)
     assert outcome.metrics == {"val/loss": outcome.curve["val/loss"][-1], "test": 7.0}
     assert (outcome.steps, outcome.progress) == (25, 1.0)
+    assert (outcome.epochs, outcome.curve_unit, outcome.optimizer) == (EPOCHS, "step", "adamw")
     assert ["without trial.optimizer" in note for note in outcome.notes] == [True] * own
     assert train.name == make.__name__  # type: ignore[attr-defined]
+
+
+@quiet
+@pytest.mark.parametrize(
+    ("trainer", "epochs", "steps"),
+    [
+        ({"max_epochs": 3}, 3, 15),
+        ({"max_epochs": 3, "accumulate_grad_batches": 2}, 3, 9),  # the last of 5 batches alone
+        ({"max_epochs": -1, "max_steps": 12}, 2.4, 12),
+        ({"max_epochs": 3, "limit_train_batches": 2}, 3, 6),
+    ],
+)
+def test_lightnings_epochs_are_passes_and_no_steps(
+    trainer: dict[str, Any], epochs: float, steps: int
+) -> None:
+    make, _ = lightning_modules()
+    outcome = run(lab.lightning(make, (loader(), loader(40), loader(40)), trainer=trainer), "test")
+    assert (outcome.epochs, outcome.steps) == (pytest.approx(epochs), steps)
+
+
+@quiet
+def test_the_epochs_of_a_training_that_ends_early_are_those_trained() -> None:
+    pl = pytest.importorskip("lightning", reason="needs the extra lightning")
+    make, _ = lightning_modules()
+
+    class Stopping(pl.Callback):
+        def on_train_epoch_end(self, trainer: Any, *_: Any) -> None:
+            trainer.should_stop = trainer.current_epoch == 1
+
+    trainer = {"max_epochs": 9, "callbacks": Stopping()}
+    outcome = run(lab.lightning(make, (loader(), loader(40)), trainer=trainer), "val/loss")
+    assert (outcome.epochs, outcome.steps) == (2, 10)
+
+
+@quiet
+def test_a_sweep_of_lightning_knows_its_epochs() -> None:
+    make, _ = lightning_modules()
+    result = lab.sweep(
+        lab.lightning(make, (loader(), loader(40)), trainer={"max_epochs": 3}),
+        lr=[1e-2], weight_decay=[0.1], seeds=1, confirm=0, extend=False, choose="val/loss",
+        executor=lab.InProcess(), progress=False,
+    )  # fmt: skip
+    meta = result.meta
+    assert (meta.epochs, meta.steps, meta.steps_per_epoch, meta.curve_unit) == (3, 15, 5, "step")
+    assert (meta.optimizer, meta.default_decay) == ("adamw", 0.01)
 
 
 @quiet
@@ -283,7 +329,32 @@ def test_the_trainer_trains_as_by_hand() -> None:
     assert set(outcome.metrics) == {"eval_loss", "test_loss"}
     assert outcome.metrics["eval_loss"] == outcome.curve["eval_loss"][-1]
     assert outcome.metrics["test_loss"] != outcome.metrics["eval_loss"]
-    assert outcome.steps == EPOCHS
+    assert (outcome.steps, outcome.epochs, outcome.curve_unit) == (EPOCHS, EPOCHS, "step")
+
+
+@pytest.mark.parametrize(
+    ("args", "epochs", "steps"),
+    [
+        ({"num_train_epochs": 3, "per_device_train_batch_size": 8}, 3, 15),
+        ({"num_train_epochs": 2.4, "per_device_train_batch_size": 8}, 2.4, 12),
+        ({"max_steps": 2, "per_device_train_batch_size": 8}, 0.4, 2),
+        ({"per_device_train_batch_size": 8, "gradient_accumulation_steps": 2}, EPOCHS, 15),
+    ],
+)
+def test_the_trainers_epochs_are_passes_and_no_steps(
+    args: dict[str, Any], epochs: float, steps: int
+) -> None:
+    pytest.importorskip("transformers", reason="needs the extra hf")
+    train = lab.transformers(lambda trial: Model(), {**ARGS, **args}, ROWS, ROWS)
+    outcome = run(train, "eval_loss")
+    assert (outcome.epochs, outcome.steps) == (pytest.approx(epochs), steps)
+
+
+def test_an_estimators_optimizer_is_not_known() -> None:
+    outcome = run(
+        lab.estimator(lambda trial: Remembering(), np.arange(50.0)[:, None], np.arange(50.0)), "val"
+    )
+    assert (outcome.optimizer, outcome.fraction) == (None, None)
 
 
 def test_the_trainer_is_stopped_at_the_share() -> None:

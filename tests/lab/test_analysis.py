@@ -9,9 +9,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import stats
-from synthetic import landscape, meta
+from synthetic import landscape, meta, record
 
 from halflife.lab.metric import Metric
+from halflife.lab.report.summary import facts
+from halflife.lab.report.tables import finalists_table
 from halflife.lab.statistics.analysis import VERDICTS, analyse
 from halflife.lab.statistics.sentence import differences, separability
 from halflife.lab.statistics.surface import key_of
@@ -63,6 +65,24 @@ def test_the_leader_is_judged_by_fresh_seeds_alone(helping):
     ]  # fmt: skip
     assert result.comparisons[1].clear
     assert result.comparisons[1].corrected > result.comparisons[1].p  # one of two
+
+
+def test_of_an_optimizer_that_is_not_known_lr_and_weight_decay_alone_are_told():
+    own = replace(plan(), optimizer=None, default_decay=None)
+    records = [r | {"fraction": None} for r in made(own, noise=0.2)]
+    told = analyse(records, own)
+    assert told.verdict == HELPS
+    opening = told.sentence.split(" gives ")[0]
+    assert re.fullmatch(r"On digits, weight decay helps: lr \S+ and weight_decay \S+", opening), (
+        opening
+    )
+    assert "half-li" not in told.sentence
+    # Watched, and seen not to decay by the rule: its name alone is known.
+    watched = analyse(records, replace(own, optimizer="sgd")).sentence
+    assert watched.startswith(opening.replace("digits", "digits with sgd"))
+    # L2 of Adam has no half-life all the same.
+    known = analyse(made(plan(("l2",)), noise=0.2), plan(("l2",))).sentence
+    assert "(rule l2)" in known
 
 
 def test_what_one_rule_shows(helping):
@@ -152,12 +172,50 @@ def test_what_is_not_confirmed_is_not_told(damage, reason):
     assert "helps" not in result.sentence
 
 
-def test_a_fresh_run_that_failed_leaves_the_others_and_is_said():
-    own = plan(default_decay=None)
-    records = changed(made(own, noise=0.2), "none", status="failed", metrics={})
-    result = analyse(records, own)
-    assert (result.verdict, result.against_none.seeds) == (HELPS, 7)
-    assert "Runs on fresh seeds that failed: 1." in result.sentence
+@pytest.mark.parametrize("lost", [{"status": "failed"}, {"status": "pruned"}, {"diverged": True}])
+@pytest.mark.parametrize("of", ["decoupled", "none", "independent"])
+def test_a_fresh_run_that_failed_tells_as_little_as_one_that_diverged(of, lost):
+    """Whichever way runs end badly, those that did not are the lucky ones."""
+    own = plan(("decoupled", "independent"), default_decay=None)
+    slopes = {"decoupled": 0.0, "independent": 0.0}
+    records = landscape(own, slopes=slopes, noise=0.2)
+    better = [  # so that decoupled leads
+        r | {"metrics": {"test_error": r["metrics"]["test_error"] + 0.4}}
+        if r["rule"] == "independent"
+        else r
+        for r in records
+    ]
+    result = analyse(changed(better, of, **lost, metrics={}), own)
+    assert result.best.rule == "decoupled"
+    assert of not in [c.other for c in result.comparisons]
+    word = "diverged" if "diverged" in lost else "failed"
+    assert f"Runs on fresh seeds that {word}: 1." in result.sentence
+    if of == "independent":
+        assert (result.verdict, result.against_none.seeds) == (HELPS, 8)
+        return
+    assert result.verdict == UNTOLD
+    name = "no decay" if of == "none" else of
+    assert result.reason == f"not confirmed: {name} {word} on 1 of 8 seeds"
+    assert "helps" not in result.sentence
+
+
+def test_every_gain_says_how_many_pairs_it_rests_on():
+    own = plan(("decoupled", "independent"))
+    records = landscape(own, slopes=dict.fromkeys(own.rules, 0.0), noise=0.2, default=0.8)
+    leader = analyse(records, own).best.rule
+    (other,) = {*own.rules} - {leader}
+    some = [
+        r
+        for r in records
+        if r["rule"] != other or r["weight_decay"] == 0.01 or r["seed"] not in FRESH[3:]
+    ]
+    result = analyse(some, own)
+    pairs = {c.other: c.seeds for c in result.comparisons}
+    assert pairs == {"none": 8, "default": 8, other: 3}
+    assert "without decay, on 8 fresh seeds" in result.sentence
+    told = " ".join(differences(result, own))
+    assert re.search(rf"that of {other} \([^()]* on 3 seeds", told)
+    assert re.search(r"torch's default weight_decay 1e-2 \([^()]* on 8 seeds", told)
 
 
 def test_a_training_that_does_not_use_its_seed_is_not_judged():
@@ -267,3 +325,89 @@ def test_hardly_anything_to_go_by(records):
     assert result.verdict == UNTOLD
     assert result.reason
     assert result.as_dict()["sentence"] == result.sentence
+
+
+@pytest.mark.parametrize("leads", ["decoupled", "independent"])
+def test_torchs_default_that_is_a_rules_best_is_compared_once(leads):
+    """Where 0.01 is the best column: one setting, told under one name, and counted once by Holm."""
+    own = plan(("decoupled", "independent"), lrs=[1e-3, 1e-2, 1e-1], strengths=[1e-5, 1e-4, 1e-3])
+    assert own.coefficients["decoupled"][1] == pytest.approx(0.01)
+    own = replace(own, coefficients=own.coefficients | {"decoupled": [1e-3, 1e-2, 1e-1]})
+    rng = np.random.default_rng(5)
+    records = []
+    for rule in (*own.rules, "none"):
+        for lr in own.lrs:
+            for j, wd in enumerate([0.0] if rule == "none" else own.coefficients[rule]):
+                error = 5.0 + 4.0 * abs(math.log10(lr / 1e-2)) + 4.0 * abs(j - 1)
+                error += 3.0 * (rule == "none") + 0.5 * (rule != leads)
+                for seed in (*own.seeds, *FRESH):
+                    value = error + 0.1 * rng.standard_normal()
+                    records.append(record(rule, lr, None, wd, seed, value))
+    result = analyse(records, own)
+    assert result.best.rule == leads
+    assert result.is_default("decoupled")
+    assert not result.is_default("independent")
+    (other,) = {*own.rules} - {leads}
+    assert [c.other for c in result.comparisons] == ["none", other]
+    assert result.comparisons[1].corrected == result.comparisons[1].p  # it is the only one
+    told = " ".join(differences(result, own))
+    assert "corrected" not in told
+    if leads == "decoupled":
+        assert "The best setting of decoupled is torch's default weight_decay 1e-2." in told
+    else:
+        assert "that of decoupled, which is torch's default weight_decay 1e-2 (" in told
+    roles = [row[0] for row in finalists_table(result, own).rows]
+    assert len(roles) == 3
+    assert [role for role in roles if "torch's default" in role] == (
+        ["leads and torch's default"]
+        if leads == "decoupled"
+        else ["best of its rule and torch's default"]
+    )
+    assert result.as_dict()["default"]["weight_decay"] == 0.01
+
+
+@pytest.mark.parametrize(
+    ("equivalence", "what"), [(5.0, "the margin you stated (±5 points)"), (None, None)]
+)
+@pytest.mark.parametrize("verdict", [HELPS, HURTS])
+def test_a_difference_that_is_told_and_too_small_to_matter_is_said_to_be(
+    equivalence, what, verdict
+):
+    own = plan(equivalence=equivalence)
+    records = made(own, noise=0.05)
+    if verdict == HURTS:
+        records = [
+            r | {"metrics": {"test_error": r["metrics"]["test_error"] - 3.0}}
+            if r["rule"] == "none"
+            else r
+            for r in records
+        ]
+    result = analyse(records, own)
+    assert result.verdict == verdict
+    assert result.confirmed.equal == (equivalence is not None)
+    assert ("by less than" in result.sentence) == (equivalence is not None)
+    (row,) = [r for r in finalists_table(result, own).rows if r[0] == "no decay"]
+    assert ("by less than ±5 points" in row[-2]) == (equivalence is not None)
+    if what:
+        assert f"weight decay {verdict}, by less than {what}: " in result.sentence
+
+
+@pytest.mark.parametrize(
+    ("margin", "shown"), [(0.349, "0.349"), (0.34951, "0.35"), (1.0, "1"), (2.5e-7, "2.5e-7")]
+)
+def test_a_margin_is_written_alike_everywhere_and_never_rounded_down(margin, shown):
+    own = replace(plan(equivalence=margin), report=Metric("test_error").as_dict())
+    records = made(own, noise=1e-9, baseline=0.0, default=0.0)
+    assert ("margin of equality", f"±{shown}") in facts(records, own)
+    rng = np.random.default_rng(2)
+    flat = [
+        r | {"metrics": {"test_error": 1.0 + 0.1 * margin * rng.standard_normal()}} for r in records
+    ]
+    if margin < 1e-3:
+        flat = [r | {"metrics": {"test_error": r["metrics"]["test_error"] - 1.0}} for r in flat]
+    result = analyse(flat, own)
+    assert result.confirmed.equal
+    told = f"{result.sentence} {' '.join(differences(result, own))}"
+    assert f"equal within ±{shown}" in told or f"(±{shown})" in told
+    for row in finalists_table(result, own).rows[1:]:
+        assert f"±{shown}" in row[-2]

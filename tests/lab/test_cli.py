@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from halflife.cli import app
@@ -93,6 +94,12 @@ def train(lr, weight_decay, seed):
 
 def broken(lr, weight_decay, seed):
     raise KeyError("no data")
+
+def talking(lr, weight_decay, seed):
+    import os
+    print("epoch 1")
+    os.write(1, b"from C\\n")
+    return lr
 """
 
 
@@ -110,7 +117,7 @@ def test_sweep_of_a_training_of_ones_own(mine):
     code, output = invoke(*mine, *options, "--confirm", 3, "--seeds", 2)
     assert code == 0, output
     text = " ".join(output.split())
-    assert "On mine:train with adamw, weight decay helps: lr 1e-2 and" in text
+    assert "On mine:train, weight decay helps: lr 1e-2 and weight_decay" in text
     assert "nats" in text
     code, output = invoke("report", "out/sweep", "--json")
     data = json.loads(output)
@@ -141,6 +148,16 @@ def test_a_training_that_never_works_is_shown_with_its_own_lines(mine):
         (["--workers", "2"], "--executor in-process: trains one at a time"),
         (["--rules", "decoupled,stable"], "does not see the rule"),
         (["--strength", "0.1", "--weight-decay", "0.1"], "exactly one is needed"),
+        (
+            ["--trials", "5"],
+            "--trials 5: counts what --sampler optuna asks for, and --sampler is g",
+        ),
+        (["--time-limit", "0"], "--time-limit must be a number of seconds > 0, got 0.0; leave it"),
+        (["--equivalence", "-1"], "--equivalence must be a finite number > 0, got -1.0; give it"),
+        (["--param", "m=1,1"], "--param: m=[1, 1] must be a list of different values"),
+        (["--param", "lr=1,2"], "--param: 'lr' must be a name"),
+        (["--seeds", "20000"], "--seeds 19999: must be below 10000"),
+        (["--rules", "decopled"], "--rules decopled: unknown rule, did you mean 'decoupled'"),
     ],
 )
 def test_bad_options_of_a_sweep(mine, options, message):
@@ -148,6 +165,53 @@ def test_bad_options_of_a_sweep(mine, options, message):
     assert code == 2
     assert message in " ".join(output.split())
     assert not Path("out").exists()
+
+
+def test_numbers_are_printed_apart_from_what_the_training_prints(mine, capfd):
+    arguments = ["sweep", "mine:talking", *mine[2:], "--confirm", "0", "--no-extend", "--json"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "report" in json.loads(result.stdout)
+    assert "epoch 1" in result.stderr
+    apart = capfd.readouterr()  # what was written past Python's streams
+    assert ("from C" in apart.out, "from C" in apart.err) == (False, True)
+
+
+def test_a_metric_that_was_mistyped_is_named_as_it_is_written(mine):
+    options = ["--confirm", 0, "--seeds", 1, "--no-extend", "--choose", "val::max"]
+    assert invoke(*mine, *options, "--report", "test")[0] == 0
+    for option, shown in (("--choose", "vall::max"), ("--report", "tets")):
+        code, output = invoke(*mine, *options, option, shown, "--resume")
+        assert code == 2
+        assert f"{option} {shown.partition(':')[0]}: must be one that" in " ".join(output.split())
+
+
+def test_optuna_is_told_how_many_settings(mine):
+    options = ["--confirm", 0, "--seeds", 1, "--no-default", "--choose", "test"]
+    code, output = invoke(*mine, *options, "--sampler", "optuna", "--trials", 4)
+    assert code == 0, output
+    (command,) = {Ledger(Path("out/sweep")).meta().command}
+    assert "--sampler optuna --trials 4" in command
+    rules = [r["rule"] for r in Ledger(Path("out/sweep")).records()]
+    assert rules.count("decoupled") == 4
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://me:s3cr3t@h/db", "postgresql://h/db?user=me&password=s3cr3t", "s3cr3t"]
+)
+def test_no_command_that_goes_on_has_a_password(url):
+    from halflife.cli.sweeping import command_of
+
+    seen = []
+
+    def command(context: typer.Context, storage: str = "") -> None:
+        seen.append(command_of(context))
+
+    own = typer.Typer()
+    own.command()(command)
+    CliRunner().invoke(own, ["--storage", url])
+    assert "--storage" in seen[0]
+    assert "s3cr3t" not in seen[0]
 
 
 def test_help_teaches():

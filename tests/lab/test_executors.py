@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
+import time
 
+import cloudpickle
 import pytest
 from test_sweep import cells, swept, valley
 
 from halflife import lab
-from halflife.lab.executors import Stacked
+from halflife.lab.executors import ExecutorError, Stacked
+from halflife.lab.executors.base import packed, unpacked
 from halflife.lab.landscape import landscape
 from halflife.lab.tasks import Digits, TaskTraining, Training
+from halflife.lab.trials.bases import OptimizerKind
+from halflife.lab.trials.job import Job
+
+POSIX = pytest.mark.skipif(os.name == "nt", reason="groups of processes, and fork")
 
 SMALL = Training(Digits("digits", images=60), "adamw", 1, 20, "cosine")
 OPTIONS = {
@@ -42,9 +53,6 @@ def test_stacked_and_one_by_one_measure_the_same(monkeypatch):
 
 
 def test_the_faster_way_is_taken_and_the_reason_given(monkeypatch):
-    from halflife.lab.trials.bases import OptimizerKind
-    from halflife.lab.trials.job import Job
-
     for speeds, chunk, words in (
         ((4.0, 1.0), 64, "trained stacked by 64: measured 4.0 times as fast as one by one"),
         ((1.0, 2.0), 1, "trained one by one: measured 2.0 times as fast as stacked"),
@@ -153,6 +161,167 @@ def test_a_script_without_a_guard_and_its_own_classes_run_in_workers(tmp_path):
     assert done.stdout == "cells 12\n"
 
 
+def run_script(folder, text):
+    """The output of a script; what it defines is then in ``__main__``."""
+    (folder / "script.py").write_text(textwrap.dedent(text))
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=folder, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_what_a_script_defines_is_found_by_name_in_workers(tmp_path):
+    """By pools and ``torch.save``, whatever holds it: a function, a partial, an object."""
+    out = run_script(
+        tmp_path,
+        """
+        import functools, io, pickle, torch
+        from halflife import lab
+
+        class Net(torch.nn.Linear):
+            pass
+
+        class Held(Net):
+            pass
+
+        def square(x):
+            return x * x
+
+        def main(x):
+            return x
+
+        def train(trial, held=None):
+            made = [pickle.loads(pickle.dumps(f))(3) for f in (square, main)]
+            torch.save(Net(2, 1), io.BytesIO())
+            if held is not None:
+                pickle.dumps(held)
+            return float(sum(made))
+
+        class Training:
+            def __call__(self, trial):
+                pickle.dumps(self)
+                return train(trial)
+
+        for one in (train, functools.partial(train, held=Held(2, 1)), Training()):
+            result = lab.sweep(one, lr=[1e-2], weight_decay=[0.1], seeds=1, confirm=0,
+                               default=False, extend=False, executor=lab.Local(1), progress=False)
+            print([c["metrics"] or c["error"] for c in result.cells()])
+        """,
+    )
+    assert out == "[{'loss': 12.0}, {'loss': 12.0}]\n" * 3
+
+
+def running(seconds):
+    """Processes that sleep for so long."""
+    words = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    return [line for line in words.splitlines() if line == f"sleep {seconds}"]
+
+
+def gone(seconds):
+    until = time.monotonic() + 20
+    while running(seconds) and time.monotonic() < until:
+        time.sleep(0.05)
+    return not running(seconds)
+
+
+def starting(lr, weight_decay, seed, seconds):
+    if lr == 1e-3:
+        subprocess.run(["sleep", seconds], check=False)
+    if lr == 1e-2:
+        subprocess.Popen(["sleep", seconds])
+    return lr
+
+
+@POSIX
+@pytest.mark.slow
+def test_what_a_training_starts_ends_with_its_worker():
+    """At a timeout, and at the end of the sweep."""
+    seconds = str(100_000 + os.getpid())
+    train = functools.partial(starting, seconds=seconds)
+    result = swept(
+        train, executor=lab.Local(1, timeout=1.5), lr=[1e-3, 1e-2], weight_decay=[0.1], confirm=0,
+        seeds=1, default=False, extend=False,
+    )  # fmt: skip
+    failed = {c["lr"] for c in result.cells() if c["status"] == "failed"}
+    assert failed == {1e-3}
+    assert gone(seconds)
+
+
+@POSIX
+@pytest.mark.slow
+def test_what_a_training_starts_ends_with_the_driver(tmp_path):
+    seconds = str(200_000 + os.getpid())
+    (tmp_path / "script.py").write_text(
+        textwrap.dedent(f"""
+        import subprocess
+        from halflife import lab
+
+        def train(trial):
+            subprocess.run(["sleep", "{seconds}"])
+            return 1.0
+
+        lab.sweep(train, lr=[1e-2], weight_decay=[0.1], executor=lab.Local(2), progress=False)
+        """)
+    )
+    driver = subprocess.Popen([sys.executable, "script.py"], cwd=tmp_path)
+    until = time.monotonic() + 60
+    while len(running(seconds)) < 2 and time.monotonic() < until:
+        time.sleep(0.1)
+    assert len(running(seconds)) == 2
+    driver.kill()
+    driver.wait()
+    assert gone(seconds)
+
+
+def forking(lr, weight_decay, seed):
+    if lr == 1e-2:
+        multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,)).start()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if lr == 1e-3 and os.fork() == 0:
+        sys.exit(0)
+    return lr
+
+
+@POSIX
+@pytest.mark.slow
+def test_a_worker_is_gone_when_it_is_though_a_child_of_it_lives():
+    """And a child that was forked and exits is no second worker."""
+    start = time.monotonic()
+    result = swept(
+        forking, executor=lab.Local(1), lr=[1e-3, 1e-2], weight_decay=[0.1], confirm=0, seeds=1,
+        default=False, extend=False,
+    )  # fmt: skip
+    status = {(c["lr"], c["status"]) for c in result.cells()}
+    assert status == {(1e-3, "done"), (1e-2, "failed")}
+    assert {c["metrics"]["loss"] for c in result.cells() if c["metrics"]} == {1e-3}
+    assert time.monotonic() - start < 300
+
+
+def wordy(lr, weight_decay, seed):
+    for number in range(2000):
+        sys.stdout.write(f"{number}-" + "x" * 1000 + "\n")
+    if lr == 1e-2:
+        sys.stdout.flush()
+        os._exit(3)
+    return lr
+
+
+@pytest.mark.slow
+def test_what_workers_print_fills_no_disk_and_its_end_is_told(monkeypatch):
+    """The files that a worker has open, and what one that exits has last printed."""
+    monkeypatch.setattr(tempfile, "TemporaryFile", None)
+    result = swept(
+        wordy, executor=lab.Local(1), lr=[1e-3, 1e-2], weight_decay=[0.1], confirm=0, seeds=1,
+        default=False, extend=False,
+    )  # fmt: skip
+    (error,) = {c["error"] for c in result.cells() if c["status"] == "failed"}
+    assert error.startswith("the worker process ended with exit code 3; it last wrote:\nx")
+    assert error.rstrip("x").endswith("\n1999-")
+    assert len(error) < 2100
+
+
 @pytest.mark.slow
 def test_processes_and_this_one_measure_the_same():
     here, there = swept(), swept(executor=lab.Local(2))
@@ -180,3 +349,51 @@ def test_a_training_that_cannot_be_sent_is_said():
 def test_bad_arguments(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         lab.Local(**bad)
+
+
+EDITING = """
+import os
+VALUE = 1.0
+def train(trial):
+    here = os.path.dirname(__file__)
+    if trial.lr > 5e-3 and not os.path.exists(here + "/died"):
+        open(here + "/died", "w").close()
+        text = open(__file__).read()
+        open(__file__, "w").write({})
+        os._exit(1)
+    return VALUE
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("edit", "part"),
+    [
+        ('text.replace("VALUE = 1" + ".0", "VALUE = 2.0")', r"edited_one\.train: VALUE"),
+        ('text + "def half(:"', r".*edited_one\.py, line 12"),
+        ('"# of all\\n" + text + "def another(): pass\\n"', None),
+    ],
+)
+def test_a_worker_that_finds_an_edited_file_refuses_it(edit, part, tmp_path, monkeypatch):
+    """It starts anew from the files that are there then."""
+    (tmp_path / "edited_one.py").write_text(EDITING.format(edit))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    sys.modules.pop("edited_one", None)
+    train = importlib.import_module("edited_one").train
+    options = {"executor": lab.Local(1), "confirm": 0, "seeds": 1, "out": tmp_path / "out"}
+    if part is None:
+        assert {c["metrics"]["loss"] for c in swept(train, **options).cells()} == {1.0}
+        return
+    with pytest.raises(lab.SweepError, match=f"edited while the sweep runs: {part}; undo the"):
+        swept(train, **options)
+    known = lab.Result.read(tmp_path / "out").cells()
+    assert {c["metrics"]["loss"] for c in known} == {1.0}
+
+
+def test_a_job_is_compared_where_it_is_taken_up():
+    job = Job(valley, OptimizerKind("adamw"), ())
+    assert unpacked(packed(job)).train is valley
+    sent = cloudpickle.dumps(({"mine.train": "another"}, cloudpickle.dumps(job)))
+    with pytest.raises(ExecutorError, match=r"edited while .*: mine\.train, .*; undo the"):
+        unpacked(sent)

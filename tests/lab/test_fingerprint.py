@@ -222,7 +222,7 @@ def test_data_is_told_by_its_content(kind: str) -> None:
 
 
 def test_large_data_is_told_by_its_shape(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("halflife.lab.trials.fingerprint._CHEAP", 10)
+    monkeypatch.setattr("halflife.lab.trials.values._CHEAP", 10)
     zeros, ones, longer = (
         parts_of(functools.partial(print, data)) for data in (np.zeros(9), np.ones(9), np.ones(10))
     )

@@ -34,7 +34,7 @@ AXES = ("", "x", "1:2", "1:2:x", "0:1:3", "1:2:0", "-1", "nan", "inf", "1,,2", "
 ROWS = [
     Row("parse_axis", lambda v: parse_axis("lr", v), "lr=", V, AXES),
     Row("find_task", find_task, "task=", V, ("digit", "x", "no.such:thing", "math:thing", "")),
-    training("optimizer", "lion", "adma", "rmsprop", None),
+    training("optimizer", "lyon", "adma", "rmsporp", None),
     training("schedule", "cosin", "x", None),
     training("epochs", 0, -1, "3", None, 1.5, NAN, True),
     training("batch_size", 0, -1, 10_000, "3", None, 1.5, True),
@@ -54,7 +54,7 @@ OPTIONS = [
     ("landscape", "--sampler", "grd"), ("landscape", "--confirm", "-1"),
     ("landscape", "--time-limit", "0"),
     ("landscape", "--strength", "2"), ("landscape", "--strength", "x"),
-    ("landscape", "--rules", "indpendent"), ("landscape", "--optimizer", "lion"),
+    ("landscape", "--rules", "indpendent"), ("landscape", "--optimizer", "lyon"),
     ("landscape", "--schedule", "cosin"), ("landscape", "--task", "digit"),
     ("landscape", "--epochs", "0"), ("landscape", "--batch-size", "0"),
     ("landscape", "--seeds", "0"), ("landscape", "--workers", "-1"),

@@ -129,3 +129,106 @@ def test_names():
         "grid", "two-stage", "halving", "optuna",
     ]  # fmt: skip
     assert str(sampler_of(optuna.samplers.RandomSampler())) == "optuna"
+
+
+# --- one ledger, several samplers -----------------------------------------------------------------
+
+
+def turning(trial):
+    """Ten epochs that get worse after the fourth, by more where they had come further."""
+    for epoch in trial.epochs(10):
+        place = valley(trial.lr, trial.weight_decay, trial.seed)
+        trial.report(loss=place + (0 if epoch < 4 else (13 - place) * (epoch - 3)))
+
+
+def done(result):
+    return {
+        (c["rule"], c["lr"], c["weight_decay"]) for c in result.cells()
+        if c["status"] == "done" and c["seed"] < 10_000
+    }  # fmt: skip
+
+
+def test_halving_judges_by_what_was_there_at_the_share_and_not_by_the_end():
+    result = swept(turning, sampler="halving", confirm=0)
+    assert len(done(result)) == 3 + 1
+    assert done(result) == done(swept(curved, sampler="halving", confirm=0))
+
+
+@pytest.mark.parametrize(
+    "step", [lambda epoch: epoch, lambda epoch: 50 * (epoch + 1), lambda epoch: None]
+)
+@pytest.mark.parametrize("every", [1, 2, 3])
+def test_halving_reads_the_curve_whatever_its_steps_count(step, every):
+    def train(trial):
+        place = valley(trial.lr, trial.weight_decay, trial.seed)
+        for epoch in trial.epochs(10):
+            if epoch % every == 0:
+                trial.report(step=step(epoch), loss=place if epoch < 4 else 50 - place)
+
+    assert len(done(swept(train, sampler="halving", confirm=0))) == 3 + 1
+
+
+def test_halving_judges_trainings_of_several_lengths_each_by_its_own():
+    def train(trial):
+        place = valley(trial.lr, trial.weight_decay, trial.seed) + 5 * (trial["n"] == 20)
+        for epoch in trial.epochs(trial["n"]):
+            late = epoch >= 0.4 * trial["n"]
+            trial.report(loss=50 - place if late else place)
+
+    result = swept(train, sampler=lab.Halving(keep=0.5), confirm=0, params={"n": [10, 20]})
+    kept = [c for c in result.cells() if c["status"] == "done"]
+    assert len(kept) == 2 * (9 + 3)  # seeds; half of 18 settings, and of 6 without decay
+    assert {c["params"]["n"] for c in kept if c["rule"] == "decoupled"} == {10}
+
+
+def test_halving_stops_none_for_a_metric_that_is_told_at_the_end_alone():
+    def train(trial):
+        for _ in trial.epochs(10):
+            trial.report(other=1.0)
+        return {"loss": valley(trial.lr, trial.weight_decay, trial.seed)}
+
+    result = swept(train, sampler="halving", confirm=0)
+    assert {c["status"] for c in result.cells()} == {"done"}
+
+
+@pytest.mark.parametrize("sampler", ["grid", "two-stage", lab.Optuna(trials=4)])
+def test_what_halving_stopped_is_trained_on_by_others(tmp_path, sampler):
+    options = {"confirm": 0, "extend": False}
+    swept(curved, sampler="halving", out=tmp_path, **options)
+    result = swept(curved, sampler=sampler, out=tmp_path, resume=True, **options)
+    alone = swept(curved, sampler=sampler, **options)
+    ended = {(c["rule"], c["lr"], c["weight_decay"], c["seed"]) for c in result.cells()
+             if c["status"] == "done"}  # fmt: skip
+    assert set(cells(alone)) <= ended
+    if sampler != "grid":
+        return
+    assert cells(result) == cells(alone)
+    assert result.sentence == alone.sentence
+
+
+def test_optuna_asks_for_nothing_whose_step_removes_whole_weights():
+    def train(trial):
+        assert trial.lr * trial.weight_decay < 1, "whole weights"
+        return valley(trial.lr, trial.weight_decay, trial.seed)
+
+    result = swept(
+        train, sampler=lab.Optuna(trials=20), lr=[0.1, 1.0], weight_decay=[0.1, 10.0], seeds=1,
+        confirm=0,
+    )  # fmt: skip
+    assert {c["status"] for c in result.cells()} == {"done"}
+    assert sum(c["rule"] == "decoupled" for c in result.cells()) == 20
+
+
+def test_optuna_ends_where_nothing_can_be_built():
+    result = swept(
+        sampler=lab.Optuna(trials=3), lr=[1.0], weight_decay=[1.0, 10.0], seeds=1, confirm=0
+    )
+    assert {c["rule"] for c in result.cells()} == {"none"}
+
+
+def test_a_parameter_may_be_called_decay():
+    result = swept(
+        lambda trial: valley(trial.lr, trial.weight_decay, trial.seed),
+        sampler=lab.Optuna(trials=3), params={"decay": ["linear", "cosine"]}, confirm=0,
+    )  # fmt: skip
+    assert result.best is not None

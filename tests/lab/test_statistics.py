@@ -16,15 +16,8 @@ from halflife.lab.meta import Meta
 from halflife.lab.metric import Metric
 from halflife.lab.statistics.analysis import analyse
 from halflife.lab.statistics.closeness import dunnett, worth_extending
-from halflife.lab.statistics.confirmation import (
-    Fresh,
-    compare,
-    equivalence,
-    floor,
-    holm,
-    judged,
-    student,
-)
+from halflife.lab.statistics.confirmation import Fresh, compare, floor, judged
+from halflife.lab.statistics.intervals import equivalence, holm, student
 from halflife.lab.statistics.selection import (
     Noise,
     finalists,

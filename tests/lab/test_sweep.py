@@ -8,15 +8,18 @@ import signal
 import threading
 from collections import deque
 
+import numpy as np
 import pytest
 import torch
 
 from halflife import lab
 from halflife.lab.executors import Done
 from halflife.lab.executors.base import Executor
+from halflife.lab.ledger import Ledger
 from halflife.lab.sweeping.display import Display
+from halflife.lab.sweeping.driver import Driver
 from halflife.lab.sweeping.plan import CONFIRM_FROM
-from halflife.lab.trials.cell import Cell
+from halflife.lab.trials.cell import Cell, Outcome
 from halflife.rules.contract import as_rule
 from halflife.rules.step import Step
 
@@ -151,6 +154,70 @@ def test_other_parameters_are_swept_jointly():
     assert result.best.params == {"momentum": 0.9}
     assert len(result.cells()) == 2 * 2 * (3 + 9) + 2 * 2
     assert {c["params"]["momentum"] for c in result.cells()} == {0.8, 0.9}
+
+
+@pytest.mark.parametrize("kept", ["memory", "directory", "database"])
+def test_only_what_is_kept_can_be_gone_on_with(kept, tmp_path, monkeypatch):
+    where = {
+        "memory": {},
+        "directory": {"out": tmp_path / "x"},
+        "database": {"storage": f"sqlite:///{tmp_path}/x.db"},
+    }[kept]
+
+    def fails(self, cell, record, value):
+        raise lab.LedgerError("x: cannot be written.")
+
+    def interrupted(self, batch):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Ledger, "finish", fails)
+    with pytest.raises(lab.LedgerError, match="cannot be written") as caught:
+        swept(**where)
+    goes_on = {"memory": "", "directory": "sweep(..., out=", "database": "sweep(..., out=None, "}
+    assert ("resume=True" in str(caught.value)) == (kept != "memory")
+    assert goes_on[kept] in str(caught.value)
+    monkeypatch.setattr(Driver, "_train", interrupted)
+    with pytest.raises(lab.Interrupted) as ended:
+        swept(**where)
+    assert ("were in memory" in str(ended.value)) == (kept == "memory")
+
+
+def test_parameters_that_no_ledger_holds_are_refused_before_anything_is_trained():
+    ran = []
+
+    def train(lr, weight_decay, seed, betas):
+        ran.append(seed)
+        return 1.0
+
+    for values in ([(0.9, 0.99), (0.9, 0.95)], [[1, 2], [3, 4]], [None, 1]):
+        with pytest.raises(
+            ValueError, match=r"params: betas=.*sweep names, and look up in the training"
+        ):
+            swept(train, params={"betas": values})
+    assert not ran
+    result = swept(train, params={"betas": [np.float32(0.5), np.float32(0.25)]}, confirm=2)
+    assert {type(c["params"]["betas"]) for c in result.cells()} == {float}
+
+
+@pytest.mark.parametrize(("unit", "top"), [("", 1), ("%", 100), ("percent", 100)])
+def test_a_share_outside_its_range_is_refused_at_the_first_one(unit, top):
+    """By name, value, range and remedy, whatever returned it: a number, a mapping, an outcome."""
+    metric = lab.Metric("error", unit, examples=500)
+    remedy = "unit=.%.* or no examples" if not unit else "no examples"
+    pattern = rf"metric 'error'={7 * top}: must be from 0 to {top},.*examples=500.*{remedy}"
+    for made in (float, lambda v: {"error": v}, lambda v: Outcome(metrics={"error": v})):
+        with pytest.raises(lab.SweepError, match=pattern):
+            swept(lambda lr, weight_decay, seed, made=made: made(7.0 * top), report=metric)
+    edges = iter([0.0, float(np.float32(1.0 + 1e-7)), math.nan, *[0.5] * 100])
+    result = swept(lambda lr, weight_decay, seed: top * next(edges), report=metric)
+    assert {c["status"] for c in result.cells()} == {"done"}
+
+
+@pytest.mark.parametrize("margin", [0.0, -0.5, math.nan, math.inf, "x", True])
+def test_a_margin_of_equality_is_positive_and_finite(margin):
+    with pytest.raises(ValueError, match=r"^equivalence must be a finite number > 0, got "):
+        swept(equivalence=margin)
+    assert swept(equivalence=np.float32(0.5), confirm=2).meta.equivalence == 0.5
 
 
 # --- growing --------------------------------------------------------------------------------------
@@ -546,7 +613,7 @@ def test_a_cell_whose_worker_dies_is_trained_once_more_and_then_failed():
     ("change", "message"),
     [
         ({"rules": ["decoupld"]}, "unknown rule, did you mean 'decoupled'"),
-        ({"rules": []}, "at least one of each"),
+        ({"rules": []}, "at least one is needed"),
         ({"seeds": 0}, "seeds"),
         ({"seeds": [0, -1]}, "seeds"),
         ({"seeds": [CONFIRM_FROM]}, "must be below 10000"),

@@ -135,9 +135,9 @@ def test_reports_are_columns_of_one_length() -> None:
     trial.report(last=7)
     nan = math.nan
     assert trial.curve is not None
-    assert trial.curve["step"] == [1, 2, 3, 3]
+    assert trial.curve["step"] == [1, 2, 3]
     for name, column in {
-        "val": [0.0, 1.5, 3.0, nan], "late": [nan, 2.0, 2.0, nan], "last": [nan, nan, nan, 7.0]
+        "val": [0.0, 1.5, 3.0], "late": [nan, 2.0, 2.0], "last": [nan, nan, 7.0]
     }.items():  # fmt: skip
         np.testing.assert_array_equal(trial.curve[name], column)
     assert trial.progress == 1.0
@@ -418,6 +418,44 @@ def test_a_loop_of_ones_own_is_stopped_too() -> None:
         trial.advance(4, 10)
     trial.advance(10, 10)  # what is done is done
     assert not isinstance(Paused(), Exception)
+
+
+def test_what_another_loop_counts_is_no_epoch_unless_it_says_so() -> None:
+    trial = trial_of()
+    trial.report(val=1)
+    assert (trial.epochs_done, trial.curve_unit) == (None, "report")
+    trial.advance(8, 24)
+    trial.report(val=1)
+    assert trial.epochs_done is None
+    assert trial.curve is not None
+    assert (trial.curve["step"], trial.progress) == ([1, 8], 1 / 3)
+    trial.advance(16, 24, epochs=3.0)
+    assert (trial.epochs_done, trial.progress) == (2, 2 / 3)
+    trial.advance(24, 24, epochs=2.5)
+    assert trial.epochs_done == 2.5
+
+
+@pytest.mark.parametrize("epochs", [0, -1, math.inf, math.nan, "3", True])
+def test_epochs_of_another_loop_are_a_positive_number(epochs: Any) -> None:
+    with pytest.raises(ValueError, match=r"^epochs must be a number of passes > 0, got"):
+        trial_of().advance(1, 2, epochs=epochs)
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_curve_counts_epochs_where_no_step_is_given_alone(tmp_path: Path) -> None:
+    def train(trial: lab.Trial, placed: bool, at: int = -1) -> float:
+        model = nn.Linear(4, 1)
+        trial.optimizer(model)
+        for epoch in trial.epochs(3):
+            trial.report(100 * (epoch + 1) if placed and epoch == 0 else None, val=1.0)
+            killing(at)(trial, epoch)
+        return 1.0
+
+    for placed, unit in ((False, "epoch"), (True, "step")):
+        assert run(functools.partial(train, placed=placed), None).curve_unit == unit
+        with pytest.raises(Killed):
+            run(functools.partial(train, placed=placed, at=2), tmp_path)
+        assert run(functools.partial(train, placed=placed), tmp_path).curve_unit == unit
 
 
 # --- random numbers -------------------------------------------------------------------------------

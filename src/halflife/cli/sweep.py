@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["sweep"]
 
 
-@spoken(**SPOKEN)
+@spoken(**SPOKEN, report="--report {}")
 def sweep(
     context: typer.Context,
     target: Annotated[
@@ -51,12 +51,14 @@ def sweep(
         ),
     ] = None,
     optimizer: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Base of trial.optimizer, such as [b]adamw[/b], [b]sgd[/b], [b]lion[/b].",
+            help="Base of trial.optimizer, such as [b]adamw[/b], the default, [b]sgd[/b], "
+            "[b]lion[/b]. Name it too where the training makes its own: what is not known is not "
+            "told of.",
             rich_help_panel=WHAT,
         ),
-    ] = "adamw",
+    ] = None,
     rules: Annotated[str, OPTIONS.rules] = "decoupled",
     lr: Annotated[str, OPTIONS.lr] = "1e-4:1e-1:7",
     weight_decay: Annotated[
@@ -79,11 +81,16 @@ def sweep(
     ] = None,
     seeds: Annotated[int, OPTIONS.seeds] = 3,
     confirm: Annotated[int, OPTIONS.confirm] = 8,
-    default: Annotated[bool, OPTIONS.default] = True,
+    default: Annotated[bool | None, OPTIONS.default] = None,
     sampler: Annotated[str, OPTIONS.sampler] = "grid",
     trials: Annotated[
-        int, typer.Option(min=1, help="Settings that optuna may ask for.", rich_help_panel=GRID)
-    ] = 50,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Settings that [b]--sampler optuna[/b] may ask for. Default: 50.",
+            rich_help_panel=GRID,
+        ),
+    ] = None,
     extend: Annotated[bool, OPTIONS.extend] = True,
     extension_limit: Annotated[int, OPTIONS.extension_limit] = 4,
     equivalence: Annotated[
@@ -140,10 +147,15 @@ def sweep(
     Two rules at equal strength:
 
         halflife sweep train:train --rules decoupled,stable --choose val --report test
-    """
+    """  # noqa: DOC501 - this text is the command's help
     with extra("lab", "sweep"):
         from .. import lab
 
+    if trials is not None and sampler != "optuna":
+        raise Mistake(
+            f"--trials {trials}: counts what --sampler optuna asks for, and --sampler is "
+            f"{sampler}; add --sampler optuna, or leave it out."
+        )
     train = load(target, "training", "train:train")
     decays: dict[str, Any] = {"weight_decay": weight_decay, "strength": strength}
     if strength is None and weight_decay is None:
@@ -162,7 +174,7 @@ def sweep(
         choose=_metric("--choose", choose),
         report=_metric("--report", reported),
         optimizer=optimizer,
-        sampler=lab.Optuna(trials=trials) if sampler == "optuna" else sampler,
+        sampler=sampler if trials is None else lab.Optuna(trials=trials),
         extend=extend,
         extension_limit=extension_limit,
         equivalence=equivalence,

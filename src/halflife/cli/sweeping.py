@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import shlex
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -65,7 +67,8 @@ class OPTIONS:
     )
     default = typer.Option(
         "--default/--no-default",
-        help="Compare with torch's default decay (0.01 of AdamW), at every learning rate.",
+        help="Compare with torch's default decay (0.01 of AdamW), at every learning rate. Default: "
+        "where the optimizer is known to be AdamW.",
         rich_help_panel=GRID,
     )
     sampler = typer.Option(
@@ -150,7 +153,8 @@ def run(sweep: Callable[..., Result], what: str, train: Any, **options: Any) -> 
     from ..lab import Interrupted, SweepError
 
     try:
-        return sweep(train, **options)
+        with _results_apart():
+            return sweep(train, **options)
     except Interrupted as error:
         errors.print(f"\n{error}", soft_wrap=True, highlight=False, markup=False)
         raise typer.Exit(130) from None
@@ -212,11 +216,31 @@ def _written(name: str, value: str) -> str:
     """A value as it may be written down: a database's password is not."""
     if name != "storage":
         return value
-    from sqlalchemy.engine import make_url
+    from ..lab.ledger.stored import address, written
 
     with contextlib.suppress(Exception):
-        return make_url(value).render_as_string(hide_password=True)
+        return written(address(value))
     return "..."
+
+
+@contextlib.contextmanager
+def _results_apart() -> Iterator[None]:
+    """Whatever a training prints goes to standard error, from a worker or not.
+
+    What it runs and what prints by C writes to the same file, past Python's streams.
+    """
+    sys.stdout.flush()
+    kept = None
+    with contextlib.suppress(OSError):
+        kept = os.dup(1)
+        os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        if kept is not None:
+            os.dup2(kept, 1)
+            os.close(kept)
 
 
 # --- what is printed ------------------------------------------------------------------------------
@@ -234,7 +258,8 @@ def _summary(result: Result) -> None:
     if analysis.baseline is not None:
         rows.append(("no decay", *_summary_row(analysis.baseline, metric)[1:-1], "-"))
     length = f", {steps(meta.steps)} steps" if meta.steps else ""
-    show(rows, title=f"{meta.name}, {meta.optimizer}{length}")
+    by = f", {meta.optimizer}" if meta.optimizer else ""
+    show(rows, title=f"{meta.name}{by}{length}")
     say(
         f"Half-life in steps. {metric.title}: over the fresh seeds, where they are trained. Slope: "
         "of log best weight decay on log lr. In brackets: 95 % intervals."

@@ -6,7 +6,8 @@ report can only leave it out; keys that are not known here are passed over.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
 
@@ -79,7 +80,8 @@ class Meta:
         equivalence: margin within which two settings are called equal, in units of ``report``; the
             noise between seeds if None.
         params: values of the parameters that are swept beside lr and decay, by name.
-        optimizer: the base optimizer's name.
+        optimizer: name of the trainings' optimizer, where it was stated or seen; None if not.
+        settings: of the optimizer that the sweep makes, as far as they are not its defaults.
         betas: averaging factors of Adam.
         eps: of Adam.
         momentum: of SGD.
@@ -123,11 +125,12 @@ class Meta:
     equivalence: float | None = None
     params: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     optimizer: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
     betas: Sequence[float] | None = None
     eps: float | None = None
     momentum: float | None = None
     dampening: float | None = None
-    epochs: int | None = None
+    epochs: float | None = None
     batch_size: int | None = None
     schedule: str | None = None
     rules: Sequence[str] = ()
@@ -166,6 +169,19 @@ class Meta:
         """The metric that is told."""
         return Metric.read(self.report or self.choose or {"name": PLAIN})
 
+    def judged(self, records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Records that say whether a training diverged: by itself, or by what it is judged by now.
+
+        What a ledger holds is what the training itself said: by other metrics it is judged anew.
+        """
+        metrics = (self.chosen_by, self.reported)
+        return [
+            {**r, "diverged": bool(r.get("diverged")) or (r["status"] == "done" and any(
+                not math.isfinite(m.of(r["metrics"])) for m in metrics
+            ))}
+            for r in records
+        ]  # fmt: skip
+
     @classmethod
     def read(cls, stored: Mapping[str, Any]) -> Meta:
         """The record that a ledger of this or another version holds.
@@ -187,6 +203,12 @@ class Meta:
                 require(named, name, "a metric with a name", known[name], _REMEDY)
                 Metric.read(known[name])
         return cls(**known)
+
+    @property
+    def margin(self) -> float | None:
+        """The margin of equality that was stated; None if it is none that a ledger should hold."""
+        stated = self.equivalence
+        return stated if stated is not None and 0.0 < stated < math.inf else None
 
     def as_dict(self) -> dict[str, Any]:
         """What is known, as plain data to be stored."""

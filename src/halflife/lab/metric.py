@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,9 +11,13 @@ from torch import Tensor
 
 from ..checks import is_number, require
 
-__all__ = ["Metric", "metric_values"]
+__all__ = ["HIGHEST", "LONGEST", "Metric", "is_name", "metric_values"]
 
+LONGEST = 200  # characters of a name
+HIGHEST = 2**1000  # of an integer: above it, no float is near
 _GOALS = ("min", "max")
+_PERCENT = ("%", "percent", "per cent", "pct")
+_ROUNDING = 1e-5  # a share of 1 in single precision, summed over batches
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,8 @@ class Metric:
         goal: ``"min"`` if lower is better, ``"max"`` if higher is.
         examples: for a share of wrong or right answers, how many were asked: what is left of the
             noise when all seeds agree is then that of a binomial count. The share is read in
-            percent where the unit is ``"%"``, and from 0 to 1 elsewhere. None for other metrics.
+            percent where the unit is ``"%"`` or ``"percent"``, and from 0 to 1 elsewhere; a value
+            outside is refused when a training returns it. None for other metrics.
 
     Raises:
         ValueError: for an empty name, another goal, or examples that are no positive integer.
@@ -72,6 +77,49 @@ class Metric:
         """1 if lower is better, else -1."""
         return 1.0 if self.goal == "min" else -1.0
 
+    @property
+    def in_percent(self) -> bool:
+        """Whether its unit is percent, in whatever spelling."""
+        return self.unit.strip().lower() in _PERCENT
+
+    @property
+    def top(self) -> float:
+        """The whole, of which a share is a part: 100 in percent, else 1."""
+        return 100.0 if self.in_percent else 1.0
+
+    @property
+    def unit_of_differences(self) -> str:
+        """The unit of a difference of two values: between percents it is one of points."""
+        return "points" if self.in_percent else self.unit
+
+    def is_share(self, values: Iterable[float]) -> bool:
+        """Whether it is a share of answers, and some finite values of it can be.
+
+        Example:
+            >>> Metric("error", "%", examples=500).is_share([0.2, 99.0])
+            True
+            >>> Metric("error", examples=500).is_share([0.2, 99.0])
+            False
+        """
+        high = self.top * (1.0 + _ROUNDING)
+        return self.examples is not None and all(-_ROUNDING <= v <= high for v in values)
+
+    def require_share(self, metrics: Mapping[str, Any]) -> None:
+        """Refuse a training's value of a share of answers that no share can have.
+
+        Raises:
+            ValueError: if it is finite and out of range.
+        """
+        value = self.of(metrics)
+        if self.examples is None or not math.isfinite(value) or self.is_share([value]):
+            return
+        remedy = 'unit="%" if it is in percent, ' if not self.in_percent else ""
+        raise ValueError(
+            f"metric {self.name!r}={value:.6g}: must be from 0 to {self.top:g}, since "
+            f"examples={self.examples} and unit={self.unit!r} say that it is a share of answers; "
+            f"give lab.Metric {remedy}or no examples if it is none."
+        )
+
     def loss(self, value: float) -> float:
         """The value as one of which less is better."""
         return self.sign * value
@@ -106,19 +154,39 @@ class Metric:
         return cls(**{k: v for k, v in stored.items() if k in cls.__dataclass_fields__})
 
 
+def is_name(value: object) -> bool:
+    """Whether it may name a metric, parameter or rule: a short text on one line.
+
+    Example:
+        >>> is_name("val error"), is_name("val" + chr(10) + "error"), is_name("")
+        (True, False, False)
+    """
+    return isinstance(value, str) and 0 < len(value) <= LONGEST and value.isprintable()
+
+
 def metric_values(metrics: Mapping[str, Any]) -> dict[str, float]:
     """Metrics as plain numbers.
 
     Raises:
-        ValueError: for one that is none.
+        ValueError: for one that is none, or whose name cannot be recorded.
     """
     out = {}
     for name, value in metrics.items():
+        if not is_name(str(name)):
+            raise ValueError(
+                f"metric {str(name)[: 2 * LONGEST]!r}: its name must have 1 to {LONGEST} printable "
+                'characters; use a short one, such as "accuracy_3".'
+            )
         try:
             number: Any = value.detach() if isinstance(value, Tensor) else value
             if isinstance(value, (str, bytes)):
                 number = None  # though Python reads some
             out[str(name)] = float(number)
+        except OverflowError:
+            raise ValueError(
+                f"metric {name!r}: must be a number that a float can be, got one above "
+                "1e308; return float('inf') for what is beyond all bounds."
+            ) from None
         except (TypeError, ValueError, RuntimeError):
             raise ValueError(
                 f"metric {name!r}: must be a number, got {type(value).__name__}; return means over "

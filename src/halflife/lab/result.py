@@ -38,7 +38,7 @@ class Result:
         out: str | Path | None = None,
         storage: str | None = None,
     ) -> None:
-        self.records, self.meta = list(records), meta
+        self.records, self.meta = meta.judged(records), meta
         self.out = None if out is None else Path(out)
         self._storage = storage
 
@@ -91,16 +91,19 @@ class Result:
             rule: whose best setting to start from. Default: the one that leads.
             **changes: of the recipe, as `halflife.units.transfer.transfer` takes them: ``batch``,
                 ``steps``, ``width``, ``data``, ``epochs``, ``parameters``, ``lr``; each a pair
-                (old, new), or the new number where the sweep knows its own (``steps``, and
-                ``batch`` and ``epochs`` of a task).
+                (old, new), or the new number where the sweep knows its own: ``lr``, ``steps`` and
+                ``epochs`` that were counted, ``batch`` of a task. ``optimizer`` is a name, and
+                needs the new ``lr``; ``lr_scaling``, ``momentum`` and ``dampening`` are as there.
 
         Returns:
-            The answers, their range and code; print it.
+            The answers of the rules that cover the whole change, their range and code; and what
+            others say of a part of it. Print it.
 
         Raises:
+            TypeError: for a change that has no such name, naming the nearest.
             ValueError: if the best setting has no half-life, or nothing changes.
         """
-        return recommended(self.analysis, self.meta, rule, **changes)
+        return recommended(self.analysis, self.meta, self.records, rule, **changes)
 
     def report(self, out: str | Path | None = None) -> Path:
         """Write the report as one page.

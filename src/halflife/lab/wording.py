@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from decimal import ROUND_CEILING, Decimal
 
 __all__ = [
+    "bound",
     "in_digits",
     "interval",
     "listed",
@@ -103,6 +105,20 @@ def with_unit(value: float, unit: str = "", uncertainty: float | None = None) ->
         ('7.1 %', '0.250 nats', '3.00')
     """
     return f"{in_digits(value, uncertainty)} {unit}".rstrip()
+
+
+def bound(value: float, unit: str = "") -> str:
+    """A limit, in at most three digits and never below itself, with its unit.
+
+    Example:
+        >>> bound(0.349), bound(0.13821, "points"), bound(1.0), bound(99950.0), bound(2.5e-7)
+        ('0.349', '0.139 points', '1', '100,000', '2.5e-7')
+    """
+    exact = Decimal(repr(float(value)))
+    risen = exact.quantize(Decimal(1).scaleb(exact.adjusted() - 2), rounding=ROUND_CEILING)
+    risen, exponent = risen.normalize(), risen.adjusted()
+    text = f"{risen:,f}" if -4 < exponent < 6 else f"{risen.scaleb(-exponent):f}e{exponent}"
+    return f"{text} {unit}".rstrip()
 
 
 def spread(low: float, high: float) -> str:

@@ -121,7 +121,8 @@ def schedule_named(text: str, steps: int | None, steps_per_epoch: int | None = N
         >>> [round(curve(epoch * 391), 3) for epoch in (0, 79, 80, 160)]
         [1.0, 1.0, 0.1, 0.01]
     """
-    name, colon, argument = text.strip().lower().partition(":")
+    written = text if isinstance(text, str) else ""
+    name, colon, argument = written.strip().lower().partition(":")
     form = _FORMS.get(name)
     if form is None:
         raise ValueError(

@@ -113,16 +113,31 @@ def _reporter(trial: Trial) -> Any:
                         "configure_optimizers made its optimizer without trial.optimizer: see that "
                         "it takes trial.lr, trial.weight_decay and trial.decay"
                     )
+            _count(trial, trainer)
 
         def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
             if trainer.sanity_checking or trainer.state.fn != "fit":
                 return
-            step, steps = trainer.global_step, trainer.estimated_stepping_batches
-            trial.report(step, **trainer.callback_metrics)
-            if math.isfinite(steps):
-                trial.advance(step, int(steps))
+            trial.report(trainer.global_step, **trainer.callback_metrics)
+            _count(trial, trainer)
+
+        def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+            _count(trial, trainer, ended=True)
 
     return Reporter()
+
+
+def _count(trial: Trial, trainer: Any, *, ended: bool = False) -> None:
+    """Tell the trial how far it is, in steps, and how many epochs the whole is."""
+    step, steps = trainer.global_step, trainer.estimated_stepping_batches
+    batches, epochs = trainer.num_training_batches, None
+    if ended or not (math.isfinite(steps) and steps > 0):  # it may have been stopped early
+        steps = step if ended else 0
+    if math.isfinite(batches) and batches > 0:
+        epochs = steps / math.ceil(batches / trainer.accumulate_grad_batches)
+    elif trainer.max_steps == -1 and (trainer.max_epochs or -1) > 0:  # data of unknown length
+        epochs = trainer.current_epoch if ended else trainer.max_epochs
+    trial.advance(step, int(steps), epochs=epochs or None)
 
 
 def _loaders(data: Any) -> tuple[dict[str, Any], dict[str, Any] | None]:

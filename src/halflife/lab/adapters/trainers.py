@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -146,12 +147,26 @@ def _reporter(trial: Trial) -> Any:
     from transformers import TrainerCallback
 
     class Reporter(TrainerCallback):  # type: ignore[misc]  # of Any, as it may not be there
-        step, metrics = -1, {}
+        step, metrics, per_epoch = -1, {}, 0
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+            try:
+                batches = len(given["train_dataloader"])
+            except (KeyError, TypeError):  # data of unknown length
+                batches = 0
+            self.per_epoch = math.ceil(batches / args.gradient_accumulation_steps)
+            self._count(0, state.max_steps)
+
+        def on_train_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+            self._count(state.global_step, state.global_step)  # it may have been stopped early
 
         def on_evaluate(self, args: Any, state: Any, control: Any, **given: Any) -> None:
             self.step, self.metrics = state.global_step, _own(given["metrics"])
             trial.report(self.step, **self.metrics)
-            trial.advance(self.step, state.max_steps)
+            self._count(self.step, state.max_steps)
+
+        def _count(self, done: int, of: int) -> None:
+            trial.advance(done, of, epochs=of / self.per_epoch if self.per_epoch and of else None)
 
     return Reporter()
 

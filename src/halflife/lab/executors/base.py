@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
@@ -9,28 +10,55 @@ from typing import Any, ClassVar, NamedTuple
 import cloudpickle
 
 from ..trials.cell import Outcome
+from ..trials.fingerprint import difference, referred_parts
 from ..trials.job import Job, Portion
 
-__all__ = ["Done", "Executor", "ExecutorError", "packed"]
+__all__ = ["Done", "Executor", "ExecutorError", "packed", "unpacked"]
 
 
 class ExecutorError(RuntimeError):
     """Nothing can be trained this way; the message says why and what to do."""
 
 
-def packed(work: Any) -> bytes:
-    """A training, and what goes with it, to be sent to another process.
+def packed(job: Job) -> bytes:
+    """A job, to be sent to another process.
 
     Raises:
         ExecutorError: if it cannot be sent.
     """
     try:
-        return cloudpickle.dumps(work)
+        return cloudpickle.dumps((referred_parts(job.train), cloudpickle.dumps(job)))
     except Exception as error:  # whatever the user's objects raise
         raise ExecutorError(
             f"train: cannot be sent to another process ({error}); define it in a module, keep open "
             "files and locks out of it, or use executor=lab.InProcess()."
         ) from error
+
+
+def unpacked(content: bytes) -> Job:
+    """A job that was sent here.
+
+    What is in modules is sent by name, so that whoever starts later, or elsewhere, finds what is in
+    the files there and then.
+
+    Raises:
+        ExecutorError: if that is not what the sweep began with.
+    """
+    parts, inner = pickle.loads(content)
+    try:
+        job: Job = pickle.loads(inner)
+    except SyntaxError as error:
+        raise ExecutorError(_edited([f"{error.filename}, line {error.lineno}"])) from error
+    if edited := difference(parts, referred_parts(job.train)):
+        raise ExecutorError(_edited(edited))
+    return job
+
+
+def _edited(parts: Sequence[str]) -> str:
+    return (
+        f"edited while the sweep runs: {', '.join(parts)}; undo the change or begin in another "
+        "directory."
+    )
 
 
 class Done(NamedTuple):

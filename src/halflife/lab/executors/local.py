@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import os
 import pickle
 import queue
-import signal
 import socket
-import subprocess
 import sys
-import tempfile
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any
 
 import cloudpickle
 import torch
@@ -24,11 +20,10 @@ from ...checks import require, require_count
 from ..trials.cell import Outcome
 from ..trials.job import Job, Portion
 from .base import Done, Executor, ExecutorError, packed
-from .worker import read_frame, write_frame
+from .process import WorkerProcess
 
 __all__ = ["STARTS", "Local", "cores"]
 
-_TAIL = 2000  # characters of what a dead worker last wrote
 STARTS = 3  # times a worker may die before it is ready
 
 
@@ -43,7 +38,7 @@ class Local(Executor):
     """Train in processes of this machine.
 
     A worker that dies is replaced; its cell is trained once more, and then recorded as failed.
-    Workers end with the process that started them.
+    Workers end with the process that started them, and what a training started with its worker.
 
     Args:
         workers: processes that train at once. Default: one for each accelerator; else one for each
@@ -121,36 +116,13 @@ class Local(Executor):
                     # What Fabric knows processes by that others have started.
                     "TORCHELASTIC_RUN_ID": f"halflife-{os.getpid()}-{slot.index}",
                 }
-            # Deleted with this process; a dead worker's last words are in it.
-            words = tempfile.TemporaryFile()  # noqa: SIM115
-            process = subprocess.Popen(
-                # Not by -m, which warns of a module that its package has imported already.
-                [sys.executable, "-c", f"from {__package__}.worker import main; main()"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=words,
-                env=environment,
-                start_new_session=os.name != "nt",  # Ctrl-C is for us, who end them
-            )
-            worker = _Worker(process, cast("BinaryIO", words), rank)
-            slot.workers.append(worker)
             frame = pickle.dumps(self._setup | {"device": slot.devices[rank]})
-            threading.Thread(
-                target=self._listen, args=(slot, slot.generation, worker, frame), daemon=True
-            ).start()
+            said = functools.partial(self._hear, slot, slot.generation, rank)
+            slot.workers.append(WorkerProcess(frame, environment, said))
 
-    def _listen(self, slot: _Slot, generation: int, worker: _Worker, frame: bytes) -> None:
-        """Hand on what a worker says, until it is gone; of a thread of its own."""
-        stdin, stdout = worker.process.stdin, worker.process.stdout
-        assert stdin is not None
-        assert stdout is not None
-        with contextlib.suppress(OSError):
-            write_frame(cast("BinaryIO", stdin), frame)
-            while (answer := read_frame(cast("BinaryIO", stdout))) is not None:
-                kind, content = pickle.loads(answer)
-                self._events.put((slot, generation, worker.rank, kind, content))
-        stdout.close()
-        self._events.put((slot, generation, worker.rank, "gone", worker))
+    def _hear(self, slot: _Slot, generation: int, rank: int, kind: str, content: Any) -> None:
+        """Take what a worker says; in a thread of its own."""
+        self._events.put((slot, generation, rank, kind, content))
 
     def submit(self, number: int, piece: Portion) -> None:
         """Hand a piece to a slot that is free."""
@@ -164,8 +136,7 @@ class Local(Executor):
         slot.since, slot.answers = time.monotonic(), {}
         frame = cloudpickle.dumps((slot.number, slot.piece))
         for worker in slot.workers:
-            with contextlib.suppress(OSError):  # one that is gone says so by itself
-                write_frame(cast("BinaryIO", worker.process.stdin), frame)
+            worker.send(frame)
 
     def wait(self, seconds: float) -> list[Done]:
         """Pieces that came back."""
@@ -196,10 +167,12 @@ class Local(Executor):
             self._hand(slot)
         elif kind == "broken":
             raise ExecutorError(f"a worker cannot take up the training:\n{content}")
+        elif kind == "refused":
+            raise ExecutorError(content)
         elif kind == "done":
             return self._answered(slot, rank, *content)
         elif kind == "gone":
-            return self._replaced(slot, _last_words(content))
+            return self._replaced(slot, content)
         return []
 
     def _answered(
@@ -248,12 +221,6 @@ class Local(Executor):
         self._slots.clear()
 
 
-class _Worker(NamedTuple):
-    process: subprocess.Popen[bytes]
-    words: BinaryIO
-    rank: int
-
-
 class _Slot:
     """The processes that train one piece at a time."""
 
@@ -261,36 +228,15 @@ class _Slot:
         self.index, self.devices = index, devices
         self.generation = self.ready = self.starts = 0
         self.answers: dict[int, Sequence[Outcome]] = {}  # by rank
-        self.workers: list[_Worker] = []
+        self.workers: list[WorkerProcess] = []
         self.number: int | None = None
         self.piece: Portion | None = None
         self.since: float | None = None
 
     def end(self) -> None:
         for worker in self.workers:
-            worker.process.kill()
-        for worker in self.workers:
-            worker.process.wait()
-            for stream in (worker.process.stdin, worker.words):
-                with contextlib.suppress(OSError):  # what was still to be written
-                    cast("BinaryIO", stream).close()
+            worker.end()
         self.workers = []
-
-
-def _last_words(worker: _Worker) -> str:
-    code = worker.process.wait()
-    why = f"the worker process ended with exit code {code}"
-    if code < 0:
-        with contextlib.suppress(ValueError):
-            why = f"the worker process was ended by {signal.Signals(-code).name}"
-        if -code == getattr(signal, "SIGKILL", 9):
-            why += ", as the system does when memory runs out"
-    with contextlib.suppress(OSError, ValueError):
-        worker.words.seek(0, os.SEEK_END)
-        worker.words.seek(max(worker.words.tell() - _TAIL, 0))
-        if words := worker.words.read().decode(errors="replace").strip():
-            why += f"; it last wrote:\n{words}"
-    return why
 
 
 def _free_port() -> int:

@@ -23,8 +23,9 @@ import cloudpickle
 
 from ...checks import came_of, is_number, require, require_count
 from ..trials.job import Job, Portion, run_portion
-from .base import Done, Executor, ExecutorError, packed
+from .base import Done, Executor, ExecutorError, packed, unpacked
 from .local import STARTS, cores
+from .worker import name_in_main
 
 __all__ = ["Ray"]
 
@@ -95,7 +96,9 @@ class Ray(Executor):
         """
         if job.folder is not None:
             job = replace(job, folder=job.folder.absolute())
-        content = packed((job, run_portion))
+        content = cloudpickle.dumps(
+            (packed(job), unpacked, ExecutorError, run_portion, name_in_main)
+        )
         if not self._ray.is_initialized():
             self._connect()
         fit = self._fit()
@@ -215,6 +218,8 @@ class Ray(Executor):
             return self._replaced(actor, _why(error))
         actor.answer = None
         if not actor.ready:
+            if isinstance(content, ExecutorError):
+                raise content
             if content is not None:
                 raise ExecutorError(f"a worker cannot take up the training:\n{content}")
             actor.ready, actor.starts = True, 0
@@ -278,7 +283,7 @@ def _trainer_class() -> type:
             self.threads, self.accelerated = threads, accelerated
 
         def take_up(self, content: bytes) -> bytes:
-            """None, or why the training cannot be taken up."""
+            """None, or why the training cannot be taken up: a traceback, or a refusal."""
             import pickle
             import traceback
 
@@ -288,7 +293,12 @@ def _trainer_class() -> type:
                 torch.set_num_threads(self.threads)
                 # Weights that decay to nothing reach denormal numbers, which are slow.
                 torch.set_flush_denormal(True)
-                job, self.run = pickle.loads(content)
+                packed, unpacked, refusal, self.run, name_in_main = pickle.loads(content)
+                try:
+                    job = unpacked(packed)
+                except refusal as error:
+                    return pickle.dumps(error)
+                name_in_main()
                 if job.folder is not None and not job.folder.parent.exists():
                     from dataclasses import replace
 

@@ -3,22 +3,29 @@
 It is a plain child and no child of `multiprocessing`, so that a script needs no
 ``if __name__ == "__main__"`` and a notebook can have workers too. Frames of pickled data come by
 its standard input and go by what was its standard output; whatever the training prints goes to
-standard error. When its input ends, its parent is gone, and so is it.
+standard error. When its input ends, its parent is gone, and so is it, with what it started.
 """
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
+import gc
 import os
 import pickle
 import queue
+import signal
 import struct
+import subprocess
 import sys
 import threading
 import traceback
+import types
 from typing import Any, BinaryIO
 
-__all__ = ["main", "read_frame", "write_frame"]
+from .base import ExecutorError, unpacked
+
+__all__ = ["end_tree", "main", "name_in_main", "read_frame", "write_frame"]
 
 _HEAD = struct.Struct(">Q")
 
@@ -59,7 +66,11 @@ def main() -> None:
             return
         setup = pickle.loads(first)
         sys.path[:] = setup["path"]
-        job = _job(setup)
+        try:
+            job = _job(setup)
+        except ExecutorError as error:
+            write_frame(out, pickle.dumps(("refused", str(error))))
+            return
     except BaseException:
         write_frame(out, pickle.dumps(("broken", traceback.format_exc())))
         return
@@ -81,10 +92,42 @@ def _job(setup: dict[str, Any]) -> Any:
     torch.set_num_threads(setup["threads"])
     # Weights that decay to nothing reach denormal numbers, on which a processor is slow.
     torch.set_flush_denormal(True)
-    return pickle.loads(setup["job"])
+    job = unpacked(setup["job"])
+    name_in_main()
+    return job
+
+
+def name_in_main() -> None:
+    """Put what the user's script defines where pickle looks for it, in ``__main__``.
+
+    It came by value, and pools and ``torch.save`` send functions and classes by name.
+    """
+    main = vars(sys.modules["__main__"])
+    for thing in gc.get_objects():
+        kind = type(thing)
+        if not (kind is types.FunctionType or issubclass(kind, type)):
+            continue
+        if getattr(thing, "__module__", None) != "__main__":
+            continue
+        main.setdefault(thing.__qualname__, thing)
+        for name, value in getattr(thing, "__globals__", {}).items():
+            if not name.startswith("__"):  # such as __file__, which a child would run
+                main.setdefault(name, value)
+
+
+def end_tree(pid: int) -> None:
+    """End a process at once that leads a group, and what it has started."""
+    if os.name == "nt":
+        command = ["taskkill", "/F", "/T", "/PID", str(pid)]
+        subprocess.run(command, capture_output=True, check=False)
+    else:
+        with contextlib.suppress(OSError):  # all are gone already
+            os.killpg(pid, signal.SIGKILL)
 
 
 def _listen(own: BinaryIO, inbox: queue.SimpleQueue[bytes]) -> None:
     while (frame := read_frame(own)) is not None:
         inbox.put(frame)
+    if os.name == "nt" or os.getpgrp() == os.getpid():
+        end_tree(os.getpid())
     os._exit(1)

@@ -2,5 +2,6 @@
 
 from .errors import LedgerError
 from .ledger import Ledger
+from .records import RecordError, plain
 
-__all__ = ["Ledger", "LedgerError"]
+__all__ = ["Ledger", "LedgerError", "RecordError", "plain"]

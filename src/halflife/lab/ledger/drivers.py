@@ -22,7 +22,7 @@ from typing import Any
 from ...checks import is_number
 from .lock import FileLock
 
-__all__ = ["BEAT", "Presence", "alive", "forget"]
+__all__ = ["BEAT", "Presence", "alive", "forget", "living"]
 
 BEAT = 20.0  # seconds between two signs of life
 _NAME = re.compile("[0-9a-f]{12}")
@@ -100,6 +100,12 @@ def alive(name: str, sign: Mapping[str, Any] | None) -> bool:
         return recent
     lock.release()
     return False
+
+
+def living(attributes: Mapping[str, Any]) -> set[str]:
+    """The drivers that live, by the signs of life among a ledger's attributes."""
+    signs = {k.partition(":")[2]: v for k, v in attributes.items() if k.startswith("driver:")}
+    return {name for name, sign in signs.items() if alive(name, sign)}
 
 
 def forget(name: str) -> None:

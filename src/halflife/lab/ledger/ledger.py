@@ -33,9 +33,9 @@ from optuna.trial import FrozenTrial, TrialState
 from ..meta import Meta
 from ..trials.cell import Cell
 from . import old
-from .drivers import Presence, alive, forget
+from .drivers import Presence, alive, forget, living
 from .errors import LedgerError, explained, intact
-from .records import checked, sealed, value_of
+from .records import checked, plain, sealed, value_of
 from .same import require_same
 from .stored import address, place_of, quiet_optuna, secrets_of, stored
 from .trials import STATES, begun, news
@@ -173,21 +173,25 @@ class Ledger:
         """
         wanted = json.loads(json.dumps(settings))
         known = self._attributes.get("configuration")
-        if all(r["status"] == "failed" for r in self._records.values()):
-            # Nothing has come of it yet, so the training may be mended: begin with what it is now.
-            known = None if known is None or known["parts"] != dict(parts) else known
-            if known is None:
-                self._records, self._first = {}, self._seen
+        # Nothing has come of it yet, so all may be mended: begin with what it is now.
+        anew = all(r["status"] == "failed" for r in self._records.values()) and not (
+            living(self._attributes) - {self.driver}
+        )
+        if anew and known and (known["settings"], known["parts"]) != (wanted, dict(parts)):
+            known, self._records, self._first = None, {}, self._seen
         if known is not None:
+            cells = f"{len(self._records)} cells" if self._records else "trainings under way"
             with intact(self.place):
-                require_same(known, wanted, parts, f"{len(self._records)} cells in {self.place}")
+                require_same(known, wanted, parts, f"{cells} in {self.place}")
             if self._records and not resume:
                 raise LedgerError(
                     f"out={str(self.out)!r}: holds {len(self._records)} trained cells; pass "
                     "resume=True to go on from them, or choose another directory."
                 )
-        else:
-            with self._said():
+        with self._said():
+            if anew:  # the lr that strengths are meant at, and what was measured there
+                self._study.set_user_attr("meta", {})
+            if known is None:
                 # Trials before the first are of a training that has been mended since.
                 stored = {"settings": wanted, "parts": dict(parts), "first": self._first}
                 self._study.set_user_attr("configuration", stored)
@@ -246,13 +250,15 @@ class Ledger:
 
         Raises:
             LedgerError: if it cannot be written.
+            RecordError: for what could not be read again; the cell is still this driver's.
         """
         trial_id = self._mine[cell.key]
-        full = {**cell.as_dict(), **record}
+        full = plain({**cell.as_dict(), **record})
+        content = sealed(full, value)
         with self._said():
             try:
                 # From here on it is recorded; what follows is for Optuna's tools.
-                self._storage.set_trial_user_attr(trial_id, "cell", sealed(full, value))
+                self._storage.set_trial_user_attr(trial_id, "cell", content)
             except UpdateFinishedTrialError:
                 del self._mine[cell.key]
                 return False
@@ -265,7 +271,8 @@ class Ledger:
         values = None
         if record["status"] == "done":
             # Optuna takes no NaN; the record has what was measured.
-            worst = math.inf if self._minimizes else -math.inf
+            lower = self._study.direction == optuna.study.StudyDirection.MINIMIZE
+            worst = math.inf if lower else -math.inf
             values = [worst if math.isnan(value) else value]
         self._end(trial_id, STATES[record["status"]], values)
 
@@ -349,8 +356,10 @@ class Ledger:
 
         Raises:
             LedgerError: if it cannot be written.
+            ValueError: for what could not be read again, naming it.
         """
         stored = json.loads(json.dumps(meta.as_dict()))
+        Meta.read(stored)
         with self._said():
             if self._attributes.get("meta") != stored:
                 self._study.set_user_attr("meta", stored)
@@ -369,10 +378,6 @@ class Ledger:
     def records(self) -> list[dict[str, Any]]:
         """Records of all cells that are trained, failed or pruned, in the order of recording."""
         return list(self._records.values())
-
-    @property
-    def _minimizes(self) -> bool:
-        return self._study.direction == optuna.study.StudyDirection.MINIMIZE
 
     def close(self) -> None:
         """Give back what is claimed, and the database; what has been read stays."""

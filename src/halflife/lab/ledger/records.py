@@ -6,21 +6,78 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Any
 
+import numpy as np
+import torch
+
 from ...checks import is_number
+from ..metric import HIGHEST, LONGEST, is_name
 from .errors import LedgerError
 
-__all__ = ["checked", "sealed", "sound", "value_of"]
+__all__ = ["RecordError", "checked", "plain", "sealed", "sound", "value_of"]
 
 _STATUSES = ("done", "failed", "pruned")
-_NAME = 200  # characters of a rule or parameter
 _UNUSUAL = "not finite"  # key of what JSON has no number for
+_MOST = 32 << 20  # characters of a record: half of the longest line that a journal is read with
+_ERROR = 100_000  # characters of a traceback, whose end says what happened
+_SHOWN = 80  # characters of a value in a message
+_OPTIONAL = (
+    "seconds",
+    "steps",
+    "epochs",
+    "fraction",
+    "weight_rms",
+    "predicted_rms",
+    "strength",
+    "progress",
+)
+
+
+class RecordError(ValueError):
+    """What a training came to, and what cannot be recorded; the message names key and value."""
+
+
+def plain(value: Any) -> Any:
+    """Data with Python's numbers where NumPy and torch have theirs.
+
+    Example:
+        >>> import numpy as np
+        >>> plain({"step": [np.int64(3)], "loss": np.float32(0.5)})
+        {'step': [3], 'loss': 0.5}
+    """
+    if isinstance(value, Mapping):
+        return {key: plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        parts = [plain(part) for part in value]
+        return tuple(parts) if isinstance(value, tuple) else parts
+    if isinstance(value, (np.generic, np.ndarray)) and value.size == 1:
+        return value.item()
+    if isinstance(value, torch.Tensor) and value.numel() == 1 and not value.is_meta:
+        return value.detach().item()
+    if type(value) in (str, bool, int, float):
+        return value
+    return float(value) if is_number(value) and not isinstance(value, Integral) else value
 
 
 def sealed(record: Mapping[str, Any], value: float) -> dict[str, Any]:
-    """A record to be stored, with its checksum and the value that Optuna's tools show."""
-    content = _storable(record)
+    """A record to be stored, with its checksum and the value that Optuna's tools show.
+
+    Raises:
+        RecordError: for one that could not be read again.
+    """
+    content = _storable(plain(record))
+    if isinstance(content.get("error"), str):
+        content["error"] = content["error"][-_ERROR:]
+    why = _flaw(_restored(content))
+    if not why and len(text := _text(content)) > _MOST:
+        why = f"has {len(text) >> 20} MB, where {_MOST >> 20} are read again; report less often"
+    if why:
+        raise RecordError(
+            f"the training came to what cannot be recorded: it {why}; "
+            "return and report numbers, under short names."
+        )
     return {"record": content, "value": _storable(value), "sha256": _checksum(content)}
 
 
@@ -60,59 +117,89 @@ def sound(record: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _flaw(record: Mapping[str, Any]) -> str:
-    """What makes a record none; empty for a good one."""
-    if not all(_number(record.get(n)) and math.isfinite(record[n]) for n in ("lr", "weight_decay")):
-        return "has no numbers for lr and weight_decay"
+    """What makes a record none, with key and value; empty for a good one."""
+    for name in ("lr", "weight_decay"):
+        value: Any = record.get(name)
+        if not _number(value) or not math.isfinite(value):
+            return f"has {name}={_shown(value)}, which is no finite number"
     seed = record.get("seed")
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
-        return "has no seed"
-    if not _name(record.get("rule")) or record.get("status") not in _STATUSES:
-        return "has no rule, or no status"
-    params, metrics = record.get("params"), record.get("metrics")
-    if not isinstance(params, Mapping) or not all(
-        _name(k) and (_name(v) or isinstance(v, bool) or _number(v)) for k, v in params.items()
-    ):
-        return "has parameters that are no numbers or names"
-    if not isinstance(metrics, Mapping) or not all(
-        _name(k) and _number(v) for k, v in metrics.items()
-    ):
-        return "has metrics that are no numbers"
-    optional = (
-        "seconds",
-        "steps",
-        "fraction",
-        "weight_rms",
-        "predicted_rms",
-        "strength",
-        "progress",
-    )
-    if any(record.get(n) is not None and not _number(record[n]) for n in optional):
-        return "has something else where a number belongs"
-    curve = record.get("curve")
-    if curve is not None and not (
-        isinstance(curve, Mapping)
-        and all(_name(k) and isinstance(c, list) and all(map(_number, c)) for k, c in curve.items())
-        and len({len(c) for c in curve.values()}) <= 1
-    ):
-        return "has a learning curve that is none"
+        return f"has seed={_shown(seed)}, which is no integer from 0 on"
+    if not is_name(record.get("rule")):
+        return f"has rule={_shown(record.get('rule'))}, which is no name of one"
+    if record.get("status") not in _STATUSES:
+        return f"has status={_shown(record.get('status'))}, which is none of {', '.join(_STATUSES)}"
+    for key, value in {name: record.get(name) for name in _OPTIONAL}.items():
+        if value is not None and not _number(value):
+            return f"has {key}={_shown(value)}, which is no number"
+    for key in ("optimizer", "curve_unit"):
+        if record.get(key) is not None and not is_name(record[key]):
+            return f"has {key}={_shown(record[key])}, which is no name"
+    if not isinstance(record.get("settings") or {}, Mapping):
+        return f"has settings={_shown(record['settings'])}, which are no mapping"
     if not isinstance(record.get("error") or "", str):
-        return "has an error that is no text"
+        return f"has error={_shown(record['error'])}, which is no text"
+    if not isinstance(record.get("diverged", False), bool):
+        return f"has diverged={_shown(record['diverged'])}, which is neither true nor false"
+    return (
+        _of_numbers("params", record.get("params"), names=True)
+        or _of_numbers("metrics", record.get("metrics"))
+        or _curve_flaw(record.get("curve"))
+    )
+
+
+def _of_numbers(key: str, values: object, *, names: bool = False) -> str:
+    """What makes a mapping none of numbers by name, or of numbers and names."""
+    if not isinstance(values, Mapping):
+        return f"has {key}={_shown(values)}, which is no mapping"
+    for name, value in values.items():
+        if not is_name(name):
+            return f"has {key} named {_shown(name)}, not by 1 to {LONGEST} printable characters"
+        fine = _number(value) or (names and (is_name(value) or isinstance(value, bool)))
+        if not fine:
+            what = "neither a number nor a name" if names else "no number"
+            return f"has {key}[{name!r}]={_shown(value)}, which is {what}"
     return ""
+
+
+def _curve_flaw(curve: object) -> str:
+    if curve is None:
+        return ""
+    if not isinstance(curve, Mapping):
+        return f"has curve={_shown(curve)}, which is no learning curve"
+    for name, column in curve.items():
+        if not is_name(name) or not isinstance(column, list):
+            return f"has a curve of {_shown(name)} that is {_shown(column)}, and no list by name"
+        for at, value in enumerate(column):
+            if not _number(value):
+                return f"has curve[{name!r}][{at}]={_shown(value)}, which is no number"
+    if len({len(column) for column in curve.values()}) > 1:
+        lengths = {name: len(column) for name, column in curve.items()}
+        return f"has a curve with columns of different lengths, {_shown(lengths)}"
+    return ""
+
+
+def _shown(value: object) -> str:
+    """A value in a message: short, and on one line."""
+    try:
+        text = repr(value)
+    except Exception:  # an integer of too many digits; a user's object
+        return f"<{type(value).__name__}>"
+    line = text if text.isprintable() else ascii(text)
+    return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."
 
 
 def _number(value: Any) -> bool:
     """Whether it is a number, and one that a float can be."""
-    return is_number(value) and (isinstance(value, float) or abs(value) <= 2**1000)
+    return is_number(value) and (isinstance(value, float) or abs(value) <= HIGHEST)
 
 
-def _name(value: object) -> bool:
-    """Whether it is a short text that does nothing to a terminal."""
-    return isinstance(value, str) and 0 < len(value) <= _NAME and value.isprintable()
+def _text(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, sort_keys=True, separators=(",", ":"))
 
 
 def _checksum(content: Mapping[str, Any]) -> str:
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(_text(content).encode()).hexdigest()
 
 
 def _storable(value: Any) -> Any:
@@ -127,7 +214,7 @@ def _storable(value: Any) -> Any:
 def _restored(value: Any) -> Any:
     """Stored data with its numbers that are not finite."""
     if isinstance(value, dict):
-        if value.keys() == {_UNUSUAL}:
+        if value.keys() == {_UNUSUAL} and value[_UNUSUAL] in ("nan", "inf", "-inf"):
             return float(value[_UNUSUAL])
         return {k: _restored(v) for k, v in value.items()}
     return [_restored(v) for v in value] if isinstance(value, list) else value

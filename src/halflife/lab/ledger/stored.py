@@ -21,7 +21,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from .errors import LedgerError
 from .journal import ReadOnly, Written, read_lines
 
-__all__ = ["Stored", "address", "place_of", "quiet_optuna", "secrets_of", "stored"]
+__all__ = ["Stored", "address", "place_of", "quiet_optuna", "secrets_of", "stored", "written"]
 
 _TRIES = 4  # of making the tables, which another process may be making at the same moment
 _PATIENCE = 60  # seconds that a writer waits for another one in SQLite
@@ -67,7 +67,11 @@ def place_of(out: Path | None, url: URL | None) -> str:
     """Where the ledger is, in words."""
     if url is None:
         return "in memory" if out is None else str(out)
-    # A password may stand in the query too.
+    return written(url)
+
+
+def written(url: URL) -> str:
+    """A database as it may be written down: a password may stand in the query too."""
     return url.set(query={}).render_as_string(hide_password=True)
 
 
@@ -123,6 +127,8 @@ def _database(url: URL, writing: bool) -> Stored:
             if not file.exists():
                 raise LedgerError(f"{place}: there is no such file, and reading makes none.")
             url = url.set(database=f"file:{file.resolve()}", query={"mode": "ro", "uri": "true"})
+        elif not (url.database or "").startswith("file:"):
+            file.parent.mkdir(parents=True, exist_ok=True)
         options = {"connect_args": {"timeout": _PATIENCE}}
     elif backend == "postgresql":
         options["connect_args"] = {"connect_timeout": _CONNECT}
@@ -141,7 +147,7 @@ def _database(url: URL, writing: bool) -> Stored:
         )  # fmt: skip
     except ImportError as error:
         raise LedgerError(
-            f"{place}: this kind of database needs {error.name}, which is not installed."
+            f"{place}: this kind of database needs {_lacking(error)}, which is not installed."
         ) from None
     return Stored(get_storage(database), lambda: _let_go(database))
 
@@ -156,6 +162,16 @@ def _made(url: str, options: dict[str, Any]) -> RDBStorage:
                 raise
             time.sleep(0.3)
     raise AssertionError
+
+
+def _lacking(error: BaseException) -> str:
+    """The module that an import did not find; Optuna says it in an error of its own."""
+    found: BaseException | None = error
+    while found is not None:
+        if name := getattr(found, "name", None):
+            return str(name)
+        found = found.__cause__ or found.__context__
+    return "a driver"
 
 
 def _let_go(database: RDBStorage) -> None:

@@ -18,7 +18,8 @@ from ...checks import is_number
 from ...theory.equilibrium import half_life
 from ..meta import Meta
 from ..statistics.analysis import RuleAnalysis
-from ..statistics.surface import AXES, FloatArray, Surface, standard_error
+from ..statistics.intervals import standard_error
+from ..statistics.surface import AXES, FloatArray, Surface
 from ..wording import in_digits, interval, scientific, short, signed, steps, with_unit
 from . import overlay
 from .legend import KINDS, WIDTH, Scale, means_of, patterns

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..metric import Metric
-from ..statistics.surface import FloatArray, Surface, mean_over_seeds
+from ..statistics.intervals import mean_over_seeds
+from ..statistics.surface import FloatArray, Surface
 from ..wording import in_digits
 from .colour import ramp
 from .svg import label, path, svg_figure, tag, text, width_of

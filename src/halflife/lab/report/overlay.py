@@ -25,10 +25,8 @@ _LABEL = 42.0
 
 def layers(drawing: HeatMap) -> list[str]:
     """All of it, bottom to top."""
-    out = []
-    if drawing.main:
-        out += [*_iso_lines(drawing), *_within(drawing), *_ridge(drawing)]
-    return out + _optimum(drawing)
+    lives, ridge = (_iso_lines(drawing), _ridge(drawing)) if drawing.main else ([], [])
+    return [*lives, *_within(drawing), *ridge, *_optimum(drawing)]
 
 
 def _iso_lines(drawing: HeatMap) -> list[str]:
@@ -75,11 +73,14 @@ def _distance(drawing: HeatMap, point: tuple[float, float]) -> float:
 def _within(drawing: HeatMap) -> list[str]:
     """An outline around the settings that cannot be told from the best."""
     within = drawing.rule.within
-    if within is None or within.threshold is None:
+    if within is None or within.threshold is None or drawing.scattered:
         return []
-    inside = within.settings
-    if inside.shape != (len(drawing.y), len(drawing.x)) or drawing.scattered:
-        return []
+    grid, inside = drawing.grid, within.settings
+    if not drawing.main:
+        has = np.isfinite(grid.values).any(-1)
+        inside = np.zeros(has.shape, dtype=bool)
+        for row, column in np.argwhere(has).tolist():
+            inside[row, column] = grid.setting(row, column).key in within.keys
     w, h = 0.5 * drawing.cell_width, 0.5 * drawing.cell
     edges: list[tuple[float, float, float, float]] = []
     padded = np.pad(inside, 1)

@@ -11,9 +11,9 @@ from ...units.writing import counted
 from ..meta import Meta
 from ..metric import Metric
 from ..statistics.analysis import Analysis
-from ..statistics.sentence import titled
+from ..statistics.sentence import margin_text, titled
 from ..statistics.surface import BASELINE, Record
-from ..wording import listed, short, with_unit
+from ..wording import listed, short
 from .heatmap import scattered
 from .svg import brief
 from .weights import RmsPoint
@@ -79,8 +79,8 @@ def caveats(analysis: Analysis, meta: Meta, records: Sequence[Record] = ()) -> l
         parts = [f"{n} of {_name(r)}" for r, n in missing.items()]
         out.append(
             f"Not every setting has all seeds: {sum(missing.values()):,} trainings are not in the "
-            f"ledger ({listed(parts)}). Settings with fewer seeds than others are drawn small, and "
-            "are not chosen among."
+            f"ledger ({listed(parts)}). Settings are compared on the seeds that most of them have; "
+            "those that lack one are drawn small, and are not chosen among."
         )
     omitted = {r.rule: int(r.surface.omitted.sum()) for r in analysis.rules}
     if any(omitted.values()):
@@ -166,9 +166,7 @@ def facts(records: Sequence[Record], meta: Meta) -> list[tuple[str, str]]:
         "each training": _training(meta),
         "trainings": ", ".join(f"{n:,} {kind}" for kind, n in kinds.most_common()),
         "time of trainings": took,
-        "margin of equality": with_unit(meta.equivalence, meta.reported.unit, meta.equivalence)
-        if meta.equivalence
-        else None,
+        "margin of equality": margin_text(meta.margin, meta.reported) if meta.margin else None,
         "grid extension": None if meta.extend is None else "on" if meta.extend else "off",
     } | dict(meta.versions)
     return [(name, str(value)) for name, value in named.items() if value not in (None, "")]

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from ...units.writing import counted
 from ..meta import Meta
+from ..metric import Metric
 from ..statistics.analysis import Analysis, RuleAnalysis
 from ..statistics.confirmation import Comparison, Fresh
+from ..statistics.sentence import margin_text
 from ..statistics.surface import BASELINE, DEFAULT, Setting
 from ..wording import in_digits, interval, scientific, short, signed, spread, steps, with_unit
 from .heatmap import place_text
@@ -53,7 +56,8 @@ def finalists_table(analysis: Analysis, meta: Meta) -> Table | None:
         fresh.append((analysis.best.rule, "leads", analysis.best.fresh))
     if analysis.baseline:
         fresh.append((BASELINE, "no decay", analysis.baseline.fresh))
-    fresh.append((DEFAULT, "torch's default", analysis.default))
+    if not any(analysis.is_default(r.rule) for r in analysis.rules):
+        fresh.append((DEFAULT, "torch's default", analysis.default))
     others = [r for r in analysis.rules if analysis.best and r.rule != analysis.best.rule]
     fresh += [(r.rule, "best of its rule", r.fresh) for r in others]
     against = {c.other: c for c in analysis.comparisons}
@@ -71,12 +75,14 @@ def finalists_table(analysis: Analysis, meta: Meta) -> Table | None:
         gain = told = NONE
         if c is not None:
             width = 0.25 * (c.interval[1] - c.interval[0]) if c.interval else None
-            gain = with_unit(c.gain, "points" if metric.unit == "%" else metric.unit, width)
+            gain = with_unit(c.gain, metric.unit_of_differences, width)
             gain += f" {_whole(*c.interval)}" if c.interval else ""
-            told = _told(c, metric.unit)
+            gain += f" on {counted(c.seeds, 'seed')}" if c.seeds != runs.seeds else ""
+            told = _told(c, metric)
         counts = {"missing": runs.missing, "failed": runs.failed, "diverged": runs.diverged}
         lost = ", ".join(f"{n} {what}" for what, n in counts.items() if n)
         seeds = f"{runs.seeds} of {len(meta.confirm_seeds)}" + (f" ({lost})" if lost else "")
+        role += " and torch's default" if analysis.is_default(name) else ""
         rows.append([role, *_place(runs.setting), value, bounds, gain, told, seeds])
     if not rows or all(row[-1].startswith("0 of") for row in rows):
         return None
@@ -98,16 +104,14 @@ def _whole(low: float, high: float) -> str:
     return spread(low, high).replace(" ", "\N{NO-BREAK SPACE}")
 
 
-def _told(c: Comparison, unit: str) -> str:
+def _told(c: Comparison, metric: Metric) -> str:
     if c.interval is None:
         return NONE
+    margin = margin_text(c.margin, metric) if c.equal and c.margin is not None else ""
     if c.clear or c.worse:
-        return "yes" if c.clear else "yes: it is worse"
-    if c.equal and c.margin is not None:
-        return (
-            f"no: equal within ±{with_unit(c.margin, 'points' if unit == '%' else unit, c.margin)}"
-        )
-    return "no"
+        told = "yes" if c.clear else "yes: it is worse"
+        return f"{told}, by less than {margin}" if margin else told
+    return f"no: equal within {margin}" if margin else "no"
 
 
 def _place(setting: Setting) -> list[str]:

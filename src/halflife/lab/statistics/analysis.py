@@ -15,7 +15,8 @@ import numpy as np
 from ..meta import Meta
 from ..wording import listed
 from .closeness import Border, Within, borders, within_noise
-from .confirmation import Comparison, Fresh, Interval, compare, fresh
+from .confirmation import Comparison, Fresh, compare, fresh
+from .intervals import Interval
 from .ridge import Ridge, fit_ridge
 from .selection import Choice, Finalist, Noise, choose, noise_between_seeds
 from .sentence import sentence
@@ -44,6 +45,7 @@ class RuleAnalysis:
         noise: between seeds, of the reported metric near the best setting; None with one seed.
         fresh: the best setting on the confirmation seeds; None if it is not known.
         missing: runs not in the ledger.
+        left_out: settings that are not compared, since they lack a seed that most have.
         failed: settings with a run that raised or died.
         pruned: settings with a run that was stopped early.
         diverged: settings with a diverged run.
@@ -60,6 +62,7 @@ class RuleAnalysis:
     noise: Noise | None
     fresh: Fresh | None
     missing: int
+    left_out: int
     failed: int
     pruned: int
     diverged: int
@@ -106,9 +109,10 @@ class Analysis:
         rules: one analysis per rule, in the order of the ledger.
         best: the rule that leads by the metric that chooses; None if no setting is complete.
         finalists: the settings that fresh seeds judge.
-        confirmed: the leader on fresh seeds; None without a usable run, or where one diverged.
+        confirmed: the leader on fresh seeds; None without a usable run, or where one failed or
+            diverged.
         comparisons: on fresh seeds, of the leader with no decay first, then with torch's default
-            and the other rules.
+            and the other rules; a setting that is both is named by its rule, and once.
         default: torch's default on fresh seeds; None where it was not run.
         verdict: "helps", "hurts" or "no difference told": the leader against no decay.
         reason: why nothing could be told, in words; empty where fresh seeds have judged.
@@ -125,6 +129,13 @@ class Analysis:
     verdict: str
     reason: str
     sentence: str = ""
+
+    def is_default(self, rule: str) -> bool:
+        """Whether the best setting of a rule is torch's default."""
+        best = next((r.fresh for r in self.rules if r.rule == rule), None)
+        if best is None or self.default is None:
+            return False
+        return best.setting.key == self.default.setting.key
 
     @property
     def open_baseline(self) -> str:
@@ -201,11 +212,14 @@ def _analyse_rule(
     own: Sequence[Record], meta: Meta, rule: str, choice: Choice | None, none: Choice | None
 ) -> RuleAnalysis:
     place = choice.setting.place if choice else None
-    surface = drawn(own, meta, rule, meta.reported, place)
+    compared = choice.surface.compared if choice else None
+    surface = replace(drawn(own, meta, rule, meta.reported, place), compared=compared)
     chosen = choice.surface if choice else drawn(own, meta, rule, meta.chosen_by, place)
     at = surface.index_of(choice.setting) if choice else None
     within = within_noise(choice, none if rule != BASELINE else None) if choice else None
     grids = slices(own, meta, rule, meta.reported) or [surface]
+    # Other samplers leave most of the grid untrained by intent.
+    whole = meta.sampler in (None, "grid")
     return RuleAnalysis(
         rule=rule,
         surface=surface,
@@ -215,19 +229,26 @@ def _analyse_rule(
         borders=borders(choice, within) if choice and within else (),
         ridge=_ridge(chosen),
         within=within,
-        noise=noise_between_seeds(surface.losses[surface.complete]),
+        noise=noise_between_seeds(surface.runs),
         fresh=None,
-        # Other samplers leave most of the grid untrained by intent.
-        missing=sum(g.missing for g in grids) if meta.sampler in (None, "grid") else 0,
+        missing=sum(g.missing for g in grids) if whole else 0,
+        left_out=sum(_left_out(replace(g, compared=compared), whole) for g in grids),
         failed=sum(int(g.failed.sum()) for g in grids),
         pruned=sum(int(g.pruned.sum()) for g in grids),
         diverged=sum(int(g.diverged.sum()) for g in grids),
     )
 
 
+def _left_out(grid: Surface, whole: bool) -> int:
+    """Settings of which a run is missing that is compared."""
+    known = ~grid.omitted if whole else grid.usable.any(-1)
+    return int((known & ~grid.unusable & ~grid.complete).sum())
+
+
 def _ridge(chosen: Surface) -> Ridge:
     decays = chosen.coefficients > 0.0  # a logarithm has no place for a column without decay
-    usable = np.where(chosen.complete[..., None], chosen.losses, np.nan)[:, decays]
+    usable = np.where(chosen.complete[..., None], chosen.losses, np.nan)
+    usable = usable[:, decays][..., chosen.counted]
     if usable.size == 0:
         return Ridge("undecided", "there is no setting with decay")
     return fit_ridge(chosen.lrs, chosen.coefficients[decays], usable)
@@ -242,8 +263,13 @@ def _comparisons(
     """No decay by itself, then torch's default and the other rules, corrected together."""
     if leader is None or leader.fresh is None:
         return []
-    others = [(n, on_fresh[n]) for n in (DEFAULT, *meta.rules) if n in on_fresh]
-    others = [(name, runs) for name, runs in others if name != leader.rule]
+    # Torch's default may be the best setting of its rule: one setting is compared once.
+    once = {leader.fresh.setting.key: leader.rule}
+    for name in (*meta.rules, DEFAULT):
+        if name in on_fresh:
+            once.setdefault(on_fresh[name].setting.key, name)
+    kept = {*once.values()} - {leader.rule}
+    others = [(name, on_fresh[name]) for name in (DEFAULT, *meta.rules) if name in kept]
     primary = [(BASELINE, on_fresh[BASELINE])] if BASELINE in on_fresh else []
     return [
         *compare(leader.fresh, primary, meta, noise),
@@ -291,13 +317,14 @@ def _verdict(
         of = f"{missing} of {2 * planned} runs on fresh seeds"
         return untold, f"not confirmed: {of} are not finished"
     for name, runs in pair:
-        if runs.diverged:
-            return untold, f"not confirmed: {name} diverged on {runs.diverged} of {planned} seeds"
+        if runs.lost:
+            return untold, f"not confirmed: {name} {runs.lost}"
     none = next((c for c in comparisons if c.other == BASELINE), None)
     if none is None or none.seeds < 2:
         return untold, "not confirmed: it takes two fresh seeds on which both runs ended"
     if none.interval is None:
-        same = "all fresh seeds give the same, which leaves no noise to judge a difference by"
+        same = "all fresh seeds give the same, but for rounding"
+        same += ", which leaves no noise to judge a difference by"
         return untold, f"not confirmed: {same}; see whether the training uses its seed"
     return VERDICTS[0] if none.clear else VERDICTS[1] if none.worse else untold, ""
 
@@ -322,12 +349,13 @@ def _rule(rule: RuleAnalysis) -> dict[str, Any]:
         "fresh": _fresh(rule.fresh),
         "border": list(rule.border),
         "ridge": asdict(rule.ridge),
-        "within_noise": {k: v for k, v in vars(within).items() if k != "settings"}
+        "within_noise": {k: v for k, v in vars(within).items() if k not in ("settings", "keys")}
         | {"settings": within.settings.tolist()}
         if within
         else None,
         "noise": asdict(rule.noise) if rule.noise else None,
         "missing_runs": rule.missing,
+        "left_out_settings": rule.left_out,
         "failed_settings": rule.failed,
         "pruned_settings": rule.pruned,
         "diverged_settings": rule.diverged,

@@ -17,19 +17,20 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import optimize, special, stats
 
-from ...theory.equilibrium import half_life
 from ..meta import Meta
+from .intervals import CONFIDENCE
 from .selection import Choice, choose
-from .surface import AXES, BASELINE, BoolArray, FloatArray, Record, records_of
+from .settings import AXES, BASELINE, Key, Record
+from .surface import BoolArray, in_order, records_of
 
 __all__ = [
-    "CONFIDENCE",
     "Border",
     "Within",
     "borders",
@@ -38,33 +39,38 @@ __all__ = [
     "worth_extending",
 ]
 
-CONFIDENCE = 0.95
 _NODES = 64
 
 
 @dataclass(frozen=True, eq=False)
 class Within:
-    """The settings of one rule that cannot be told from its best one.
+    """The settings of one rule that cannot be told from its best one, whatever is swept.
+
+    All are compared with the best of all, those with other values of other parameters too.
 
     Attributes:
-        settings: which they are, on the slice of the best setting; shape (R, C).
-        count: how many.
-        share: of the settings that were planned there.
+        settings: those on the slice of the best setting; shape (R, C).
+        keys: of all of them, as `Setting.key`.
+        count: how many in all.
+        share: of the settings that were planned.
         threshold: by how much their mean over seeds may be worse than the best mean, in units of
             the metric that settings are chosen by; None with one seed, when only the best is in it.
         lr: lowest and highest learning rate among them.
         weight_decay: lowest and highest weight decay.
+        params: values of other parameters among them, by name.
         half_life: shortest and longest half-life in steps; None where no setting has one.
         includes_none: whether no decay cannot be told from the best; None if that is not known,
             for want of runs without decay or of seeds.
     """
 
     settings: BoolArray
+    keys: frozenset[Key]
     count: int
     share: float
     threshold: float | None
     lr: tuple[float, float]
     weight_decay: tuple[float, float]
+    params: Mapping[str, Sequence[Any]]
     half_life: tuple[float, float] | None
     includes_none: bool | None
 
@@ -127,39 +133,52 @@ def within_noise(choice: Choice, none: Choice | None) -> Within:
     """The settings that cannot be told from the best of a rule, and whether no decay is one.
 
     Args:
-        choice: of the rule.
+        choice: of the rule; all its surfaces are looked at.
         none: of the runs without decay; None if there are none.
     """
-    grid = choice.surface
-    complete = grid.complete
-    loss = np.where(complete, grid.metric.sign * grid.mean, np.inf)
-    at = grid.index_of(choice.setting)
-    near = np.zeros(loss.shape, dtype=bool)
+    grids, metric = choice.grids, choice.surface.metric
+    losses = [np.where(g.complete, g.metric.sign * g.mean, np.inf) for g in grids]
+    near = [np.zeros(loss.shape, dtype=bool) for loss in losses]
     threshold = included = None
     if choice.noise is not None:
-        without = none.setting.value if none else None
-        own = None if without is None else grid.metric.loss(without)
-        others = int(complete.sum()) - 1 + (own is not None)
+        own = None if none is None else _value_on(none, choice.surface.compared)
+        others = sum(int(g.complete.sum()) for g in grids) - 1 + (own is not None)
         d = dunnett(max(others, 1), _rounded(choice.noise.freedom))
         runs = max(choice.setting.seeds, 1)
         threshold = d * choice.noise.residual * math.sqrt(2.0 / runs)
-        near = loss <= loss.min() + threshold
-        included = None if own is None else bool(own <= loss.min() + threshold)
+        highest = min(float(loss.min(initial=np.inf)) for loss in losses) + threshold
+        near = [loss <= highest for loss in losses]
+        included = None if own is None else metric.loss(own) <= highest
+    here = next(i for i, g in enumerate(grids) if g is choice.surface)
+    at = choice.surface.index_of(choice.setting)
     if at is not None:
-        near[at] = True
-    rows, columns = np.nonzero(near)
-    fractions = grid.fractions[near]
-    fractions = fractions[np.isfinite(fractions) & (fractions > 0.0)]
+        near[here][at] = True
+    found = [g.setting(*at) for g, n in zip(grids, near, strict=True) for at in np.argwhere(n)]
+    lives = [s.half_life for s in found if s.half_life is not None]
+    count, planned = len(found), sum(int((~g.omitted).sum()) for g in grids)
+    names = choice.setting.params
     return Within(
-        settings=near,
-        count=int(near.sum()),
-        share=float(near.sum() / max((~grid.omitted).sum(), 1)),
+        settings=near[here],
+        keys=frozenset(s.key for s in found),
+        count=count,
+        share=count / max(planned, 1),
         threshold=threshold,
-        lr=_range(grid.lrs[rows]),
-        weight_decay=_range(grid.coefficients[columns]),
-        half_life=_range([half_life(float(f)) for f in fractions]) if len(fractions) else None,
+        lr=_range([s.lr for s in found]),
+        weight_decay=_range([s.weight_decay for s in found]),
+        params={name: in_order([s.params[name] for s in found]) for name in names},
+        half_life=_range(lives) if lives else None,
         includes_none=included,
     )
+
+
+def _value_on(choice: Choice, seeds: tuple[int, ...] | None) -> float | None:
+    """The mean of a setting on the seeds that others are compared on, if it has them all."""
+    grid, at = choice.surface, choice.surface.index_of(choice.setting)
+    of = [seed in (seeds or ()) for seed in grid.seeds]
+    runs = grid.values[at][of] if at is not None else np.array([])
+    if len(runs) and np.isfinite(runs).all():
+        return float((runs / len(runs)).sum())
+    return choice.setting.value
 
 
 def borders(choice: Choice, within: Within) -> tuple[Border, ...]:
@@ -217,5 +236,5 @@ def _rounded(freedom: int) -> int:
     return max(freedom // unit * unit, 1)
 
 
-def _range(values: Sequence[float] | FloatArray) -> tuple[float, float]:
+def _range(values: Sequence[float]) -> tuple[float, float]:
     return float(min(values)), float(max(values))

@@ -18,7 +18,8 @@ share of answers (`Metric.examples`, E of them a run, N = n E in all) has at lea
 
 which is a binomial count's with the two answers added that make it hold near 0 and 1. Where a seed
 shifts two settings exactly alike, ``s_0`` of their difference is that of two independent runs.
-Where all seeds agree, there is no noise, no interval, and nothing is told.
+Where all seeds agree, to within the rounding of single precision, there is no noise, no interval,
+and nothing is told.
 """
 
 from __future__ import annotations
@@ -30,9 +31,21 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from ...units.writing import counted
 from ..meta import Meta
 from ..metric import Metric
-from .closeness import CONFIDENCE
+from ..wording import listed
+from .intervals import (
+    CONFIDENCE,
+    ROUNDING,
+    Interval,
+    equivalence,
+    holm,
+    levels,
+    mean_and_error,
+    student,
+    two_sided,
+)
 from .selection import Noise
 from .surface import FloatArray, Record, Setting, key_of
 
@@ -40,17 +53,12 @@ __all__ = [
     "Comparison",
     "Fresh",
     "compare",
-    "equivalence",
     "floor",
     "fresh",
-    "holm",
     "judged",
-    "student",
 ]
 
 _TAIL = 0.025
-_ROUNDING = 8.0 * float(np.finfo(float).eps)  # differences of equal runs are this, not zero
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +71,8 @@ class Fresh:
         missing: runs that are not finished.
         failed: runs that raised or died.
         diverged: runs that diverged, or without a finite value.
-        value: mean; None without a run, or where one diverged.
+        value: mean; None without a run, or where one failed or diverged: the mean of those that did
+            not would be that of the lucky ones.
         interval: 95 % interval of it; None where there is none.
     """
 
@@ -80,6 +89,13 @@ class Fresh:
         """Number of usable runs."""
         return int(np.isfinite(self.values).sum())
 
+    @property
+    def lost(self) -> str:
+        """Which of its runs ended without a value, in words; empty where none did."""
+        kinds = {"diverged": self.diverged, "failed": self.failed}
+        parts = [f"{kind} on {n}" for kind, n in kinds.items() if n]
+        return f"{listed(parts)} of {counted(len(self.values), 'seed')}" if parts else ""
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -94,7 +110,8 @@ class Comparison:
         p: two-sided p-value, not corrected.
         corrected: p-value after Holm; ``p`` for the comparison that stands by itself.
         margin: within which the two are called equal.
-        equal: whether they are, by two one-sided tests at 5 %; None without an interval.
+        equal: whether they are, by two one-sided tests at 5 %, corrected as ``corrected`` is; None
+            without an interval.
         seeds: number of pairs.
     """
 
@@ -174,10 +191,10 @@ def judged(
     """
     usable = values[np.isfinite(values)]
     value = interval = None
-    if len(usable) and not diverged:
+    if len(usable) and not failed and not diverged:
         value = float((usable / len(usable)).sum())
         least = floor(metric, [usable], noise.total if noise else 0.0)
-        interval = _inside(metric, student(usable, least))
+        interval = _inside(metric, usable, student(usable, least))
     return Fresh(setting, values, missing, failed, diverged, value, interval)
 
 
@@ -195,79 +212,13 @@ def floor(metric: Metric, runs: Sequence[FloatArray], noise: float) -> float:
         return 0.0
     share = float(stats.chi2.ppf(_TAIL, n - 1)) / (n - 1)
     least = math.sqrt(share) * noise
-    if metric.examples is None:
+    if metric.examples is None or not all(metric.is_share(values) for values in runs):
         return least
-    scale = 100.0 if metric.unit == "%" else 1.0
-    variance = 0.0
+    scale, variance = metric.top, 0.0
     for values in runs:
         p = min(max(float(values.mean()) / scale, 0.0), 1.0)
         variance += (share * p * (1.0 - p) + 2.0 / (n * metric.examples)) / metric.examples
     return max(least, scale * math.sqrt(variance))
-
-
-def student(values: FloatArray, least: float, confidence: float = CONFIDENCE) -> Interval | None:
-    """Student's interval of a mean; None with fewer than two values or without any noise.
-
-    Args:
-        values: finite; shape (n,).
-        least: what their standard deviation counts as if it is smaller.
-        confidence: of the interval.
-
-    Example:
-        >>> low, high = student(np.array([1.0, 2.0, 3.0]), 0.0)
-        >>> round(low, 3), round(high, 3)
-        (-0.484, 4.484)
-    """
-    mean, error = _mean_and_error(values, least)
-    if error is None:
-        return None
-    half = float(stats.t.ppf(0.5 + 0.5 * confidence, len(values) - 1)) * error
-    return mean - half, mean + half
-
-
-def _mean_and_error(values: FloatArray, least: float) -> tuple[float, float | None]:
-    mean = float((values / max(len(values), 1)).sum())
-    if len(values) < 2:
-        return mean, None
-    with np.errstate(over="ignore"):  # figures so large that their squares are infinite
-        deviation = max(float(np.sqrt(((values - mean) ** 2).sum() / (len(values) - 1))), least)
-    if deviation <= _ROUNDING * float(np.abs(values).max()) or not math.isfinite(deviation):
-        return mean, None
-    return mean, deviation / math.sqrt(len(values))
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """P-values corrected after Holm, in the order they came.
-
-    With the m values rising, the k-th counts m - k + 1 times, none less than the one before it.
-
-    Example:
-        >>> [round(v, 3) for v in holm([0.01, 0.04, 0.03])]
-        [0.03, 0.06, 0.06]
-    """
-    out, least = [0.0] * len(p), 0.0
-    for rank, index in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
-        least = max(least, min((len(p) - rank) * p[index], 1.0))
-        out[index] = least
-    return out
-
-
-def equivalence(values: FloatArray, margin: float, least: float) -> float | None:
-    """P-value of the two one-sided tests that a mean lies within a margin around 0.
-
-    Args:
-        values: finite; shape (n,).
-        margin: positive.
-        least: what their standard deviation counts as if it is smaller.
-
-    Returns:
-        The larger p-value of the tests for "not above -margin" and "not below +margin"; None with
-        fewer than two values or without any noise.
-    """
-    mean, error = _mean_and_error(values, least)
-    if error is None:
-        return None
-    return float(stats.t.sf((margin - abs(mean)) / error, len(values) - 1))
 
 
 def compare(
@@ -277,27 +228,28 @@ def compare(
 
     Args:
         leader: its runs.
-        others: name and runs of each; those without a common seed, or of which a run diverged, are
-            passed over.
+        others: name and runs of each; those without a common seed, or of which a run failed or
+            diverged, are passed over.
         meta: for the reported metric and the margin of equality.
         noise: of the reported metric near the best setting.
     """
     metric = meta.reported
-    margin = meta.equivalence or (noise.total if noise else None)
+    margin = meta.margin or (noise.total if noise else None)
     pairs: list[tuple[str, FloatArray, float]] = []
     for name, other in others:
         both = np.isfinite(leader.values) & np.isfinite(other.values)
-        if both.any() and not leader.diverged and not other.diverged:
+        if both.any() and not leader.lost and not other.lost:
             a, b = leader.values[both], other.values[both]
             gains = _gains(metric, a, b)
             pairs.append((name, gains, floor(metric, [a, b], _noise_of(gains, a, b, noise))))
-    p = [_p_value(gains, least) for _, gains, least in pairs]
+    p = [two_sided(gains, least) for _, gains, least in pairs]
     known = [v for v in p if v is not None]
     corrected = iter(holm(known))
-    confidence = iter(_levels(known))
+    confidence = iter(levels(known))
+    same = [equivalence(gains, margin, least) if margin else None for _, gains, least in pairs]
+    alike = iter(holm([v for v in same if v is not None]))
     out = []
-    for (name, gains, least), own in zip(pairs, p, strict=True):
-        equal = equivalence(gains, margin, least) if margin else None
+    for (name, gains, least), own, tested in zip(pairs, p, same, strict=True):
         out.append(
             Comparison(
                 better=leader.setting.rule,
@@ -307,7 +259,7 @@ def compare(
                 p=own,
                 corrected=None if own is None else next(corrected),
                 margin=margin,
-                equal=None if equal is None else equal <= 1.0 - CONFIDENCE,
+                equal=None if tested is None else next(alike) <= 1.0 - CONFIDENCE,
                 seeds=len(gains),
             )
         )
@@ -318,7 +270,7 @@ def _noise_of(gains: FloatArray, a: FloatArray, b: FloatArray, noise: Noise | No
     """Standard deviation that the difference of two settings' runs may be expected to have."""
     residual, total = (noise.residual, noise.total) if noise else (0.0, 0.0)
     if len(gains) > 1 and not np.ptp(gains):
-        between = [_mean_and_error(values, 0.0)[1] or 0.0 for values in (a, b)]
+        between = [mean_and_error(values, 0.0)[1] or 0.0 for values in (a, b)]
         residual = max(residual, total, math.sqrt(len(gains)) * max(between))
     return math.sqrt(2.0) * residual
 
@@ -327,30 +279,11 @@ def _gains(metric: Metric, leader: FloatArray, other: FloatArray) -> FloatArray:
     """By how much the leader is better at each seed; equal where only rounding differs."""
     gains = metric.sign * (other - leader)
     size = float(np.abs([leader, other]).max())
-    return np.full_like(gains, gains[0]) if np.ptp(gains) <= _ROUNDING * size else gains
+    return np.full_like(gains, gains[0]) if np.ptp(gains) <= ROUNDING * size else gains
 
 
-def _p_value(gains: FloatArray, least: float) -> float | None:
-    """Of the two-sided test that the mean is 0."""
-    mean, error = _mean_and_error(gains, least)
-    if error is None:
-        return None
-    return 2.0 * float(stats.t.sf(abs(mean) / error, len(gains) - 1))
-
-
-def _levels(p: Sequence[float]) -> list[float]:
-    """Confidence of each interval, so that it excludes 0 exactly where Holm's test rejects."""
-    out, among = [0.0] * len(p), len(p)
-    for rank, index in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
-        out[index] = 1.0 - (1.0 - CONFIDENCE) / among
-        if p[index] <= 1.0 - out[index]:
-            among = len(p) - rank - 1
-    return out
-
-
-def _inside(metric: Metric, interval: Interval | None) -> Interval | None:
-    """A share's interval, cut to where shares are."""
-    if interval is None or metric.examples is None:
+def _inside(metric: Metric, values: FloatArray, interval: Interval | None) -> Interval | None:
+    """A share's interval, cut to where shares are; of values that are none it stays as it is."""
+    if interval is None or not metric.is_share(values):
         return interval
-    top = 100.0 if metric.unit == "%" else 1.0
-    return max(interval[0], 0.0), min(interval[1], top)
+    return max(interval[0], 0.0), min(interval[1], metric.top)

@@ -26,13 +26,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ..meta import Meta
 from ..metric import Metric
+from .intervals import ROUNDING, unit_of
+from .seeds import shared
 from .surface import (
     AXES,
     BASELINE,
@@ -63,6 +65,7 @@ WIDTHS = (0.0, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)  # of the Gaussian, in cells
 CAP = 6.0  # means count up to this many standard errors above the lowest
 NEAR = 4.0  # the noise is that of settings within this many noises of the lowest
 _LEAST_FILLED = 0.5
+_ONE_SEED_FOR_MOST = ("two-stage",)  # samplers that give a few settings the others, by intent
 
 
 @dataclass(frozen=True)
@@ -86,16 +89,19 @@ class Choice:
     """The setting that a rule is represented by.
 
     Attributes:
-        surface: the slice it lies on, of the metric that settings are chosen by.
+        surface: the slice it lies on, of the metric that settings are chosen by; its ``compared``
+            are the seeds that the rule's settings are compared on.
         setting: it, with its mean over the selection seeds.
         estimate: its smoothed mean as one of which less is better: rules are compared by this.
         noise: near the best setting; None with one seed.
+        grids: the rule's surfaces, one for each combination of other parameters.
     """
 
     surface: Surface
     setting: Setting
     estimate: float
     noise: Noise | None
+    grids: tuple[Surface, ...]
 
 
 @dataclass(frozen=True)
@@ -123,23 +129,29 @@ def noise_between_seeds(losses: FloatArray) -> Noise | None:
         return None
     runs = runs[runs > 1]
     mean = np.nanmean(usable, axis=-1)
-    with np.errstate(over="ignore"):  # figures so large that their squares are infinite
-        variance = np.nanvar(usable, axis=-1) * runs / (runs - 1)
-        lowest = np.argsort(mean, kind="stable")[: max(math.ceil(len(mean) / 4), 1)]
-        rough = math.sqrt(float(np.nanmean(variance[lowest])))
+    lowest = np.argsort(mean, kind="stable")[: max(math.ceil(len(mean) / 4), 1)]
+    # Squares of differences are finite in a unit of the size that they have near the best.
+    unit = unit_of(usable[lowest] - mean[lowest, None])
+    with np.errstate(over="ignore"):  # those of a cliff are not
+        variance = np.nanvar(usable / unit, axis=-1) * runs / (runs - 1)
+    rough = unit * math.sqrt(float(np.nanmean(variance[lowest])))
     near = mean <= mean.min() + NEAR * rough
     usable, runs, mean, variance = usable[near], runs[near], mean[near], variance[near]
     freedom = int((runs - 1).sum())
-    with np.errstate(over="ignore"):
-        total = math.sqrt(float((variance * (runs - 1)).sum()) / freedom)
-        apart = usable - mean[:, None]
-        there = np.isfinite(usable).any(0)  # a seed that no setting has yet shifts nothing
-        if len(usable) < 2 or there.sum() < 2:
-            return Noise(total, total, freedom)
-        apart = apart[:, there] - np.nanmean(apart[:, there], axis=0)
-        left = freedom - int(there.sum()) + 1
-        residual = math.sqrt(float(np.nansum(apart**2)) / max(left, 1))
-    return Noise(total, residual, left)
+    rounding = ROUNDING * float(np.nanmax(np.abs(usable)))
+
+    def noise(squares: float, left: int) -> float:
+        found = unit * math.sqrt(squares / left)
+        return found if found > rounding else 0.0
+
+    total = noise(float((variance * (runs - 1)).sum()), freedom)
+    apart = (usable - mean[:, None]) / unit
+    there = np.isfinite(usable).any(0)  # a seed that no setting has yet shifts nothing
+    if len(usable) < 2 or there.sum() < 2:
+        return Noise(total, total, freedom)
+    apart = apart[:, there] - np.nanmean(apart[:, there], axis=0)
+    left = freedom - int(there.sum()) + 1
+    return Noise(total, noise(float(np.nansum(apart**2)), max(left, 1)), left)
 
 
 def smoothed(mean: FloatArray, valid: BoolArray, variance: float | None) -> FloatArray:
@@ -179,10 +191,11 @@ def choose(own: Iterable[Record], meta: Meta, rule: str) -> Choice | None:
         meta: what was planned, and the metric to choose by.
         rule: the rule's name.
     """
-    return best_of(slices(own, meta, rule, meta.chosen_by))
+    keep = {"least_kept": 0.0} if meta.sampler in _ONE_SEED_FOR_MOST else {}
+    return best_of(slices(own, meta, rule, meta.chosen_by), **keep)
 
 
-def best_of(grids: Sequence[Surface]) -> Choice | None:
+def best_of(grids: Sequence[Surface], **keep: float) -> Choice | None:
     """The best setting on some surfaces of one rule; None without a complete one.
 
     Ties go to the lower mean, then to less decay, then to the lower lr, then to the other
@@ -190,28 +203,34 @@ def best_of(grids: Sequence[Surface]) -> Choice | None:
 
     Args:
         grids: of the metric to choose by, which may differ in other parameters.
+        **keep: for `shared`, which says on what seeds they are compared.
     """
-    most = max((int(np.isfinite(g.values).sum(-1).max(initial=0)) for g in grids), default=0)
-    complete = [g.complete & (np.isfinite(g.values).sum(-1) == most) for g in grids]
+    if not grids:
+        return None
+    has = [g.usable.reshape(-1, len(g.seeds)) for g in grids]
+    counted = shared(np.concatenate(has), **keep)
+    compared = tuple(seed for seed, one in zip(grids[0].seeds, counted, strict=True) if one)
+    grids = [replace(g, compared=compared) for g in grids]
+    complete = [g.complete for g in grids]
     if not any(c.any() for c in complete):
         return None
-    noise = noise_between_seeds(
-        np.concatenate([g.losses[c] for g, c in zip(grids, complete, strict=True)])
-    )
-    variance = noise.residual**2 / most if noise else None
+    noise = noise_between_seeds(np.concatenate([g.runs for g in grids]))
+    unit = unit_of(np.array([noise.residual])) if noise else 1.0  # its square is finite
+    variance = (noise.residual / unit) ** 2 / len(compared) if noise else None
     ranked = []
     for grid, valid in zip(grids, complete, strict=True):
         if not valid.any():
             continue
         loss = grid.metric.sign * grid.mean
-        estimate = smoothed(loss, valid, variance)
+        with np.errstate(over="ignore"):  # what is so far from the best counts as the cap
+            estimate = unit * smoothed(loss / unit, valid, variance)
         places = [(int(row), int(column)) for row, column in np.argwhere(valid)]
         at = min(places, key=lambda at: (estimate[at], loss[at], at[1], at[0]))
         best = grid.setting(*at)
         rank = (best.weight_decay, best.lr, repr(best.params))
         ranked.append(((float(estimate[at]), float(loss[at]), *rank), grid, best))
     (estimate_of_best, *_), grid, best = min(ranked, key=lambda one: one[0])
-    return Choice(grid, best, estimate_of_best, noise)
+    return Choice(grid, best, estimate_of_best, noise, tuple(grids))
 
 
 def surface(

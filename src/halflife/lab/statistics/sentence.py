@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
+from ...checks import is_number
+from ...rules.contract import as_rule
 from ...units.writing import counted, in_percent
 from ..meta import Meta
 from ..metric import Metric
-from ..wording import interval, listed, scientific, short, signed, spread, steps, with_unit
+from ..wording import bound, interval, listed, scientific, short, signed, spread, steps, with_unit
 from .surface import BASELINE, DEFAULT, Setting
 
 if TYPE_CHECKING:
@@ -19,6 +22,7 @@ __all__ = [
     "differences",
     "fresh_text",
     "half_life_of",
+    "margin_text",
     "sentence",
     "separability",
     "slope_text",
@@ -73,31 +77,57 @@ def _verdict(analysis: Analysis, best: Setting, meta: Meta) -> str:
                 "chosen by: better than it would be again"
             )
         return f"{text} {found}."
-    value = fresh_text(confirmed, metric)
+    value, seeds = fresh_text(confirmed, metric), counted(none.seeds, "fresh seed")
     if analysis.verdict == "helps":
         gain = difference_text(none, metric)
-        return f"weight decay helps: {use} gives {value}, {gain} without decay, on {seeds}."
+        less = _less(none, meta)
+        return f"weight decay helps{less}: {use} gives {value}, {gain} without decay, on {seeds}."
     if analysis.verdict == "hurts":
         gain = difference_text(none, metric)
         lr = _lr_without(analysis)
         return (
-            f"weight decay hurts: even its best setting, {use}, gives {value}, {gain} without "
-            f"decay, on {seeds}. Use no decay{lr}."
+            f"weight decay hurts{_less(none, meta)}: even its best setting, {use}, gives {value}, "
+            f"{gain} without decay, on {seeds}. Use no decay{lr}."
         )
     text = "decay makes no difference that could be told from none: "
     text += f"its best setting, {use}, gives {value}, {difference_text(none, metric)} without decay"
     if none.equal and none.margin is not None:
-        text += f", so the two are equal within ±{_gap(none.margin, metric, none)}"
+        text += f", so the two are equal within {margin_text(none.margin, metric)}"
     return f"{text}, on {seeds}."
+
+
+def margin_text(margin: float, metric: Metric) -> str:
+    """A margin of equality, never less than it is."""
+    return f"±{bound(margin, metric.unit_of_differences)}"
+
+
+def _less(c: Comparison, meta: Meta) -> str:
+    """That a difference is told and yet too small to matter, where it is so."""
+    if not c.equal or c.margin is None:
+        return ""
+    what = "the margin you stated" if meta.margin else "the noise between seeds"
+    return f", by less than {what} ({margin_text(c.margin, meta.reported)})"
 
 
 def _use(best: Setting, meta: Meta) -> str:
     more = [f"{name} {value}" for name, value in best.params.items()]
     lr, decay = f"lr {scientific(best.lr)}", f"weight_decay {short(best.weight_decay)}"
     strength = half_life_of(best, meta)
+    if not strength and len(meta.rules) == 1 and (meta.optimizer is None or _has_one(best.rule)):
+        # Nobody has seen that the trainings decay by this rule.
+        return listed([lr, *more, decay])
     if not strength:
         return listed([lr, *more, f"{decay} (rule {best.rule})"])
     return listed([lr, *more, f"a half-life of {strength} (rule {best.rule}, {decay})"])
+
+
+def _has_one(rule: str) -> bool:
+    """Whether there is a half-life under a rule, whatever the gradients are."""
+    try:
+        found = as_rule(rule)
+    except ValueError:  # of another version
+        return False
+    return found.uniform and not found.follows_gradients
 
 
 def half_life_of(setting: Setting, meta: Meta) -> str:
@@ -140,7 +170,7 @@ def _turned(ends: tuple[float, float]) -> tuple[float, float]:
 def _gap(value: float, metric: Metric, c: Comparison) -> str:
     """A difference of two values; between percents it is one of points."""
     width = 0.25 * (c.interval[1] - c.interval[0]) if c.interval else None
-    return with_unit(value, "points" if metric.unit == "%" else metric.unit, width)
+    return with_unit(value, metric.unit_of_differences, width)
 
 
 def _words(metric: Metric) -> str:
@@ -168,19 +198,35 @@ def _within(rule: RuleAnalysis, *, told: bool) -> list[str]:
         return [
             f"No setting of {rule.rule} can be told from its best by the seeds that chose{none}."
         ]
+    left = ""
+    if rule.left_out:
+        are = "is" if rule.left_out == 1 else "are"
+        left = f"; {counted(rule.left_out, 'setting')} that {are} not finished {are} not compared"
     if within.count == 1:
-        return [f"No other setting of {rule.rule} is within the noise of it{none}."]
+        other = f"No other setting of {rule.rule}" + (" that is compared" if left else "")
+        return [f"{other} is within the noise of it{none}{left}."]
     spans = [_span("lr", within.lr), _span("weight_decay", within.weight_decay)]
+    spans += [_values(name, values) for name, values in within.params.items()]
     lives = within.half_life
     text = f"Within the noise of the best are {within.count} settings of {rule.rule}: "
     text += listed(spans)
-    text += f" (half-lives of {steps(lives[0])} to {steps(lives[1])} steps)" if lives else ""
-    return [f"{text}{none}."]
+    if lives:
+        low, high = map(steps, lives)
+        text += f" (half-life of {low}" if low == high else f" (half-lives of {low} to {high}"
+        text += " steps)"
+    return [f"{text}{none}{left}."]
 
 
 def _span(name: str, ends: tuple[float, float]) -> str:
     low, high = (scientific(v) if name == "lr" else short(v) for v in ends)
     return f"{name} {low}" if ends[0] == ends[1] else f"{name} {low} to {high}"
+
+
+def _values(name: str, values: Sequence[Any]) -> str:
+    """Values of another parameter: from the lowest to the highest if all are numbers."""
+    if len(values) > 1 and all(is_number(v) for v in values):
+        return f"{name} {values[0]} to {values[-1]}"
+    return f"{name} {listed([str(v) for v in values])}"
 
 
 def _lost(analysis: Analysis) -> list[str]:
@@ -190,14 +236,16 @@ def _lost(analysis: Analysis) -> list[str]:
     counts = {kind: sum(getattr(r, kind) for r in everything) for kind in kinds}
     lost = [f"{n} with {kind} runs" for kind, n in counts.items() if n]
     missing = sum(r.missing for r in everything)
-    fresh = sum(r.fresh.failed for r in everything if r.fresh)
+    fresh = [analysis.default, *(r.fresh for r in everything)]
+    once = {runs.setting.key: runs for runs in fresh if runs}.values()  # the default may be a best
     out = []
     if lost:
         out.append(f"Some settings are in no figure: {listed(lost)}.")
     if missing:
         out.append(f"Runs that are not in the ledger: {missing}.")
-    if fresh:
-        out.append(f"Runs on fresh seeds that failed: {fresh}.")
+    for kind in ("failed", "diverged"):
+        if of_fresh := sum(getattr(runs, kind) for runs in once):
+            out.append(f"Runs on fresh seeds that {kind}: {of_fresh}.")
     return out
 
 
@@ -240,23 +288,33 @@ def differences(analysis: Analysis, meta: Meta) -> list[str]:
         ("is not told from", [c for c in others if not c.clear and not c.worse]),
     ]
     out = []
+    leader = analysis.best.rule if analysis.best else ""
+    named = f"The best setting of {leader}"
+    if analysis.is_default(leader):
+        out.append(f"{named} is {_default(meta)}.")
     for words, group in groups:
         if group:
-            names = listed([f"{_other(c, meta)} ({_shown(c, metric)})" for c in group])
-            out.append(f"The best setting of {group[0].better} {words} {names}.")
+            names = listed([f"{_other(c, analysis, meta)} ({_shown(c, metric)})" for c in group])
+            out.append(f"{named} {words} {names}.")
     if len(others) > 1:
         out.append(f"These {len(others)} comparisons are corrected for their number (Holm).")
     return out
 
 
-def _other(c: Comparison, meta: Meta) -> str:
-    if c.other != DEFAULT:
-        return f"that of {c.other}"
+def _default(meta: Meta) -> str:
     return f"torch's default weight_decay {short(meta.default_decay or 0.0)}"
+
+
+def _other(c: Comparison, analysis: Analysis, meta: Meta) -> str:
+    if c.other == DEFAULT:
+        return _default(meta)
+    which = f", which is {_default(meta)}" if analysis.is_default(c.other) else ""
+    return f"that of {c.other}{which}"
 
 
 def _shown(c: Comparison, metric: Metric) -> str:
     text = difference_text(c, metric).removesuffix(" than")
+    text += f" on {counted(c.seeds, 'seed')}"
     if c.equal and c.margin is not None:
-        text += f", equal within ±{_gap(c.margin, metric, c)}"
+        text += f", equal within {margin_text(c.margin, metric)}"
     return text

@@ -1,23 +1,26 @@
 """One rule's settings laid out for two of what is swept, gathered from the records of a ledger.
 
-A setting is (rule, lr, weight decay, other swept parameters); it has a mean only when all its seeds
-are there and none failed, was pruned or diverged. Those are counted, and enter no figure silently.
+A setting has a mean only when all the seeds that are compared are there and none failed, was pruned
+or diverged. Those are counted, and enter no figure silently.
 """
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...checks import is_number, require
-from ...theory.equilibrium import half_life, timescale
 from ..meta import Meta
 from ..metric import Metric
+from .intervals import FloatArray, mean_over_seeds, standard_error
+from .seeds import shared
+from .settings import AXES, BASELINE, DEFAULT, DEFAULT_RULE, Key, Record, Setting, key_of
 
 __all__ = [
     "AXES",
@@ -30,68 +33,14 @@ __all__ = [
     "Setting",
     "Surface",
     "drawn",
+    "in_order",
     "key_of",
-    "mean_over_seeds",
     "records_of",
     "slices",
-    "standard_error",
     "surface_of",
 ]
 
-Record: TypeAlias = Mapping[str, Any]
-Key: TypeAlias = tuple[Hashable, ...]
-FloatArray: TypeAlias = NDArray[np.float64]
 BoolArray: TypeAlias = NDArray[np.bool_]
-
-BASELINE = "none"  # the rule of the runs without decay
-DEFAULT = "default"  # stands for torch's default, which is no rule of its own
-DEFAULT_RULE = "decoupled"  # the rule that torch's default is a setting of
-AXES = ("lr", "weight_decay")
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What is chosen: one (rule, lr, weight decay, other parameters).
-
-    Attributes:
-        rule: the rule's name.
-        lr: peak learning rate.
-        weight_decay: the rule's own coefficient.
-        params: values of the other swept parameters, by name.
-        fraction: share of each weight removed per step at this peak lr; None where undefined (L2).
-        value: the metric, mean over seeds; None where it was not measured.
-        standard_error: of that mean; None with one seed.
-        seeds: number of runs.
-    """
-
-    rule: str
-    lr: float
-    weight_decay: float
-    params: Mapping[str, Any] = field(default_factory=dict)
-    fraction: float | None = None
-    value: float | None = None
-    standard_error: float | None = None
-    seeds: int = 0
-
-    @property
-    def key(self) -> Key:
-        """What tells it from other settings."""
-        return (self.rule, self.lr, self.weight_decay, _frozen(self.params))
-
-    @property
-    def place(self) -> dict[str, Any]:
-        """Value of everything swept, by name."""
-        return {"lr": self.lr, "weight_decay": self.weight_decay, **self.params}
-
-    @property
-    def half_life(self) -> float | None:
-        """Steps until half of a weight is left at the peak lr; None without a fraction."""
-        return half_life(self.fraction) if self.fraction else None
-
-    @property
-    def timescale(self) -> float | None:
-        """Steps the weights average over at the peak lr; None without a fraction."""
-        return timescale(self.fraction) if self.fraction else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +62,8 @@ class Surface:
         diverged: settings with a diverged run, or one without a finite value; shape (R, C).
         omitted: settings never planned, since a step would remove whole weights; shape (R, C).
         fractions: share removed per step, mean over seeds, NaN where undefined; shape (R, C).
+        compared: seeds on which settings are compared, and their means are; None for those that
+            most settings of this surface share.
     """
 
     rule: str
@@ -129,6 +80,7 @@ class Surface:
     diverged: BoolArray
     omitted: BoolArray
     fractions: FloatArray
+    compared: tuple[int, ...] | None = None
 
     @property
     def lrs(self) -> FloatArray:
@@ -151,15 +103,32 @@ class Surface:
         return self.failed | self.pruned | self.diverged
 
     @property
+    def usable(self) -> BoolArray:
+        """Runs with a value, of settings of which none was lost; shape (R, C, seeds)."""
+        return np.isfinite(self.values) & ~self.unusable[..., None]
+
+    @functools.cached_property
+    def counted(self) -> BoolArray:
+        """Which of the seeds settings are compared on; shape (seeds,)."""
+        if self.compared is None:
+            return shared(self.usable)
+        return np.array([seed in self.compared for seed in self.seeds], dtype=bool)
+
+    @property
     def complete(self) -> BoolArray:
-        """Settings with as many usable runs as the best-supplied one, and no other; (R, C)."""
-        runs = np.isfinite(self.values).sum(-1)
-        return (runs > 0) & (runs == runs.max(initial=0)) & ~self.unusable
+        """Settings with a usable run of every seed that is compared, and no other; (R, C)."""
+        counted = self.counted
+        return np.asarray(self.usable[..., counted].all(-1) & counted.any(), dtype=bool)
 
     @property
     def mean(self) -> FloatArray:
-        """Mean over seeds, NaN where not complete; shape (R, C)."""
-        return mean_over_seeds(self.values, self.complete)
+        """Mean over the seeds that are compared, NaN where not complete; shape (R, C)."""
+        return mean_over_seeds(self.values[..., self.counted], self.complete)
+
+    @property
+    def runs(self) -> FloatArray:
+        """Losses of the settings and seeds that are compared; shape (settings, seeds)."""
+        return self.losses[self.complete][:, self.counted]
 
     @property
     def missing(self) -> int:
@@ -169,7 +138,7 @@ class Surface:
 
     def setting(self, row: int, column: int) -> Setting:
         """The setting at an index."""
-        runs = self.values[row, column]
+        runs = self.values[row, column, self.counted]
         runs = runs[np.isfinite(runs)]
         at = {**self.fixed, self.axes[0]: self.rows[row], self.axes[1]: self.columns[column]}
         fraction = self.fractions[row, column]
@@ -192,12 +161,6 @@ class Surface:
         if row not in self.rows or column not in self.columns or others != dict(self.fixed):
             return None
         return self.rows.index(row), self.columns.index(column)
-
-
-def key_of(record: Record) -> Key:
-    """The key of a record's setting, as `Setting.key`."""
-    params = record.get("params") or {}
-    return (record["rule"], record["lr"], record["weight_decay"], _frozen(params))
 
 
 def records_of(records: Iterable[Record], meta: Meta) -> dict[str, list[Record]]:
@@ -302,8 +265,8 @@ def surface_of(
         **{name: list(values) for name, values in meta.params.items()},
     }
     places = [(_coordinate(r, first), _coordinate(r, second)) for r in own]
-    rows = _in_order([*planned[first], *(row for row, _ in places)])
-    columns = _in_order([*planned[second], *(column for _, column in places)])
+    rows = in_order([*planned[first], *(row for row, _ in places)])
+    columns = in_order([*planned[second], *(column for _, column in places)])
     row_at, column_at = ({v: i for i, v in enumerate(axis)} for axis in (rows, columns))
     seeds = tuple(sorted(meta.seeds))
     seed_at = {seed: i for i, seed in enumerate(seeds)}
@@ -349,22 +312,6 @@ def surface_of(
     )
 
 
-def mean_over_seeds(values: FloatArray, where: BoolArray) -> FloatArray:
-    """Mean of the finite values along the last axis; NaN outside ``where``."""
-    finite = np.isfinite(values)
-    count = np.maximum(finite.sum(-1), 1)
-    total = (np.where(finite, values, 0.0) / count[..., None]).sum(-1)
-    return np.where(where, total, np.nan)
-
-
-def standard_error(values: FloatArray) -> float | None:
-    """Of the mean; None with fewer than two values."""
-    if len(values) < 2:
-        return None
-    with np.errstate(over="ignore"):  # figures so large that their squares are infinite
-        return float(values.std(ddof=1) / math.sqrt(len(values)))
-
-
 def _planned_decays(meta: Meta, rule: str) -> list[float]:
     if rule == DEFAULT:
         return [] if meta.default_decay is None else [meta.default_decay]
@@ -385,14 +332,10 @@ def _coordinate(record: Record, axis: str) -> Any:
     return (record.get("params") or {}).get(axis)
 
 
-def _in_order(values: Sequence[Any]) -> list[Any]:
+def in_order(values: Sequence[Any]) -> list[Any]:
     """Each value once: rising if all are numbers, else as they come."""
     once = list(dict.fromkeys(values))
     return sorted(once) if all(is_number(v) for v in once) else once
-
-
-def _frozen(params: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    return tuple(sorted(params.items()))
 
 
 def _number(value: float | None) -> float:

@@ -186,7 +186,10 @@ def axis_of(name: str, values: Axis | str | float | Sequence[float]) -> Axis:
         return values
     if isinstance(values, str):
         return parse_axis(name, values)
-    numbers: list[Any] = [values] if is_number(values) else [*values]  # type: ignore[misc]
+    try:
+        numbers: list[Any] = [values] if is_number(values) else [*values]  # type: ignore[misc]
+    except TypeError:
+        numbers = []
     if not numbers or not all(is_number(v) and 0.0 < v < math.inf for v in numbers):
         raise ValueError(
             f"{name}={values!r}: must be lab.log(low, high, n), or a list of positive numbers; "

@@ -13,12 +13,12 @@ import itertools
 import math
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..executors import Done, Executor
-from ..ledger import Ledger
+from ..ledger import Ledger, RecordError, plain
 from ..meta import Meta
 from ..statistics.selection import finalists
 from ..trials.cell import Cell, Outcome
@@ -27,6 +27,7 @@ from .display import Display
 from .plan import SweepPlan
 from .samplers import Batch, Sampler
 from .signals import undisturbed
+from .told import length_told
 
 __all__ = ["Driver", "OutOfTime", "SweepError"]
 
@@ -109,7 +110,8 @@ class Driver:
             self._write_down()
 
     def _next(self) -> Batch | None:
-        records = self.ledger.records()
+        records = self._judged()
+        self.plan.settle_default(records)
         if self.retry_failed:
             # To a sampler, what failed before and was not tried again is not known yet.
             records = [
@@ -117,20 +119,16 @@ class Driver:
             ]
         return self.sampler.next(self.plan, records, self.meta())
 
+    def _judged(self) -> list[dict[str, Any]]:
+        """Records, by what they are judged by in this sweep."""
+        return self.plan.meta().judged(self.ledger.records())
+
     def meta(self) -> Meta:
         """What is known of the sweep."""
-        known: dict[str, Any] = {"sampler": str(self.sampler), **self.known}
-        if "steps" not in self.plan.about:
-            records = self.ledger.records()
-            # The longest: those that were stopped, or fail, took fewer.
-            for name in ("steps", "epochs"):
-                counted = [r[name] for r in records if r.get(name)]
-                known[name] = max(counted) if counted else None
-            if known["epochs"]:
-                known["curve_unit"] = "epoch"
-                if known["steps"]:
-                    known["steps_per_epoch"] = max(known["steps"] // known["epochs"], 1)
-        return self.plan.meta(**known)
+        records = self.ledger.records()
+        optimizer = self.plan.optimizer(records)
+        known = {"sampler": str(self.sampler), "optimizer": optimizer, **self.known}
+        return self.plan.meta(**{**known, **length_told(records, self.plan.about)})
 
     def _write_down(self) -> None:
         with undisturbed():
@@ -165,7 +163,7 @@ class Driver:
     def _confirm(self) -> None:
         if not self.plan.confirm:
             return
-        chosen = finalists(self.ledger.records(), self.meta())
+        chosen = finalists(self._judged(), self.meta())
         settings = {(f.setting.key): f.setting for f in chosen}.values()
         cells = tuple(
             Cell.of(
@@ -259,14 +257,16 @@ class Driver:
         return settled
 
     def _record(self, cell: Cell, outcome: Outcome) -> bool:
-        choose, report = self.plan.choose, self.plan.report
-        values = [m.of(outcome.metrics) for m in (choose, report)]
         status = {"paused": "pruned"}.get(outcome.status, outcome.status)
-        lost = status == "done" and not all(map(math.isfinite, values))
-        record = {**outcome.as_dict(), "status": status, "diverged": outcome.diverged or lost}
-        with undisturbed():
-            if not self.ledger.finish(cell, record, values[0]):
-                return False  # another process has taken it over, and records it
+        record = plain({**outcome.as_dict(), "status": status})
+        metrics = record["metrics"]
+        value = self.plan.choose.of(metrics) if isinstance(metrics, Mapping) else math.nan
+        try:
+            with undisturbed():
+                if not self.ledger.finish(cell, record, value):
+                    return False  # another process has taken it over, and records it
+        except RecordError as error:
+            return self._record(cell, Outcome("failed", error=f"{type(error).__name__}: {error}"))
         if status == "failed":
             self._retried.add(cell.key)
             self._failed += 1

@@ -13,13 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...checks import require_count
 from ...rules.contract import DecayRule, as_rule
 from ..meta import Calibration, Extension, Meta, OpenEnd
 from ..metric import Metric
 from ..trials.bases import OptimizerKind
 from ..trials.cell import BASELINE, Cell, params_of
 from .axes import L2_ON_ADAM, Axis, Currency, canonical
+from .told import optimizer_told
 
 __all__ = ["CONFIRM_FROM", "TINY", "Columns", "SweepPlan", "default_decay"]
 
@@ -30,9 +30,9 @@ CONFIRM_FROM = 10_000  # the first of the seeds that confirm; those that choose 
 _DEFAULT = 0.01  # of torch.optim.AdamW
 
 
-def default_decay(base: OptimizerKind) -> float | None:
-    """The weight decay that torch's default is; None where that is no decay."""
-    return _DEFAULT if base.name == "adamw" else None
+def default_decay(optimizer: str | None) -> float | None:
+    """The weight decay that torch's default is; None where that is no decay, or not known."""
+    return _DEFAULT if optimizer == "adamw" else None
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,32 @@ class Columns:
     Attributes:
         axis: strengths, or coefficients where there are no strengths.
         currency: between the two; None where the axis has coefficients.
+        given: coefficients that were asked for, by strength: there and back they lose a digit, and
+            would be other settings than those of the same rule alone.
     """
 
     axis: Axis
     currency: Currency | None
+    given: Mapping[float, float] = field(default_factory=dict)
 
     def coefficient(self, value: float) -> float:
         """The rule's weight decay of a value of the axis."""
-        return value if self.currency is None else canonical(self.currency.coefficient(value))
+        if self.currency is None:
+            return value
+        known = self.given.get(value)
+        return canonical(self.currency.coefficient(value)) if known is None else known
+
+    def extended(self, side: str, value: float) -> Columns:
+        """With one more value beyond a side, by the same step in coefficients where they are given.
+
+        Args:
+            side: ``"low"`` or ``"high"``.
+            value: beyond it.
+        """
+        given = dict(self.given)
+        if given and (next_one := Axis(tuple(sorted(given.values()))).beyond(side)) is not None:
+            given[value] = next_one
+        return Columns(self.axis.extended(value), self.currency, given)
 
     def buildable(self, rule: DecayRule, value: float, lr: float, base: OptimizerKind) -> bool:
         """Whether a step at this lr leaves some of each weight."""
@@ -76,13 +94,15 @@ class SweepPlan:
         report: the metric that is told.
         params: values of other parameters that are swept, by name.
         default: weight decay of torch's default to compare with; None for none.
+        default_if_known: whether it is compared with once the trainings' optimizer is known.
+        stated: whether the caller said that their optimizer is `base`.
         extend: whether the grid may grow where an optimum lies on its border.
         extension_limit: rows and columns that each rule may add.
         equivalence: margin within which settings are called equal, in units of `report`.
         about: more fields of `Meta` that are known of the training.
 
     Raises:
-        ValueError: for a rule that is unknown or cannot be compared, or a number out of range.
+        ValueError: for a rule that is unknown or cannot be compared, or a strength out of range.
     """
 
     name: str
@@ -101,24 +121,11 @@ class SweepPlan:
     extension_limit: int = 4
     equivalence: float | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
+    default_if_known: bool = False
+    stated: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
-        if not self.rules or not self.seeds:
-            raise ValueError(
-                f"rules={self.rules}, seeds={self.seeds}: at least one of each is needed."
-            )
-        require_count("confirm", self.confirm, "pass 8, or 0 for none", minimum=0)
-        if max(self.seeds) >= CONFIRM_FROM:
-            raise ValueError(
-                f"seeds={max(self.seeds)}: must be below {CONFIRM_FROM}, where the seeds that "
-                "confirm begin."
-            )
-        for name, values in self.params.items():
-            if not values or len(set(values)) != len(values):
-                raise ValueError(
-                    f"params[{name!r}]={values!r}: must be a list of different values."
-                )
         self.central = self.lrs.central
         self.calibration: dict[str, Calibration] = {}
         self.extensions: list[Extension] = []
@@ -135,6 +142,17 @@ class SweepPlan:
             if self.strengths:  # whatever the measured rate will be
                 for value in self.decays.values:
                     Currency(rule, self.base.base, self.central, 1.0).coefficient(value)
+
+    # --- what the trainings tell ------------------------------------------------------------------
+
+    def optimizer(self, records: Sequence[Mapping[str, Any]]) -> str | None:
+        """Name of the trainings' optimizer; None if it is not known."""
+        return optimizer_told(records, self.base.name if self.stated else None, self.base.name)
+
+    def settle_default(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Compare with torch's default, if that waits for the optimizer to be known, and it is."""
+        if self.default is None and self.default_if_known:
+            self.default = default_decay(self.optimizer(records))
 
     # --- strengths --------------------------------------------------------------------------------
 
@@ -181,14 +199,15 @@ class SweepPlan:
         Raises:
             ValueError: if a strength is no fraction, or a rule's coefficient cannot be placed.
         """
-        axis = self.decays
+        axis, given = self.decays, dict[float, float]()
         if self._equal and not self.strengths:
             first = self._currency(self.rules[0])
-            values = {canonical(first.strength(c)) for c in axis.values}
-            axis = Axis(tuple(sorted(values)))
+            given = {canonical(first.strength(c)): c for c in axis.values}
+            axis = Axis(tuple(sorted(given)))
         for name in self.rules:
             currency = self._currency(name) if self._equal else None
-            self.columns[name] = columns = Columns(axis, currency)
+            own = given if name == self.rules[0] else {}
+            self.columns[name] = columns = Columns(axis, currency, own)
             for value in axis.values:
                 columns.coefficient(value)
 
@@ -289,7 +308,7 @@ class SweepPlan:
         if axis == "lr":
             self.lrs = self.lrs.extended(value)
         else:
-            self.columns[rule] = Columns(values.extended(value), self.columns[rule].currency)
+            self.columns[rule] = self.columns[rule].extended(side, value)
         return True
 
     # --- what is written down ---------------------------------------------------------------------
@@ -301,9 +320,10 @@ class SweepPlan:
             if not self.columns[name].buildable(as_rule(name), value, lr, self.base):
                 omitted[name] = omitted.get(name, 0) + 1
         first = self.decays.values
-        return Meta(
+        known = dict(
             name=self.name,
             optimizer=self.base.name,
+            settings=dict(self.base.settings),
             choose=self.choose.as_dict(),
             report=self.report.as_dict(),
             default_decay=self.default,
@@ -331,8 +351,9 @@ class SweepPlan:
             omitted=omitted,
             calibration=self.calibration,
             l2_on_adam=f"coefficient = strength / central lr / {L2_ON_ADAM:g}",
-            **{**self.about, **more},
         )
+        # What a training says of itself is not for others to say.
+        return Meta(**{**known, **more, **self.about})
 
     def _strengths(self, name: str, columns: Columns) -> list[float]:
         if columns.currency:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,16 +18,21 @@ import numpy as np
 import optuna
 
 from ...checks import near, require, require_count
+from ...rules.contract import as_rule
 from ..meta import Meta
 from ..statistics.closeness import worth_extending
 from ..statistics.surface import DEFAULT
 from ..trials.cell import BASELINE, Cell, params_of
 from .plan import SweepPlan
+from .stopped import Stopped
 
 __all__ = ["Batch", "Grid", "Halving", "Optuna", "Sampler", "TwoStage", "sampler_of"]
 
 Records = Sequence[Mapping[str, Any]]
 Losses = Mapping[Any, float]
+
+_STOPPED = ("pruned",)  # status of trainings that are trained on, by whoever wants their end
+_ASKS = 100  # of Optuna for one setting that can be built
 
 
 @dataclass(frozen=True)
@@ -76,9 +81,9 @@ class Grid(Sampler):
     def next(self, plan: SweepPlan, records: Records, meta: Meta) -> Batch | None:
         """All that is missing; then what the grid grew by."""
         cells = tuple(plan.cells())
-        known = {Cell.of(r).key for r in records}
+        known = {Cell.of(r).key for r in _ended(records)}
         if any(c.key not in known for c in cells):
-            return Batch(cells)
+            return Batch(cells, again=_STOPPED)
         return self.next(plan, records, plan.meta()) if self._grow(plan, records) else None
 
     def _grow(self, plan: SweepPlan, records: Records) -> bool:
@@ -122,16 +127,17 @@ class TwoStage(Sampler):
     def next(self, plan: SweepPlan, records: Records, meta: Meta) -> Batch | None:
         """The first seed of all; then the other seeds of the best."""
         first = tuple(plan.cells(plan.seeds[:1]))
+        records = _ended(records)
         known = {Cell.of(r).key for r in records}
         if any(c.key not in known for c in first):
-            return Batch(first, what="one seed for every cell")
+            return Batch(first, again=_STOPPED, what="one seed for every cell")
         losses = _losses(records, plan, plan.seeds[:1])
         best = {
             c.setting for group in _groups(first).values() for c in _best(group, losses, self.keep)
         }
         rest = tuple(c for c in plan.cells(plan.seeds[1:]) if c.setting in best)
         if any(c.key not in known for c in rest):
-            return Batch(rest, what="all seeds for the best")
+            return Batch(rest, again=_STOPPED, what="all seeds for the best")
         return None
 
 
@@ -165,13 +171,17 @@ class Halving(Sampler):
         status = {Cell.of(r).key: r["status"] for r in records}
         if any(c.key not in status for c in cells):
             return Batch(cells, until=self.at, what=f"{self.at:.0%} of each training")
-        losses = _losses(records, plan, plan.seeds)
+        stopped = Stopped(records, plan.choose)
+        losses = _losses(records, plan, plan.seeds, stopped.value)
         kept: set[Any] = set()
+        # What no training reported is no reason to stop one.
         for group in _groups(cells).values():
+            if not stopped.judged:
+                kept |= {c.setting for c in group}
             settings = len({c.setting for c in group})
             kept |= {c.setting for c in _best(group, losses, math.ceil(self.keep * settings))}
         rest = tuple(c for c in cells if c.setting in kept and status[c.key] == "pruned")
-        return Batch(rest, again=("pruned",), what="the rest of the best") if rest else None
+        return Batch(rest, again=_STOPPED, what="the rest of the best") if rest else None
 
 
 class Optuna(Sampler):
@@ -208,9 +218,10 @@ class Optuna(Sampler):
     def next(self, plan: SweepPlan, records: Records, meta: Meta) -> Batch | None:
         """What the sampler asks for, once it knows all that it asked for before."""
         fixed = tuple(c for c in plan.cells() if not _asked(c, plan))
+        records = _ended(records)
         known = {Cell.of(r).key for r in records}
         if any(c.key not in known for c in fixed):
-            return Batch(fixed, what="training without decay")
+            return Batch(fixed, again=_STOPPED, what="training without decay")
         losses = _losses(records, plan, plan.seeds)
         asked: list[Cell] = []
         # The whole conversation again: a few milliseconds, and nothing to be kept but the records.
@@ -218,13 +229,16 @@ class Optuna(Sampler):
         while len(asked) < self.trials:
             fresh = []
             for _ in range(min(self.at_once, self.trials - len(asked))):
-                trial = study.ask()
-                cell = self._cell(plan, trial)
-                asked.append(cell)
-                fresh.append((trial, cell))
+                if (found := self._ask(plan, study)) is not None:
+                    asked.append(found[1])
+                    fresh.append(found)
+            if not fresh:
+                return None
             wanted = tuple(c.with_seed(seed) for seed in plan.seeds for _, c in fresh)
             if any(c.key not in known for c in wanted):
-                return Batch(wanted, what=f"settings {told + 1} to {told + len(fresh)}")
+                return Batch(
+                    wanted, again=_STOPPED, what=f"settings {told + 1} to {told + len(fresh)}"
+                )
             for trial, cell in fresh:
                 told += 1
                 loss = losses.get(cell.setting, math.nan)
@@ -244,17 +258,29 @@ class Optuna(Sampler):
         finally:
             optuna.logging.set_verbosity(before)
 
-    def _cell(self, plan: SweepPlan, trial: optuna.Trial) -> Cell:
+    def _ask(self, plan: SweepPlan, study: optuna.Study) -> tuple[optuna.Trial, Cell] | None:
+        """The next setting that leaves some of each weight; None where none comes up."""
+        for _ in range(_ASKS):
+            trial = study.ask()
+            cell = self._cell(plan, trial)
+            if cell is not None:
+                return trial, cell
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        return None
+
+    def _cell(self, plan: SweepPlan, trial: optuna.Trial) -> Cell | None:
         rule = plan.rules[0]
         if len(plan.rules) > 1:
             rule = trial.suggest_categorical("rule", plan.rules)
         lrs, decays = plan.lrs.values, plan.columns[rule].axis.values
         lr = _between(trial, "lr", lrs)
-        value = _between(trial, "decay", decays)
+        value = _between(trial, "weight_decay", decays)
         params = {
             name: trial.suggest_categorical(name, list(values))
             for name, values in plan.params.items()
         }
+        if not plan.columns[rule].buildable(as_rule(rule), value, lr, plan.base):
+            return None
         return plan.cell(rule, lr, value, plan.seeds[0], params_of(params))
 
 
@@ -277,13 +303,32 @@ def _groups(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
     return groups
 
 
-def _losses(records: Records, plan: SweepPlan, seeds: Sequence[int]) -> Losses:
-    """Mean over the seeds of what settings are chosen by, less being better; infinite if lost."""
+def _ended(records: Records) -> Records:
+    """Those of trainings that were not stopped on the way: what was is not known to others."""
+    return [r for r in records if r["status"] not in _STOPPED]
+
+
+def _losses(
+    records: Records,
+    plan: SweepPlan,
+    seeds: Sequence[int],
+    value: Callable[[Mapping[str, Any]], float] | None = None,
+) -> Losses:
+    """Mean over the seeds of what settings are chosen by, less being better; infinite if lost.
+
+    Args:
+        records: of the trainings.
+        plan: of the sweep.
+        seeds: that count.
+        value: of a record, where it is not that of its end.
+    """
     values: dict[Any, list[float]] = {}
     for r in records:
         if r["seed"] in seeds:
-            loss = plan.choose.loss(plan.choose.of(r["metrics"]))
-            bad = r["status"] == "failed" or r.get("diverged") or not math.isfinite(loss)
+            loss = plan.choose.loss(plan.choose.of(r["metrics"]) if value is None else value(r))
+            # Where settings are not judged by their ends, neither is whether they diverged there.
+            told = value is None or r["status"] in _STOPPED
+            bad = r["status"] == "failed" or (told and r.get("diverged")) or not math.isfinite(loss)
             values.setdefault(Cell.of(r).setting, []).append(math.inf if bad else loss)
     return {key: float(np.mean(v)) for key, v in values.items()}
 
@@ -311,7 +356,7 @@ def sampler_of(sampler: Sampler | str | optuna.samplers.BaseSampler) -> Sampler:
         return sampler
     if isinstance(sampler, optuna.samplers.BaseSampler):
         return Optuna(sampler)
-    if sampler not in _NAMED:
+    if not isinstance(sampler, str) or sampler not in _NAMED:
         raise ValueError(
             f"sampler={sampler!r}: must be one of {', '.join(_NAMED)}{near(sampler, _NAMED)}, or a "
             "sampler of Optuna."

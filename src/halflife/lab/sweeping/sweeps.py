@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import platform
 import time
@@ -13,15 +14,26 @@ import optuna
 import torch
 
 from ... import __version__
-from ...checks import is_number, require, require_count
+from ...checks import near
 from ..executors import Executor, ExecutorError, InProcess, Local
 from ..executors.local import cores
 from ..ledger import Ledger, LedgerError
+from ..meta import Meta
 from ..metric import Metric
 from ..result import Result
-from ..trials.bases import made
-from ..trials.fingerprint import content_of, mark, parts_of
-from ..trials.job import Job, TrainingError, takes_trial
+from ..trials.fingerprint import mark, parts_of
+from ..trials.job import Job, TrainingError, declared, takes_trial
+from ..trials.values import content_of
+from .arguments import (
+    base_of,
+    count_of,
+    margin_of,
+    metrics_of,
+    params_of,
+    require_others,
+    rules_of,
+    seeds_of,
+)
 from .axes import Axis, axis_of
 from .display import Bar, Display
 from .driver import Driver, OutOfTime, SweepError
@@ -30,8 +42,6 @@ from .samplers import Sampler, sampler_of
 from .signals import Terminated, terminable
 
 __all__ = ["Interrupted", "sweep"]
-
-_PLAIN = Metric("loss")
 
 
 class Interrupted(KeyboardInterrupt):
@@ -49,13 +59,13 @@ def sweep(
     out: str | Path | None = None,
     choose: Metric | str | None = None,
     report: Metric | str | None = None,
-    optimizer: Any = "adamw",
+    optimizer: Any = None,
     settings: Mapping[str, Any] | None = None,
     params: Mapping[str, Sequence[Any]] | None = None,
     sampler: Sampler | str | optuna.samplers.BaseSampler = "grid",
     executor: Executor | None = None,
     confirm: int = 8,
-    default: bool = True,
+    default: bool | None = None,
     extend: bool = True,
     extension_limit: int = 4,
     equivalence: float | None = None,
@@ -89,14 +99,17 @@ def sweep(
         choose: the metric that settings are chosen by. Default: that of `report`, else the number
             that the training returns.
         report: the metric that is told. Default: that of `choose`.
-        optimizer: base of `Trial.optimizer`: a name or class of halflife's.
+        optimizer: base of `Trial.optimizer`, a name or class of halflife's. Default: AdamW. Name
+            it where the training makes one by itself: only an optimizer that is stated here, or
+            that the trial makes or watches, is told of, with the half-life.
         settings: of the optimizer, such as ``{"betas": (0.9, 0.95)}``.
         params: other parameters to sweep, by name: ``{"momentum": [0.8, 0.9]}``.
         sampler: ``"grid"``, ``"two-stage"``, ``"halving"``, ``"optuna"``, a sampler of Optuna, or
             one of `halflife.lab` with its settings.
         executor: who trains. Default: `Local`, with a process a core or accelerator.
         confirm: fresh seeds of the finalists; 0 for none.
-        default: whether torch's default weight decay is compared with (AdamW's 0.01).
+        default: whether torch's default weight decay is compared with (AdamW's 0.01). Default:
+            where the trainings' optimizer is known to be AdamW.
         extend: whether the grid grows where the best setting lies on its border.
         extension_limit: rows and columns that each rule may add.
         equivalence: margin, in the unit of `report`, within which two settings are called equal.
@@ -127,13 +140,12 @@ def sweep(
         >>> result.best.lr, result.best.weight_decay
         (0.01, 0.1)
     """
-    reported = _metric(report) or _metric(choose) or _PLAIN
-    chosen = _metric(choose) or reported
-    names = (rules,) if isinstance(rules, str) else tuple(dict.fromkeys(rules))
-    base = made(optimizer, settings)
-    params = dict(params or {})
-    ok = time_limit is None or (is_number(time_limit) and time_limit > 0)
-    require(ok, "time_limit", "a number of seconds > 0", time_limit, "pass None for no limit")
+    chosen, reported = metrics_of(choose, report)
+    names = rules_of(rules)
+    stated = optimizer is not None
+    base = base_of(optimizer if stated else "adamw", settings)
+    swept = params_of(params)
+    require_others(name, command, time_limit, executor)
     decays, strengths = _decays(weight_decay, strength)
     chosen_sampler = sampler_of(sampler)
     title = name or _name_of(train)
@@ -144,32 +156,40 @@ def sweep(
         axis_of("lr", lr),
         decays,
         strengths,
-        _seeds(seeds),
-        confirm,
+        seeds_of(seeds),
+        count_of("confirm", confirm, "pass 8, or 0 for none"),
         chosen,
         reported,
-        params=params,
-        default=default_decay(base) if default else None,
-        extend=extend,
-        extension_limit=extension_limit,
-        equivalence=equivalence,
-        about=getattr(train, "about", {}),
+        params=swept,
+        default=default_decay(base.name) if default else None,
+        default_if_known=default is None,
+        stated=stated,
+        extend=bool(extend),
+        extension_limit=count_of("extension_limit", extension_limit, "pass 4, or 0 for none"),
+        equivalence=margin_of(equivalence),
+        about=declared(train, "about", {}),
     )
-    _check(train, names, params)
+    _check(train, names, swept)
+    Meta.read(plan.meta().as_dict())  # what is written down can be read again
     display = progress if isinstance(progress, Display) else Bar() if progress else Display()
     # By what it is made of: a checkpoint of an edited training is none of this one.
-    shared = {"optimizer": base.name, **base.settings, **getattr(train, "configuration", {})}
+    shared = {"optimizer": base.name, **base.settings, **declared(train, "configuration", {})}
     if fabric:
         shared["fabric"] = {k: content_of(v) or type(v).__name__ for k, v in fabric.items()}
     parts = parts_of(train)
-    folder = None if out is None else Path(out) / "checkpoints" / mark(parts, shared)
-    job = Job(train, base, (chosen, reported), folder, fabric)
-    kept = f"out={str(out)!r}" if storage is None else f"out={str(out)!r}, storage=..."
+    # At once: a training may change the folder that it is in.
+    place = None if out is None else Path(out).absolute()
+    folder = None if place is None else place / "checkpoints" / mark(parts, shared)
+    job = Job(train, base, (chosen, reported), folder, fabric, stated)
+    kept = f"out={None if out is None else str(out)!r}" + (", storage=..." if storage else "")
     goes_on = command or f"sweep(..., {kept}, resume=True)"
-    with Ledger(out, storage=storage, writing=True, goal=chosen.goal) as ledger:
+    if out is None and storage is None:
+        goes_on = ""  # nobody can go on with what is in memory
+    with Ledger(place, storage=storage, writing=True, goal=chosen.goal) as ledger:
         for note in ledger.notes:
             display.say(note)
         ledger.configure(shared, parts, resume=resume)
+        _require_measured(plan, ledger)
         _keep_center(plan, ledger)
         driver = Driver(
             plan,
@@ -190,19 +210,21 @@ def sweep(
         except ExecutorError as error:
             raise SweepError(_early(str(error).rstrip("."), ledger, goes_on)) from error.__cause__
         except LedgerError as error:
+            if not goes_on:
+                raise
             raise LedgerError(f"{error} Go on with\n\n    {goes_on}\n") from error.__cause__
         except SweepError as error:
             raise SweepError(_early(error.message, ledger, goes_on), error.trace) from None
         except KeyboardInterrupt as error:
             why = "Terminated" if isinstance(error, Terminated) else "Interrupted"
             raise Interrupted(_early(why, ledger, goes_on)) from None
-        return Result(ledger.records(), ledger.meta(), out=out, storage=storage)
+        return Result(ledger.records(), ledger.meta(), out=place, storage=storage)
 
 
 def _early(why: str, ledger: Ledger, command: str) -> str:
     """The sentence that a run ends with that ends early."""
     cells = len(ledger.records())
-    if ledger.out is None:
+    if not command:
         return f"{why}. {cells} trained cells were in memory; pass out= to keep them."
     return f"{why}. {cells} trained cells are safe in {ledger.place}; go on with\n\n    {command}\n"
 
@@ -218,10 +240,6 @@ def _check(train: Any, rules: Sequence[str], params: Mapping[str, Any]) -> None:
         )
 
 
-def _metric(metric: Metric | str | None) -> Metric | None:
-    return Metric(metric) if isinstance(metric, str) else metric
-
-
 def _decays(weight_decay: Any, strength: Any) -> tuple[Axis, bool]:
     if (weight_decay is None) == (strength is None):
         raise ValueError(
@@ -231,15 +249,6 @@ def _decays(weight_decay: Any, strength: Any) -> tuple[Axis, bool]:
     if strength is not None:
         return axis_of("strength", strength), True
     return axis_of("weight_decay", weight_decay), False
-
-
-def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
-    if isinstance(seeds, int):
-        require_count("seeds", seeds, "pass how many trainings each setting gets, such as 3")
-        return tuple(range(seeds))
-    for seed in seeds:
-        require_count("seeds", seed, "pass integers from 0 on, or how many", minimum=0)
-    return tuple(dict.fromkeys(seeds))
 
 
 def _usual() -> Executor:
@@ -254,7 +263,22 @@ def _keep_center(plan: SweepPlan, ledger: Ledger) -> None:
         plan.central = known
 
 
+def _require_measured(plan: SweepPlan, ledger: Ledger) -> None:
+    """Check that what was trained before can be judged by what is asked for now."""
+    done = [r for r in ledger.records() if r["status"] == "done"]
+    known = dict.fromkeys(name for r in done for name in r["metrics"])
+    for option, metric in (("choose", plan.choose), ("report", plan.report)):
+        if done and metric.name not in known:
+            raise LedgerError(
+                f"{option}={metric.name!r}: must be one that the {len(done)} trainings in "
+                f"{ledger.place} have, {', '.join(map(repr, known)) or 'which is none'}"
+                f"{near(metric.name, known)}"
+            )
+
+
 def _name_of(train: Any) -> str:
+    while isinstance(train, functools.partial):
+        train = train.func
     name = getattr(train, "name", None) or getattr(train, "__name__", None)
     module = getattr(train, "__module__", None)
     name = name or type(train).__name__

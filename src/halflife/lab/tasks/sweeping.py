@@ -101,7 +101,7 @@ class TaskTraining:
         single = Single(self.training, member)
         trial.watch(single.optimizer)
         scores = train(self.training, single, trial.until)[0]
-        return replace(_outcome(scores, trial.until), fraction=trial.fraction)
+        return replace(self._outcome(scores, trial.until), fraction=trial.fraction)
 
     @property
     def stacks(self) -> bool:
@@ -111,7 +111,11 @@ class TaskTraining:
     def stacked(self, cells: Sequence[Cell], until: float = 1.0) -> list[Outcome]:
         """Train many models of one seed at once."""
         members = [_member(cell) for cell in cells]
-        return [_outcome(s, until) for s in train_ensemble(self.training, members, until)]
+        return [self._outcome(s, until) for s in train_ensemble(self.training, members, until)]
+
+    def _outcome(self, scores: Scores, until: float) -> Outcome:
+        used = self.training.optimizer, dict(self.training.kind.settings)
+        return replace(_outcome(scores, until), optimizer=used[0], settings=used[1])
 
     def speeds(self, chunk: int) -> tuple[float, float]:
         """Models trained per second, stacked and one by one: some steps of each are timed.

@@ -15,7 +15,7 @@ from ...bases.noise import Base, base_of
 from ...checks import near
 from ...rules.contract import DecayRule
 
-__all__ = ["OptimizerKind", "made"]
+__all__ = ["OptimizerKind", "made", "name_of"]
 
 # What torch calls Adam is AdamW under L2 here: the rule comes with the trial.
 _ALSO = {"adam": "adamw"}
@@ -52,7 +52,7 @@ class OptimizerKind:
 
     def __post_init__(self) -> None:
         """Find the class."""
-        key = self.name.strip().lower()
+        key = self.name.strip().lower() if isinstance(self.name, str) else ""
         key = _ALSO.get(key, key)
         if key not in _NAMES:
             raise ValueError(
@@ -91,6 +91,17 @@ class OptimizerKind:
         weights = [torch.zeros(1, 1, requires_grad=True)]
         group = self.cls(weights, lr=1.0, weight_decay=0.0, **self.settings).param_groups[0]
         return {name: value for name, value in group.items() if name not in ("params", "lr")}
+
+
+def name_of(cls: type[Any]) -> str:
+    """The name of an optimizer's class: of halflife's and torch's as a sweep takes it.
+
+    Example:
+        >>> name_of(torch.optim.AdamW), name_of(torch.optim.Adam)
+        ('adamw', 'Adam')
+    """
+    key = cls.__name__.lower()
+    return key if key in _NAMES else cls.__name__
 
 
 def made(base: Any, settings: Mapping[str, Any] | None = None) -> OptimizerKind:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -100,12 +100,15 @@ class Outcome:
             the training that was asked for.
         metrics: by name, of the end or, where it was stopped, of the last report.
         curve: reports: lists ``"step"`` and one by metric; None without any.
+        curve_unit: what they count: ``"epoch"``, ``"step"`` or ``"report"``; None if not known.
         progress: share of the training that is done, 0 to 1.
         error: the traceback.
-        diverged: whether the training says so, or what it is judged by is not finite.
+        diverged: whether the training says so; a figure that is not finite says it by itself.
         seconds: wall time.
-        epochs: counted by `Trial.epochs`; None where they are not.
+        epochs: of the whole training, by `Trial.epochs` or a framework; None if not known.
         steps: optimizer steps, where `Trial.optimizer` made the optimizer.
+        optimizer: its name, where the trial made or watched it.
+        settings: of the optimizer, where the trial made it; what is no plain data is left out.
         fraction: of each weight removed per step at the peak lr; None where there is none to tell.
         weight_rms: of the decayed weights at the end; None where they are not known.
         predicted_rms: the same by theory; None where there is no prediction.
@@ -115,12 +118,15 @@ class Outcome:
     status: str = "done"
     metrics: Mapping[str, float] = field(default_factory=dict)
     curve: Mapping[str, list[Any]] | None = None
+    curve_unit: str | None = None
     progress: float = 1.0
     error: str | None = None
     diverged: bool = False
     seconds: float = 0.0
-    epochs: int | None = None
+    epochs: float | None = None
     steps: int | None = None
+    optimizer: str | None = None
+    settings: Mapping[str, Any] | None = None
     fraction: float | None = None
     weight_rms: float | None = None
     predicted_rms: float | None = None
@@ -128,4 +134,4 @@ class Outcome:
 
     def as_dict(self) -> dict[str, Any]:
         """As plain data, to be recorded."""
-        return {name: value for name, value in asdict(self).items() if name != "notes"}
+        return {name: value for name, value in vars(self).items() if name != "notes"}

@@ -10,7 +10,6 @@ It returns a number, a mapping of metrics, or nothing after it has reported some
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import inspect
 import time
@@ -26,10 +25,13 @@ from ...checks import is_number
 from ..metric import Metric, metric_values
 from .bases import OptimizerKind
 from .cell import Cell, Outcome
+from .checkpoint import remove
+from .held import held
 from .randomness import seeded
+from .surroundings import alone, kept
 from .trial import Paused, Trial
 
-__all__ = ["Job", "Portion", "TrainingError", "run_portion", "takes_trial"]
+__all__ = ["Job", "Portion", "TrainingError", "declared", "run_portion", "takes_trial"]
 
 _NUMBERS = ("lr", "weight_decay", "seed", "rule")
 
@@ -48,6 +50,8 @@ class Job:
         metrics: what it is chosen by and what is told, which it must return.
         folder: where checkpoints may be kept.
         fabric: arguments of Lightning's Fabric, for `Trial.fabric`.
+        stated: whether the caller said that the trainings' optimizer is `base`, so that it need not
+            be seen to be known.
     """
 
     train: Callable[..., Any]
@@ -55,11 +59,12 @@ class Job:
     metrics: tuple[Metric, ...]
     folder: Path | None = None
     fabric: Mapping[str, Any] | None = None
+    stated: bool = False
 
     @property
     def stacks(self) -> bool:
         """Whether many cells of one seed can be trained at once."""
-        return bool(getattr(self.train, "stacks", False))
+        return bool(declared(self.train, "stacks", False))
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,19 @@ class Portion:
     cells: tuple[Cell, ...]
     until: float = 1.0
     stacked: bool = False
+
+
+def declared(train: Any, name: str, otherwise: Any) -> Any:
+    """What a training of the lab's own classes says of itself.
+
+    Args:
+        train: any training.
+        name: of the attribute. A training of the user's may have one of that name for itself.
+        otherwise: for one that says nothing.
+    """
+    ours = __name__.rpartition(".trials.")[0] + "."
+    own = any(name in vars(k) and k.__module__.startswith(ours) for k in type(train).__mro__)
+    return getattr(train, name) if own else otherwise
 
 
 def takes_trial(train: Callable[..., Any], params: Sequence[str] = ()) -> bool:
@@ -122,34 +140,55 @@ def takes_trial(train: Callable[..., Any], params: Sequence[str] = ()) -> bool:
 
 def run_portion(job: Job, piece: Portion, device: torch.device | str = "cpu") -> list[Outcome]:
     """Train the cells of a piece, whatever happens in the user's code."""
+    with kept():
+        return _trained(job, piece, device)
+
+
+def _trained(job: Job, piece: Portion, device: torch.device | str) -> list[Outcome]:
     if piece.stacked:
         try:
-            return list(job.train.stacked(piece.cells, piece.until))  # type: ignore[attr-defined]
+            with alone():
+                outcomes = list(job.train.stacked(piece.cells, piece.until))  # type: ignore[attr-defined]
         except (Exception, SystemExit) as error:
             return [Outcome("failed", error=_told(error))] * len(piece.cells)
+        return [_judged(job, outcome) for outcome in outcomes]
     return [_run(job, piece.cells[0], piece.until, device)]
 
 
 def _run(job: Job, cell: Cell, until: float, device: torch.device | str) -> Outcome:
     path = None if job.folder is None else job.folder / f"{_name_of(cell)}.pt"
+    own = held(job.train)
     trial = Trial(
-        cell, base=job.base, device=device, checkpoint=path, until=until, fabric=job.fabric
-    )
+        cell, base=job.base, device=device, checkpoint=path, until=until, fabric=job.fabric,
+        held=own,
+    )  # fmt: skip
     start = time.perf_counter()
     try:
-        with seeded(cell.seed), torch.enable_grad():
+        with seeded(cell.seed, own), torch.enable_grad(), alone():
             result = _call(job.train, trial)
-        outcome = result if isinstance(result, Outcome) else _read(result, trial, job.metrics)
+        outcome = result if isinstance(result, Outcome) else _read(result, trial, job)
+        outcome = _judged(job, outcome)
     except Paused:
         # The generators are the caller's again; what the training needs of them is in its file.
-        outcome = _known(trial, "paused", trial.last_report)
+        outcome = _known(trial, "paused", trial.last_report, job)
     except (Exception, SystemExit) as error:
         outcome = Outcome("failed", progress=trial.progress, error=_told(error))
     if path is not None and outcome.status != "paused":
-        with contextlib.suppress(OSError):
-            path.unlink()
+        remove(path)
     seconds = outcome.seconds or time.perf_counter() - start
     return replace(outcome, seconds=seconds, notes=tuple(trial.notes))
+
+
+def _judged(job: Job, outcome: Outcome) -> Outcome:
+    """What a training came to, failed if it is judged by a share that none can be."""
+    if not isinstance(outcome.metrics, Mapping):  # which the ledger refuses
+        return outcome
+    try:
+        for metric in job.metrics:
+            metric.require_share(outcome.metrics)
+    except ValueError as error:
+        return replace(outcome, status="failed", error=f"{type(error).__name__}: {error}")
+    return outcome
 
 
 def _told(error: BaseException) -> str:
@@ -178,8 +217,8 @@ def _call(train: Callable[..., Any], trial: Trial) -> Any:
     return train(**given)
 
 
-def _read(result: Any, trial: Trial, metrics: Sequence[Metric]) -> Outcome:
-    names = [m.name for m in metrics]
+def _read(result: Any, trial: Trial, job: Job) -> Outcome:
+    names = [m.name for m in job.metrics]
     if result is None:
         values = trial.last_report
     elif isinstance(result, Mapping):
@@ -198,20 +237,32 @@ def _read(result: Any, trial: Trial, metrics: Sequence[Metric]) -> Outcome:
             f"{', '.join(map(repr, values)) or 'nothing'}: say what it is judged by with "
             "choose=lab.Metric(name, unit) and report=lab.Metric(name, unit)."
         )
-    return _known(trial, "done", values)
+    return _known(trial, "done", values, job)
 
 
-def _known(trial: Trial, status: str, values: Mapping[str, float]) -> Outcome:
+def _known(trial: Trial, status: str, values: Mapping[str, float], job: Job) -> Outcome:
+    optimizer, settings = trial.made
     return Outcome(
         status,
         values,
         curve=trial.curve,
+        curve_unit=trial.curve_unit,
         progress=1.0 if status == "done" else trial.progress,
-        epochs=trial.total,
+        epochs=trial.epochs_done,
         steps=trial.steps,
-        fraction=trial.fraction,
+        optimizer=optimizer,
+        settings=None if settings is None else {k: v for k, v in settings.items() if _plain(v)},
+        # Of an optimizer that nobody knows, what a step removes is not known either.
+        fraction=trial.fraction if job.stated or trial.decays_so else None,
         weight_rms=trial.weight_rms(),
     )
+
+
+def _plain(value: Any) -> bool:
+    """Whether it can be recorded as it is."""
+    if isinstance(value, (list, tuple)):
+        return all(map(_plain, value))
+    return value is None or isinstance(value, (str, bool, int, float))
 
 
 def _name_of(cell: Cell) -> str:

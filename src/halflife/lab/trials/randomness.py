@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+
+from .held import seed_one, set_state, state_of
 
 __all__ = ["Drawing", "generators", "seeded", "set_generators"]
 
@@ -37,15 +39,19 @@ def set_generators(states: Mapping[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed all generators, and put them back afterwards."""
-    before = generators()
+def seeded(seed: int, held: Sequence[Any] = ()) -> Iterator[None]:
+    """Seed all generators, and others that are at hand, and put them back afterwards."""
+    before, states = generators(), [state_of(generator) for generator in held]
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
+    for generator in held:
+        seed_one(generator, seed)
     try:
         yield
     finally:
+        for generator, state in zip(held, states, strict=True):
+            set_state(generator, state)
         set_generators(before)
 
 

@@ -14,11 +14,9 @@ called, so a training that draws from them repeats itself.
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,17 +24,18 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ...checks import near, require_count
+from ...checks import is_number, near, require, require_count
 from ...groups import param_groups
 from ...rules.contract import DecayRule, as_rule
 from ...rules.scalar import Decoupled
 from ...rules.step import Step
-from ...versions import counts_steps_for_scheduler
 from ..metric import metric_values
 from .bases import made
 from .cell import BASELINE, Cell
-from .fabric import made_fabric, world_size
-from .randomness import Drawing, generators, set_generators
+from .checkpoint import Checkpoint
+from .fabric import made_fabric
+from .randomness import Drawing
+from .reports import Reports
 from .watching import Watch
 
 if TYPE_CHECKING:
@@ -70,6 +69,7 @@ class Trial:
         checkpoint: where the state of an unfinished training may be kept.
         until: share of the training after which it is stopped.
         fabric: arguments of Lightning's Fabric.
+        held: generators that the training draws from and does not make itself.
     """
 
     def __init__(
@@ -81,18 +81,26 @@ class Trial:
         checkpoint: Path | None = None,
         until: float = 1.0,
         fabric: Mapping[str, Any] | None = None,
+        held: Sequence[Any] = (),
     ) -> None:
         self.rule, self.lr, self.weight_decay = cell.rule, cell.lr, cell.weight_decay
         self.seed, self.params = cell.seed, dict(cell.params)
         self.device = torch.device(device)
-        self._base, self._path, self.until = base, checkpoint, until
+        self._base, self.until = base, until
         self._fabric_options, self._fabric = fabric, None
-        self._kept: dict[str, Any] = {}
-        self._watch = Watch(self.decay, self.lr)
-        self._models: list[nn.Module] = []
-        self._reports: dict[str, list[Any]] = {}
+        self._rule = Decoupled() if self.rule == BASELINE else as_rule(self.rule)
+        self._taken = False  # by the training
+        self._watch = Watch(self._rule, self.lr)
+        self._checkpoint = Checkpoint(checkpoint, self.device, self._watch, held, self.note)
+        self._checkpoint.precision = (fabric or {}).get("precision")
+        self._saved = time.monotonic()
+        self._reports = Reports()
         self._done = self._total = 0
+        self._loops = self._whole = 0  # loops that have begun, and epochs of all of them if told
         self._within = False  # the body of the loop over epochs
+        self._before = 0  # steps when that began
+        self._ahead = 0, 0  # what a loop other than `epochs` has done, and of how many
+        self._epochs: float | None = None  # that it has done, where it counts steps
         self.notes: list[str] = []
 
     def __getitem__(self, name: str) -> Any:
@@ -111,7 +119,8 @@ class Trial:
     @property
     def decay(self) -> DecayRule:
         """The rule itself."""
-        return Decoupled() if self.rule == BASELINE else as_rule(self.rule)
+        self._taken = True
+        return self._rule
 
     # --- the optimizer ----------------------------------------------------------------------------
 
@@ -138,12 +147,13 @@ class Trial:
         """
         kind = self._base if base is None else made(base)
         if isinstance(parameters, nn.Module):
-            self._models.append(parameters)
+            self._checkpoint.models.append(parameters)
             parameters = param_groups(parameters, weight_decay=self.weight_decay)
         optimizer = kind.build(
             parameters, lr=self.lr, weight_decay=self.weight_decay, decay=self.decay, **settings
         )
-        return self.watch(optimizer)
+        self._watch.add(optimizer, kind, {**kind.settings, **settings})
+        return optimizer
 
     def watch(self, optimizer: Optimizer) -> Optimizer:
         """Count an optimizer's steps and keep it in checkpoints; for one made by other means."""
@@ -156,34 +166,69 @@ class Trial:
 
     # --- progress ---------------------------------------------------------------------------------
 
-    def epochs(self, n: int) -> Iterator[int]:
+    def epochs(self, n: int, of: int | None = None) -> Iterator[int]:
         """Numbers of the epochs still to be trained: ``for epoch in trial.epochs(10)``.
 
         A training that was cut short goes on from its checkpoint, if the models and optimizers are
         known (by `optimizer` and `keep`); else from the start. After the share of the training that
-        was asked for (`sampler="halving"`), the loop ends the training.
+        was asked for (`sampler="halving"`), the loop ends the training. One loop may follow
+        another, as for the parts of a cross-validation; each has its own checkpoint.
+
+        Args:
+            n: how many.
+            of: how many the training has in all its loops. Default: those begun so far.
 
         Raises:
             Paused: after that share; a training leaves it to pass.
-            ValueError: if n is no positive integer.
+            ValueError: if n is no positive integer, or the loop is within another one.
         """
         require_count("epochs", n, "pass the number of passes over the training set")
-        self._total = n
-        first = self._restore()
-        last = math.ceil(self.until * n)
-        saved = time.monotonic()
+        if of is not None:
+            require_count("of", of, "pass the epochs of all loops of the training together")
+        loop, before = self._loops, self._done + self._was_left
+        self._loops += 1
+        self._whole = max(self._whole, of or 0)
+        if loop and not self._whole:
+            self.note(
+                "the training calls trial.epochs more than once, and a share of it (as "
+                "sampler='halving' asks for) is one of the loops begun so far: say how many epochs "
+                "it has in all, trial.epochs(n, of=...)"
+            )
+        self._total, self._within = max(before + n, self._whole), False
+        first, before = self._restore(loop, before)
+        last = math.ceil(self.until * self._total)
         for epoch in range(first, n):
-            if epoch >= last:
-                self._save(epoch)
+            if before + epoch >= last:
+                self._save(loop, before, epoch)
                 raise Paused
-            self._within = True
+            self._within, self._before = True, self._watch.steps
             yield epoch
-            self._done, self._within = epoch + 1, False
-            if self._path and time.monotonic() - saved >= _CHECKPOINT_EVERY:
-                self._save(epoch + 1)
-                saved = time.monotonic()
+            if self._loops != loop + 1:
+                raise ValueError(
+                    f"epochs({n}): another loop over trial.epochs began within this one; let range "
+                    "count what is not an epoch of the training."
+                )
+            self._done, self._within = before + epoch + 1, False
+            # A training that is to be stopped comes by again: its finished loops are not repeated.
+            ends = self.until < 1.0 and epoch == n - 1
+            if ends or time.monotonic() - self._saved >= _CHECKPOINT_EVERY:
+                self._save(loop, before, epoch + 1)
 
-    def advance(self, done: int, of: int) -> None:
+    def _save(self, loop: int, before: int, done: int) -> None:
+        progress = {"before": before, "done": done, "reports": self._reports.state_dict()}
+        self._checkpoint.save(loop, progress)
+        self._saved = time.monotonic()
+
+    def _restore(self, loop: int, before: int) -> tuple[int, int]:
+        """Take up the loop's checkpoint, if there is one; epochs done in it, and before it."""
+        if (state := self._checkpoint.load(loop)) is None:
+            self._done = before
+            return 0, before
+        self._reports.load_state_dict(state["reports"])
+        self._done = state["before"] + state["done"]
+        return int(state["done"]), int(state["before"])
+
+    def advance(self, done: int, of: int, *, epochs: float | None = None) -> None:
         """Count what a loop other than `epochs` has done, such as a framework's.
 
         Such a training has no checkpoint: one that is cut short, or stopped by
@@ -192,34 +237,49 @@ class Trial:
         Args:
             done: epochs, or steps, so far.
             of: how many there will be.
+            epochs: passes over the training set that all of them are, where that is known.
 
         Raises:
             Paused: after the share of the training that was asked for.
+            ValueError: for epochs that are no positive number.
         """
-        self._done, self._total = done, of
+        ok = epochs is None or (is_number(epochs) and 0.0 < epochs < math.inf)
+        require(ok, "epochs", "a number of passes > 0", epochs, "leave it out if it is not known")
+        self._ahead = done, of
+        if epochs is not None:
+            so_far = float(epochs) * done / of
+            self._epochs = int(so_far) if so_far.is_integer() else so_far
         if math.ceil(self.until * of) <= done < of:
             raise Paused
 
     def report(self, step: int | None = None, **metrics: float | Tensor) -> None:
         """Metrics of a moment in the training, for its learning curve.
 
+        What is told of one moment in several reports belongs together.
+
         Args:
-            step: when it was. Default: the number of epochs done, or of reports so far.
+            step: when it was, in steps. Default: the number of epochs done; without `epochs`, what
+                `advance` counted, or the number of reports so far.
             **metrics: by name; a tensor of one element is a number too.
 
         Raises:
             ValueError: for a metric that is no number.
         """
-        if step is None:
+        if step is not None:
+            unit = "step"
+        elif self._total:
             # Within the loop's body the epoch is not counted as done yet.
-            reported = len(self._reports.get("step", []))
-            step = self._done + self._within if self._total else reported + 1
-        values = metric_values(metrics)
-        count = len(self._reports.setdefault("step", []))
-        self._reports["step"].append(step)
-        for name in {*self._reports, *values} - {"step"}:
-            column = self._reports.setdefault(name, [math.nan] * count)
-            column.append(values.get(name, math.nan))
+            step, unit = self._done + self._within, "epoch"
+        elif self._ahead[1]:
+            step, unit = self._ahead[0], "step"
+        else:
+            step, unit = len(self._reports) + 1, "report"
+        self._reports.add(step, unit, metric_values(metrics))
+
+    def note(self, text: str) -> None:
+        """Say something once, of all trainings alike."""
+        if text not in self.notes:
+            self.notes.append(text)
 
     def keep(self, **objects: Any) -> None:
         """Put objects with ``state_dict`` and ``load_state_dict`` into the trial's checkpoints.
@@ -239,7 +299,7 @@ class Trial:
                     f"keep({name}=...): must have state_dict and load_state_dict, got "
                     f"{type(value).__name__}; keep the object that owns the state."
                 )
-        self._kept.update(objects)
+        self._checkpoint.kept.update(objects)
 
     @property
     def fabric(self) -> Any:
@@ -252,99 +312,39 @@ class Trial:
             self._fabric = made_fabric(self._fabric_options or {}, self.device, self.seed)
         return self._fabric
 
-    # --- checkpoints ------------------------------------------------------------------------------
-
-    def _unknown(self) -> str:
-        """What of the training a checkpoint cannot hold; empty where it can hold all."""
-        if world_size() > 1:
-            return "several processes train it together"
-        if str((self._fabric_options or {}).get("precision")) in ("16", "16-mixed"):
-            return "float16's scale of the loss is kept by Fabric"
-        if self._watch.optimizers and not self._models and "model" not in self._kept:
-            return "no model is known (pass the model to trial.optimizer, or trial.keep it)"
-        for optimizer in self._watch.optimizers:
-            scheduled = counts_steps_for_scheduler(optimizer.step)
-            if scheduled and not any(_schedules(o, optimizer) for o in self._kept.values()):
-                return "a scheduler acts on the optimizer and is not known: trial.keep it"
-        return ""
-
-    def _resumable(self) -> bool:
-        """Whether a checkpoint can hold the training; what it cannot hold is said."""
-        if not self._watch.optimizers and not self._kept:
-            return False
-        if why := self._unknown():
-            self._anew(why)
-        return not why
-
-    def note(self, text: str) -> None:
-        """Say something once, of all trainings alike."""
-        if text not in self.notes:
-            self.notes.append(text)
-
-    def _anew(self, why: str) -> None:
-        self.note(f"a training that is cut short begins anew, not from a checkpoint: {why}")
-
-    def _save(self, done: int) -> None:
-        if (path := self._path) is None or not self._resumable():
-            return
-        state = {
-            "model": [m.state_dict() for m in self._models],
-            "optimizer": [o.state_dict() for o in self._watch.optimizers],
-            "kept": {name: value.state_dict() for name, value in self._kept.items()},
-            "done": done,
-            "random": generators(),
-            "reports": self._reports,
-            "own": self._watch.counts(),
-        }
-        beside = path.with_suffix(f".{os.getpid()}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(state, beside)
-            os.replace(beside, path)
-        except (OSError, RuntimeError) as error:  # torch's writer says the latter of a full disk
-            self._anew(f"{path.parent} cannot be written to ({error})")
-            with contextlib.suppress(OSError):
-                beside.unlink()
-
-    def _restore(self) -> int:
-        """Load the checkpoint, if there is one; returns the number of epochs done."""
-        if (path := self._path) is None or not path.exists() or not self._resumable():
-            return 0
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        for mine, theirs in (
-            (self._models, state["model"]),
-            (self._watch.optimizers, state["optimizer"]),
-            ([self._kept[k] for k in state["kept"] if k in self._kept], state["kept"].values()),
-        ):
-            for value, saved in zip(mine, theirs, strict=True):
-                value.load_state_dict(saved)
-        self._reports = state["reports"]
-        self._watch.take_up(state["own"])
-        self._done = state["done"]
-        set_generators(state["random"])
-        return int(state["done"])
-
     # --- what is known at the end -----------------------------------------------------------------
 
     @property
     def progress(self) -> float:
-        """Share of the training that is done; 0 where it does not count epochs."""
-        return self._done / self._total if self._total else 0.0
+        """Share of the training that is done; 0 where that is not counted."""
+        done, of = (self._done, self._total) if self._total else self._ahead
+        return done / of if of else 0.0
 
     @property
-    def total(self) -> int | None:
-        """Epochs of the whole training; None where it does not count them."""
-        return self._total or None
+    def epochs_done(self) -> float | None:
+        """Epochs that were trained; None where they are not counted."""
+        return self._done + self._was_left or self._epochs
+
+    @property
+    def _was_left(self) -> bool:
+        """Whether the last loop was left by ``break`` in an epoch that had trained something."""
+        stepped = not self._watch.optimizers or self._watch.steps > self._before
+        return self._within and stepped
+
+    @property
+    def curve_unit(self) -> str | None:
+        """What the reports' places count; None without any."""
+        return self._reports.unit
 
     @property
     def curve(self) -> dict[str, list[Any]] | None:
         """The reports; None without any."""
-        return self._reports or None
+        return self._reports.columns or None
 
     @property
     def last_report(self) -> dict[str, float]:
-        """The metrics of the last report."""
-        return {k: v[-1] for k, v in self._reports.items() if k != "step"}
+        """The last value that was reported of each metric."""
+        return self._reports.last
 
     @property
     def steps(self) -> int | None:
@@ -354,7 +354,7 @@ class Trial:
     @property
     def fraction(self) -> float | None:
         """Removed of each weight per step at the peak lr; None where there is no such number."""
-        rule = self.decay
+        rule = self._rule
         if self.weight_decay == 0.0:
             return 0.0
         if not rule.uniform:
@@ -363,10 +363,16 @@ class Trial:
             return self._watch.fraction
         return float(rule.fraction(Step(self.lr, self.lr, self.weight_decay)))
 
+    @property
+    def decays_so(self) -> bool:
+        """Whether the training is known to decay by the rule, and not by an optimizer unseen."""
+        return self._taken or self._watch.removes(self.fraction)
+
+    @property
+    def made(self) -> tuple[str | None, dict[str, Any] | None]:
+        """Name of the first optimizer, and its settings if the trial made it."""
+        return self._watch.made
+
     def weight_rms(self) -> float | None:
         """RMS over the weight matrices in the optimizers; None if there are none."""
         return self._watch.weight_rms()
-
-
-def _schedules(value: Any, optimizer: Optimizer) -> bool:
-    return getattr(value, "optimizer", None) is optimizer

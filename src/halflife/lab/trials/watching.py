@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.optim import Optimizer
 
+from ...bases.wrappers import unwrapped
 from ...rules.contract import DecayRule
 from ...tensors.reduction import is_sharded
 from ...units.reading import read_group
+from .bases import name_of
+
+if TYPE_CHECKING:
+    from .bases import OptimizerKind
 
 __all__ = ["Watch"]
 
@@ -29,16 +35,26 @@ class Watch:
     Attributes:
         optimizers: those that are watched; the first one's steps count.
         steps: that it took.
+        made: the first one's name, None without one, and its settings if the trial made it.
     """
 
     def __init__(self, rule: DecayRule, lr: float) -> None:
         self.optimizers: list[Optimizer] = []
         self.steps = 0
         self._rule, self._lr = rule, lr
+        self.made: tuple[str | None, dict[str, Any] | None] = None, None
         self._removed = self._passed = 0.0
 
-    def add(self, optimizer: Optimizer) -> None:
-        """Watch one more."""
+    def add(
+        self,
+        optimizer: Optimizer,
+        kind: OptimizerKind | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Watch one more; of one that the trial made, its kind and settings are known."""
+        if not self.optimizers:
+            name = name_of(type(unwrapped(optimizer))) if kind is None else kind.name
+            self.made = name, None if settings is None else dict(settings)
         self.optimizers.append(optimizer)
         optimizer.register_step_post_hook(self._after_step)
 
@@ -63,6 +79,27 @@ class Watch:
     def fraction(self) -> float | None:
         """Removed per step at the peak lr, over the steps read; None where none was."""
         return self._removed / self._passed if self._passed else None
+
+    def removes(self, fraction: float | None) -> bool:
+        """Whether one of the optimizers is seen to remove this of each weight at the peak lr."""
+        if not self.optimizers or not fraction:
+            return False
+        if self._rule.follows_gradients:
+            return True  # it was read from the optimizer itself
+        return any(
+            math.isclose(self._seen(o, g), fraction, rel_tol=1e-6)
+            for o in self.optimizers
+            for g in o.param_groups
+        )
+
+    def _seen(self, optimizer: Optimizer, group: dict[str, Any]) -> float:
+        optimizer = unwrapped(optimizer)
+        try:  # an optimizer of any make, a copy of which is run
+            reading = read_group(optimizer, group, self._lr)
+            seen = reading.fraction_at(self._lr, group.get("weight_decay") or 0.0)
+        except Exception:
+            return math.nan
+        return math.nan if seen is None else float(seen)
 
     @torch.no_grad()
     def weight_rms(self) -> float | None:

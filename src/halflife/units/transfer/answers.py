@@ -31,6 +31,7 @@ class Answer:
         validity: where it was tested.
         note: what to know about it.
         verified: whether its constants were checked against the source.
+        silent: changes that it says nothing of, and leaves out of account.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Answer:
     validity: str
     note: str = ""
     verified: bool = True
+    silent: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data."""
@@ -183,9 +185,9 @@ def _answer(
     step_size: float,
 ) -> Answer:
     notes = [rule.note] if rule.note else []
-    silent = change.changed - rule.covers - {"lr"}
+    silent = tuple(sorted(change.changed - rule.covers - {"lr"}))
     if silent:
-        notes.append(f"says nothing of {' or '.join(sorted(silent))}: left out of account")
+        notes.append(f"says nothing of {' or '.join(silent)}: left out of account")
     value = lr = math.nan
     if fraction < 1.0:
         at_new_lr = replace(setting, lr=step_size)
@@ -202,6 +204,7 @@ def _answer(
         validity=rule.validity,
         note="; ".join(notes),
         verified=rule.verified,
+        silent=silent,
     )
 
 
