@@ -194,6 +194,20 @@ def test_the_sentence_without_a_command_is_the_call(tmp_path, database):
     assert said.words[0].endswith(f"go on with\n\n    sweep(..., {kept}, resume=True)\n")
 
 
+def test_a_sweep_in_a_database_is_found_by_its_folders_name_as_given(tmp_path, monkeypatch):
+    """Another machine shares the database and has another folder around that name."""
+    url = f"sqlite:///{tmp_path}/runs.db"
+    for place in ("here", "there"):
+        (tmp_path / place).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    first = sweep(Training(), "runs/mine", storage=url)
+    monkeypatch.chdir(tmp_path / "there")
+    assert cells_of(lab.Result.read("runs/mine", storage=url)) == cells_of(first)
+    second = Training()
+    sweep(second, "runs/mine", storage=url)
+    assert second.calls == []
+
+
 def test_a_bar_whose_total_is_not_known_shows_none(capsys):
     with Bar() as bar:
         bar.progress(3, 7, "training")

@@ -84,7 +84,9 @@ class Ledger:
         self._secrets = secrets_of(url)
         try:
             with self._said(), intact(self.place):
-                self._storage, close = stored(self.out, url, writing=writing, notes=self.notes)
+                # At once: a training may change the folder that it is in.
+                folder = None if self.out is None else self.out.absolute()
+                self._storage, close = stored(folder, url, writing=writing, notes=self.notes)
                 self._disconnect = weakref.finalize(self, close)
                 name = f"{_STUDY}:{self.out.as_posix() if self.out else 'sweep'}"
                 self._open(_STUDY if url is None else name, goal)

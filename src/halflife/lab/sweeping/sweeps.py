@@ -177,7 +177,6 @@ def sweep(
     if fabric:
         shared["fabric"] = {k: content_of(v) or type(v).__name__ for k, v in fabric.items()}
     parts = parts_of(train)
-    # At once: a training may change the folder that it is in.
     place = None if out is None else Path(out).absolute()
     folder = None if place is None else place / "checkpoints" / mark(parts, shared)
     job = Job(train, base, (chosen, reported), folder, fabric, stated)
@@ -185,7 +184,8 @@ def sweep(
     goes_on = command or f"sweep(..., {kept}, resume=True)"
     if out is None and storage is None:
         goes_on = ""  # nobody can go on with what is in memory
-    with Ledger(place, storage=storage, writing=True, goal=chosen.goal) as ledger:
+    # By its name as it was given, which another machine may share.
+    with Ledger(out, storage=storage, writing=True, goal=chosen.goal) as ledger:
         for note in ledger.notes:
             display.say(note)
         ledger.configure(shared, parts, resume=resume)
