@@ -11,7 +11,7 @@ from torch import nn
 
 from ...checks import near
 
-__all__ = ["made_fabric", "placed", "world_size"]
+__all__ = ["made_fabric", "placed", "sharding", "world_size"]
 
 _KNOWN = ("callbacks", "loggers", "plugins", "precision", "strategy")
 
@@ -72,16 +72,17 @@ def made_fabric(options: Mapping[str, Any], device: torch.device, seed: int) -> 
     os.environ["PL_GLOBAL_SEED"] = str(seed)
     given = {**placed(device), **options}
     if given.get("strategy") == "fsdp2":
-        given["strategy"] = _fsdp2()
+        given["strategy"] = sharding(world_size())
     fabric = Fabric(**given)
     fabric.launch()
     return fabric
 
 
-def _fsdp2() -> Any:
+def sharding(processes: int) -> Any:
+    """Lightning's strategy that shards each child of a model, and the rest, by FSDP2."""
     from lightning.fabric.strategies import ModelParallelStrategy
 
-    return ModelParallelStrategy(_sharded, data_parallel_size=world_size(), tensor_parallel_size=1)
+    return ModelParallelStrategy(_sharded, data_parallel_size=processes, tensor_parallel_size=1)
 
 
 def _sharded(model: nn.Module, mesh: Any) -> nn.Module:
