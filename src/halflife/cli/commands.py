@@ -18,6 +18,7 @@ from . import (
     recommend,
     sweep,
     sweeping,
+    train,
     transfer,
 )
 from .mistakes import explained
@@ -61,5 +62,6 @@ for command in (
     sweep.sweep,
     sweeping.report,
     recipes.recipes,
+    train.train,
 ):
     app.command()(explained(command))

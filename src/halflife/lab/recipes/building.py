@@ -19,7 +19,7 @@ from ..models import MODELS, build
 from .entry import Recipe
 from .feed import Feed, Images, Streams, Windows
 
-__all__ = ["data_of", "feed_of", "model_of", "optimizer_of", "schedulers_of"]
+__all__ = ["data_of", "feed_of", "model_of", "optimizer_of", "scaled", "schedulers_of"]
 
 _SMALL = 64  # pixels: below it a network has the stem of CIFAR
 

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from ...checks import near, require_count
 from ..data import Split
 from ..sweeping.display import Display
 from ..trials.randomness import generators, set_generators
@@ -33,6 +34,7 @@ from .fabric import launched
 __all__ = ["Options", "RunError", "train"]
 
 _LATEST = "latest"
+_STRATEGIES = ("auto", "ddp", "fsdp2")
 _ONCE = ("root", "checkpoint_every", "log_every", "until", "accelerator")  # may differ on resume
 
 
@@ -76,6 +78,21 @@ class Options:
     model_settings: dict[str, Any] = field(default_factory=dict)
     data_settings: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run."""
+        if self.strategy not in _STRATEGIES:
+            raise ValueError(
+                f"strategy={self.strategy!r}: must be one of {', '.join(_STRATEGIES)}"
+                f"{near(self.strategy, _STRATEGIES)}"
+            )
+        if self.ema is not None and self.strategy == "fsdp2":
+            raise ValueError(
+                f"ema={self.ema}: an average of the weights cannot be kept of sharded ones; leave "
+                "it out, or pass strategy='ddp'."
+            )
+        for name in ("devices", "accumulate", "log_every"):
+            require_count(name, getattr(self, name), "pass 1 or more")
+
 
 def train(
     recipe: Recipe,
@@ -105,19 +122,22 @@ class _Run:
         self.total = recipe.epochs * self.per_epoch
         torch.manual_seed(options.seed)
         self.bare = model_of(recipe, self.data, **options.model_settings)
-        if recipe.time is None:
+        if recipe.time is None and options.strategy != "fsdp2":  # which takes no other layout
             self.bare.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimizer = optimizer_of(recipe, self.bare, self.per_epoch)
-        model = torch.compile(self.bare) if options.compiled else self.bare
-        self.model, self.optimizer = self.fabric.setup(model, optimizer)
-        # From here on the processes draw numbers of their own, for dropout.
-        torch.manual_seed(options.seed + 1000 * self.fabric.global_rank)
-        self.schedulers = schedulers_of(recipe, self.optimizer, self.per_epoch)
         self.average = None
         if options.ema is not None:
             self.average = AveragedModel(
                 self.bare, multi_avg_fn=get_ema_multi_avg_fn(options.ema), use_buffers=True
-            )
+            ).to(self.fabric.device)
+        model = torch.compile(self.bare) if options.compiled else self.bare
+        # First the model, whose parameters a strategy may replace.
+        self.model = self.fabric.setup_module(model)
+        self.optimizer = self.fabric.setup_optimizers(
+            optimizer_of(recipe, self.bare, self.per_epoch)
+        )
+        # From here on the processes draw numbers of their own, for dropout.
+        torch.manual_seed(options.seed + 1000 * self.fabric.global_rank)
+        self.schedulers = schedulers_of(recipe, self.optimizer, self.per_epoch)
         self.carried: Any = None  # the state of a recurrent model
         self.step = 0
         self.losses: list[Tensor] = []
