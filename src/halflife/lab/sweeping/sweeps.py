@@ -218,7 +218,7 @@ def sweep(
         except KeyboardInterrupt as error:
             why = "Terminated" if isinstance(error, Terminated) else "Interrupted"
             raise Interrupted(_early(why, ledger, goes_on)) from None
-        return Result(ledger.records(), ledger.meta(), out=place, storage=storage)
+        return Result(ledger.records(), ledger.meta(), out=out, storage=storage)
 
 
 def _early(why: str, ledger: Ledger, command: str) -> str:

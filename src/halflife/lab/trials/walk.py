@@ -279,7 +279,8 @@ class Walk:
             changed = names.keys() & {root for root, _ in stores(tree)}
             self.seen.stored |= {(id(known), name) for name in changed}
         for name in names:
-            if name in known and name not in _OF_MODULES:
+            # What no source can write is of a tool that rewrites code, such as pytest.
+            if name in known and name not in _OF_MODULES and name.isidentifier():
                 self.bound(known, name, owner, used)
         for inner in codes:
             for module in imported(inner, known.get("__package__")):
