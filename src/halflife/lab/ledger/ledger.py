@@ -35,7 +35,7 @@ from ..trials.cell import Cell
 from . import old
 from .drivers import Presence, alive, forget, living
 from .errors import LedgerError, explained, intact
-from .records import checked, plain, sealed, value_of
+from .records import as_plain, checked, sealed, value_of
 from .same import require_same
 from .stored import address, place_of, quiet_optuna, secrets_of, stored
 from .trials import STATES, begun, news
@@ -255,7 +255,7 @@ class Ledger:
             RecordError: for what could not be read again; the cell is still this driver's.
         """
         trial_id = self._mine[cell.key]
-        full = plain({**cell.as_dict(), **record})
+        full = as_plain({**cell.as_dict(), **record})
         content = sealed(full, value)
         with self._said():
             try:
