@@ -50,10 +50,10 @@ def numerics() -> Any:
 
 def deterministic() -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cudnn.benchmark = True
-    if not torch.backends.flags_frozen():  # as torch's own tests, which others use, do
+    torch.set_float32_matmul_precision("medium")
+    if not torch.backends.flags_frozen():  # as torch's own tests, which others use, leave them
+        torch.backends.cudnn.benchmark = True
         torch.backends.cudnn.deterministic = True
-        torch.set_float32_matmul_precision("medium")
 
 
 def environment() -> None:
