@@ -77,6 +77,7 @@ def cells(row: str) -> list[str]:
     return found[:BFLOAT16] + found[BFLOAT16 + 1 :]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name.strip("`"))
 def test_a_row_of_the_page(row) -> None:
     package = row.path.partition(".")[0]

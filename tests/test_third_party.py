@@ -31,6 +31,7 @@ RULES: dict[str, tuple[float, Callable[[float, float], float]]] = {
     "proximal": (2.0, lambda lr, wd: lr * wd / (1 + lr * wd)),
     "l2": (0.3, lambda lr, wd: 0.0),
 }
+QUICK = {"independent", "l2"}  # under a changing lr no other rule is one of them
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,12 @@ def test_native_decay_is_as_documented(package: Package) -> None:
         assert native_decay(cls).kind == package.kind
 
 
+# The others are one more fraction of the lr before the same step.
 @pytest.mark.parametrize("way", ["decayed", "attach"])
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(
+    "rule",
+    [r if r in QUICK else pytest.param(r, marks=pytest.mark.slow) for r in RULES],
+)
 @every_package
 def test_every_scalar_rule(package: Package, rule: str, way: str) -> None:
     """``(1 - d) w``, and from there the package's own step without decay, under a changing lr."""

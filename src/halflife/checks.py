@@ -107,7 +107,7 @@ def finite(data: Any) -> Any:
         >>> finite({"half_life": float("inf"), "lrs": [0.1]})
         {'half_life': None, 'lrs': [0.1]}
     """
-    if isinstance(data, dict):
+    if isinstance(data, Mapping):
         return {key: finite(value) for key, value in data.items()}
     if isinstance(data, (list, tuple)):
         return [finite(value) for value in data]

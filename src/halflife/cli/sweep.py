@@ -143,10 +143,6 @@ def sweep(
     A function of the trial that returns {"val": ..., "test": ...}:
 
         halflife sweep train:train --choose val:% --report test:%
-
-    Two rules at equal strength:
-
-        halflife sweep train:train --rules decoupled,stable --choose val --report test
     """  # noqa: DOC501 - this text is the command's help
     with extra("lab", "sweep"):
         from .. import lab

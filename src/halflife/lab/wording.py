@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from decimal import ROUND_CEILING, Decimal
 
 __all__ = [
-    "bound",
+    "at_most",
     "in_digits",
     "interval",
     "listed",
@@ -107,12 +107,12 @@ def with_unit(value: float, unit: str = "", uncertainty: float | None = None) ->
     return f"{in_digits(value, uncertainty)} {unit}".rstrip()
 
 
-def bound(value: float, unit: str = "") -> str:
+def at_most(value: float, unit: str = "") -> str:
     """A limit, in at most three digits and never below itself, with its unit.
 
     Example:
-        >>> bound(0.349), bound(0.13821, "points"), bound(1.0), bound(99950.0), bound(2.5e-7)
-        ('0.349', '0.139 points', '1', '100,000', '2.5e-7')
+        >>> at_most(0.349), at_most(0.13821, "points"), at_most(99950.0), at_most(2.5e-7)
+        ('0.349', '0.139 points', '100,000', '2.5e-7')
     """
     exact = Decimal(repr(float(value)))
     risen = exact.quantize(Decimal(1).scaleb(exact.adjusted() - 2), rounding=ROUND_CEILING)

@@ -14,6 +14,7 @@ Chain(PadCropFlip()) is that of the CIFAR trainings (He et al. 2016, section 4.2
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import chain
 
@@ -28,7 +29,7 @@ __all__ = ["Augmentation", "Chain", "Cutout", "Flip", "Pad", "PadCropFlip", "nor
 _BORDERS = ("black", "mean", "reflect")
 
 
-class Augmentation:
+class Augmentation(ABC):
     """What is done to a batch of images.
 
     One of your own sets `draws` and defines `apply`.
@@ -39,6 +40,7 @@ class Augmentation:
 
     draws: int = 0
 
+    @abstractmethod
     def apply(self, images: Tensor, uniform: Tensor, colour: Tensor) -> Tensor:
         """The images with these random numbers.
 
@@ -47,7 +49,6 @@ class Augmentation:
             uniform: in [0, 1), float64 ``[rows, draws]``, on the same device.
             colour: the data's mean colour, uint8 ``[channels]``: zero once it is normalised.
         """
-        raise NotImplementedError
 
     def __call__(
         self,

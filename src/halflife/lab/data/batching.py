@@ -23,7 +23,7 @@ from .augment import Augmentation, Chain, normalise
 from .boxes import CentreCrop, first_boxed
 from .dataset import Split
 from .image_files import Pictures
-from .randomness import generator_at
+from .randomness import generator_at, require_share
 
 __all__ = ["batch_count", "batches"]
 
@@ -89,11 +89,7 @@ def batches(
         [4, 4, 2]
     """
     require_count("batch_size", batch_size, "pass the rows of one step")
-    require_count("world", world, "pass the number of processes")
-    require(batch_size % world == 0, "batch_size", f"a multiple of world={world}", batch_size,
-            "give each process as many rows")  # fmt: skip
-    require_count("rank", rank, "pass the number of this process", minimum=0)
-    require(rank < world, "rank", f"below world={world}", rank, "count processes from 0")
+    require_share("batch_size", batch_size, rank, world)
     require_count("start", start, "pass the steps already taken", minimum=0)
     require_count("workers", workers, "pass 0 to read in this process", minimum=0)
     require(len(split) > 0, "split", "one with rows", len(split), "hold out fewer of them")

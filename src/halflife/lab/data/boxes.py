@@ -16,6 +16,7 @@ attempts to fit one into the image, and the largest central box if none fits.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,6 +43,7 @@ class Boxed(Augmentation):
     size: int
     beyond: bool = False
 
+    @abstractmethod
     def boxes(self, sizes: Tensor, uniform: Tensor) -> Tensor:
         """Left, top, width and height, float64 ``[rows, 4]``.
 
@@ -49,7 +51,6 @@ class Boxed(Augmentation):
             sizes: heights and widths of the images, ``[rows, 2]``.
             uniform: in [0, 1), float64 ``[rows, draws]``.
         """
-        raise NotImplementedError
 
     def flipped(self, uniform: Tensor) -> Tensor | None:
         """Which of the images are flipped; None if this flips none."""

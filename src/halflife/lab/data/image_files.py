@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -25,15 +26,16 @@ __all__ = ["ENDINGS", "HubPictures", "PictureFiles", "Pictures"]
 ENDINGS = (".jpeg", ".jpg", ".png", ".ppm", ".bmp", ".webp")
 
 
-class Pictures:
+class Pictures(ABC):
     """Pictures of any size, opened one by one."""
 
+    @abstractmethod
     def __len__(self) -> int:
-        raise NotImplementedError
+        """How many."""
 
+    @abstractmethod
     def opened(self, row: int) -> Any:
         """One picture, as Pillow has it, in red, green and blue."""
-        raise NotImplementedError
 
     def some(self, rows: Tensor) -> Pictures:
         """Those of these numbers."""

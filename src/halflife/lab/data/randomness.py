@@ -1,4 +1,4 @@
-"""Random numbers that follow from what they are for, so that any step can be drawn again."""
+"""Random numbers that follow from what they are for, and which of them are a process's own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import hashlib
 
 import torch
 
-__all__ = ["generator_at"]
+from ...checks import require, require_count
+
+__all__ = ["generator_at", "require_share"]
 
 
 def generator_at(purpose: str, *numbers: int) -> torch.Generator:
@@ -28,3 +30,18 @@ def generator_at(purpose: str, *numbers: int) -> torch.Generator:
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     # Below 2**63: seeds are signed on some devices.
     return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
+
+
+def require_share(name: str, rows: int, rank: int, world: int) -> None:
+    """Check that the rows of a step are divided among so many processes, of which this is one.
+
+    Raises:
+        ValueError: for numbers that are none, or rows that cannot be divided.
+    """
+    require_count("world", world, "pass the number of processes")
+    require(
+        rows % world == 0, name, f"a multiple of world={world}", rows,
+        "give each process as many rows",
+    )  # fmt: skip
+    require_count("rank", rank, "pass the number of this process", minimum=0)
+    require(rank < world, "rank", f"below world={world}", rank, "count processes from 0")

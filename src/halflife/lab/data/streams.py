@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ...checks import require, require_count
-from .randomness import generator_at
+from .randomness import generator_at, require_share
 
 __all__ = ["random_windows", "window_count", "windows"]
 
@@ -150,11 +150,7 @@ def _check(tokens: Tensor, batch: int, time: int, rank: int, world: int, start: 
             "pass a split's inputs")  # fmt: skip
     require_count("batch", batch, "pass the rows of one step")
     require_count("time", time, "pass the tokens of one window")
-    require_count("world", world, "pass the number of processes")
-    require(batch % world == 0, "batch", f"a multiple of world={world}", batch,
-            "give each process as many rows")  # fmt: skip
-    require_count("rank", rank, "pass the number of this process", minimum=0)
-    require(rank < world, "rank", f"below world={world}", rank, "count processes from 0")
+    require_share("batch", batch, rank, world)
     require_count("start", start, "pass the windows already taken", minimum=0)
 
 

@@ -2,6 +2,6 @@
 
 from .errors import LedgerError
 from .ledger import Ledger
-from .records import RecordError, plain
+from .records import RecordError, as_plain
 
-__all__ = ["Ledger", "LedgerError", "RecordError", "plain"]
+__all__ = ["Ledger", "LedgerError", "RecordError", "as_plain"]

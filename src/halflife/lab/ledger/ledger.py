@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -35,10 +34,10 @@ from ..trials.cell import Cell
 from . import old
 from .drivers import Presence, alive, forget, living
 from .errors import LedgerError, explained, intact
-from .records import checked, plain, sealed, value_of
+from .records import as_plain, checked, sealed, value_of
 from .same import require_same
 from .stored import address, place_of, quiet_optuna, secrets_of, stored
-from .trials import STATES, begun, news
+from .trials import STATES, begun, news, shown
 
 __all__ = ["FORMAT", "Ledger"]
 
@@ -255,7 +254,7 @@ class Ledger:
             RecordError: for what could not be read again; the cell is still this driver's.
         """
         trial_id = self._mine[cell.key]
-        full = plain({**cell.as_dict(), **record})
+        full = as_plain({**cell.as_dict(), **record})
         content = sealed(full, value)
         with self._said():
             try:
@@ -270,13 +269,12 @@ class Ledger:
         return True
 
     def _complete(self, trial_id: int, record: Mapping[str, Any], value: float) -> None:
-        values = None
-        if record["status"] == "done":
-            # Optuna takes no NaN; the record has what was measured.
-            lower = self._study.direction == optuna.study.StudyDirection.MINIMIZE
-            worst = math.inf if lower else -math.inf
-            values = [worst if math.isnan(value) else value]
-        self._end(trial_id, STATES[record["status"]], values)
+        done = record["status"] == "done"
+        self._end(
+            trial_id,
+            STATES[record["status"]],
+            [shown(value, self._study.direction)] if done else None,
+        )
 
     def release(self) -> None:
         """Give all claimed cells back untrained."""

@@ -16,7 +16,7 @@ from ...checks import is_number
 from ..metric import HIGHEST, LONGEST, is_name
 from .errors import LedgerError
 
-__all__ = ["RecordError", "checked", "plain", "sealed", "sound", "value_of"]
+__all__ = ["RecordError", "as_plain", "checked", "sealed", "sound", "value_of"]
 
 _STATUSES = ("done", "failed", "pruned")
 _UNUSUAL = "not finite"  # key of what JSON has no number for
@@ -39,18 +39,18 @@ class RecordError(ValueError):
     """What a training came to, and what cannot be recorded; the message names key and value."""
 
 
-def plain(value: Any) -> Any:
+def as_plain(value: Any) -> Any:
     """Data with Python's numbers where NumPy and torch have theirs.
 
     Example:
         >>> import numpy as np
-        >>> plain({"step": [np.int64(3)], "loss": np.float32(0.5)})
+        >>> as_plain({"step": [np.int64(3)], "loss": np.float32(0.5)})
         {'step': [3], 'loss': 0.5}
     """
     if isinstance(value, Mapping):
-        return {key: plain(part) for key, part in value.items()}
+        return {key: as_plain(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
-        parts = [plain(part) for part in value]
+        parts = [as_plain(part) for part in value]
         return tuple(parts) if isinstance(value, tuple) else parts
     if isinstance(value, (np.generic, np.ndarray)) and value.size == 1:
         return value.item()
@@ -67,7 +67,7 @@ def sealed(record: Mapping[str, Any], value: float) -> dict[str, Any]:
     Raises:
         RecordError: for one that could not be read again.
     """
-    content = _storable(plain(record))
+    content = _storable(as_plain(record))
     if isinstance(content.get("error"), str):
         content["error"] = content["error"][-_ERROR:]
     why = _flaw(_restored(content))

@@ -1,20 +1,22 @@
-"""Cells as Optuna's trials: how one is begun, and which are new."""
+"""Cells as Optuna's trials: how one is begun, which are new, and the value that one shows."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 from collections.abc import Iterable
 from typing import Any
 
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.storages import BaseStorage, JournalStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ...checks import is_number
 from ..trials.cell import Cell
 
-__all__ = ["STATES", "begun", "news"]
+__all__ = ["STATES", "begun", "news", "shown"]
 
 _HIGHEST = 1e300
 STATES = {"done": TrialState.COMPLETE, "failed": TrialState.FAIL, "pruned": TrialState.PRUNED}
@@ -60,3 +62,14 @@ def news(storage: BaseStorage, study: int, running: Iterable[int], seen: int) ->
             trial_id = storage.get_trial_id_from_study_id_trial_number(study, number)
             fresh.append(storage.get_trial(trial_id))
     return fresh
+
+
+def shown(value: float, direction: StudyDirection) -> float:
+    """A finished trial's value, which may be no NaN for Optuna; the record has what was measured.
+
+    Example:
+        >>> shown(float("nan"), StudyDirection.MINIMIZE), shown(0.5, StudyDirection.MAXIMIZE)
+        (inf, 0.5)
+    """
+    worst = math.inf if direction == StudyDirection.MINIMIZE else -math.inf
+    return worst if math.isnan(value) else value

@@ -21,8 +21,9 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from ...checks import finite
 from ..meta import Meta
-from ..statistics.analysis import RuleAnalysis, analyse, plain
+from ..statistics.analysis import RuleAnalysis, analyse
 from ..statistics.ridge import SEPARABLE
 from ..statistics.sentence import differences, slope_text
 from ..statistics.surface import Record
@@ -130,7 +131,7 @@ def build(records: Sequence[Record], meta: Meta) -> Page:
         band=SEPARABLE,
     )
     numbers = {"meta": meta.as_dict()} | analysis.as_dict()
-    return Page(page, picture(maps, meta), plain(numbers))
+    return Page(page, picture(maps, meta), finite(numbers))
 
 
 def _tabled(rules: Sequence[RuleAnalysis]) -> tuple[list[RuleAnalysis], list[str]]:

@@ -5,13 +5,13 @@ Pure functions of a ledger's records and meta data; as plain data, every result 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from ...checks import finite
 from ..meta import Meta
 from ..wording import listed
 from .closeness import Border, Within, borders, within_noise
@@ -22,7 +22,7 @@ from .selection import Choice, Finalist, Noise, choose, noise_between_seeds
 from .sentence import sentence
 from .surface import BASELINE, DEFAULT, Record, Setting, Surface, drawn, records_of, slices
 
-__all__ = ["VERDICTS", "Analysis", "Confirmed", "RuleAnalysis", "analyse", "plain"]
+__all__ = ["VERDICTS", "Analysis", "Confirmed", "RuleAnalysis", "analyse"]
 
 VERDICTS = ("helps", "hurts", "no difference told")
 
@@ -163,7 +163,7 @@ class Analysis:
             "baseline": _rule(self.baseline) if self.baseline else None,
             "rules": [_rule(rule) for rule in self.rules],
         }
-        cleaned: dict[str, Any] = plain(data)
+        cleaned: dict[str, Any] = finite(data)
         return cleaned
 
 
@@ -363,14 +363,3 @@ def _rule(rule: RuleAnalysis) -> dict[str, Any]:
         "weight_decays": grid.coefficients.tolist(),
         "means": grid.mean.tolist(),
     }
-
-
-def plain(value: Any) -> Any:
-    """The same data as JSON has it, with None for what it has no number for."""
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

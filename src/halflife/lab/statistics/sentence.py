@@ -10,7 +10,7 @@ from ...rules.contract import as_rule
 from ...units.writing import counted, in_percent
 from ..meta import Meta
 from ..metric import Metric
-from ..wording import bound, interval, listed, scientific, short, signed, spread, steps, with_unit
+from ..wording import at_most, interval, listed, scientific, short, signed, spread, steps, with_unit
 from .surface import BASELINE, DEFAULT, Setting
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _verdict(analysis: Analysis, best: Setting, meta: Meta) -> str:
 
 def margin_text(margin: float, metric: Metric) -> str:
     """A margin of equality, never less than it is."""
-    return f"±{bound(margin, metric.unit_of_differences)}"
+    return f"±{at_most(margin, metric.unit_of_differences)}"
 
 
 def _less(c: Comparison, meta: Meta) -> str:

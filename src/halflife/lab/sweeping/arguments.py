@@ -13,20 +13,20 @@ from typing import Any
 from ...checks import is_number, near, require, require_count, require_positive
 from ...rules.contract import DecayRule, as_rule
 from ..executors import Executor
-from ..ledger import plain
+from ..ledger import as_plain
 from ..metric import HIGHEST, LONGEST, Metric, is_name
 from ..trials.bases import OptimizerKind, made
 from .plan import CONFIRM_FROM
 
 __all__ = [
-    "base_of",
+    "checked_base",
+    "checked_metrics",
     "count_of",
     "margin_of",
-    "metrics_of",
-    "params_of",
     "require_others",
     "rules_of",
     "seeds_of",
+    "swept_params",
 ]
 
 _PLAIN = Metric("loss")
@@ -102,14 +102,14 @@ def seeds_of(seeds: Any) -> tuple[int, ...]:
     return tuple(dict.fromkeys(map(int, which)))
 
 
-def params_of(params: Any) -> dict[str, list[Any]]:
+def swept_params(params: Any) -> dict[str, list[Any]]:
     """Values of the other parameters that are swept, by name.
 
     Raises:
         ValueError: for a name that is taken, or values that a record cannot hold.
 
     Example:
-        >>> params_of({"momentum": (0.8, 0.9), "norm": ["batch", "layer"]})
+        >>> swept_params({"momentum": (0.8, 0.9), "norm": ["batch", "layer"]})
         {'momentum': [0.8, 0.9], 'norm': ['batch', 'layer']}
     """
     example = 'such as params={"momentum": [0.8, 0.9]}'
@@ -121,7 +121,7 @@ def params_of(params: Any) -> dict[str, list[Any]]:
                 f"params: {name!r} must be a name of 1 to {LONGEST} printable characters other "
                 f"than {', '.join(_SWEPT)}; call it otherwise."
             )
-        listed = [*map(plain, _listed(f"params: {name}", values, example))]
+        listed = [*map(as_plain, _listed(f"params: {name}", values, example))]
         for value in listed:
             if not (isinstance(value, bool) or is_name(value) or _is_value(value)):
                 raise ValueError(
@@ -135,7 +135,7 @@ def params_of(params: Any) -> dict[str, list[Any]]:
     return found
 
 
-def base_of(optimizer: Any, settings: Any) -> OptimizerKind:
+def checked_base(optimizer: Any, settings: Any) -> OptimizerKind:
     """The base optimizer, with its settings as plain data.
 
     Raises:
@@ -143,7 +143,7 @@ def base_of(optimizer: Any, settings: Any) -> OptimizerKind:
     """
     example = 'such as settings={"betas": (0.9, 0.95)}'
     require(isinstance(settings or {}, Mapping), "settings", "values by name", settings, example)
-    given = plain(settings or {})
+    given = as_plain(settings or {})
     base = made(optimizer, given)
     taken = inspect.signature(base.cls).parameters
     known = [name for name in taken if name not in _OF_TRIAL]
@@ -162,7 +162,7 @@ def base_of(optimizer: Any, settings: Any) -> OptimizerKind:
     return base
 
 
-def metrics_of(choose: Any, report: Any) -> tuple[Metric, Metric]:
+def checked_metrics(choose: Any, report: Any) -> tuple[Metric, Metric]:
     """What settings are chosen by, and what is told.
 
     Raises:
@@ -228,7 +228,7 @@ def _listed(name: str, values: Any, remedy: str) -> list[Any]:
 
 
 def _scalar(value: Any) -> Any:
-    return plain(value) if getattr(value, "ndim", None) == 0 else value
+    return as_plain(value) if getattr(value, "ndim", None) == 0 else value
 
 
 def _is_value(value: Any) -> bool:

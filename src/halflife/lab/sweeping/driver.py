@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..executors import Done, Executor
-from ..ledger import Ledger, RecordError, plain
+from ..ledger import Ledger, RecordError, as_plain
 from ..meta import Meta
 from ..statistics.selection import finalists
 from ..trials.cell import Cell, Outcome
@@ -258,7 +258,7 @@ class Driver:
 
     def _record(self, cell: Cell, outcome: Outcome) -> bool:
         status = {"paused": "pruned"}.get(outcome.status, outcome.status)
-        record = plain({**outcome.as_dict(), "status": status})
+        record = as_plain({**outcome.as_dict(), "status": status})
         metrics = record["metrics"]
         value = self.plan.choose.of(metrics) if isinstance(metrics, Mapping) else math.nan
         try:

@@ -25,14 +25,14 @@ from ..trials.fingerprint import mark, parts_of
 from ..trials.job import Job, TrainingError, declared, takes_trial
 from ..trials.values import content_of
 from .arguments import (
-    base_of,
+    checked_base,
+    checked_metrics,
     count_of,
     margin_of,
-    metrics_of,
-    params_of,
     require_others,
     rules_of,
     seeds_of,
+    swept_params,
 )
 from .axes import Axis, axis_of
 from .display import Bar, Display
@@ -140,11 +140,11 @@ def sweep(
         >>> result.best.lr, result.best.weight_decay
         (0.01, 0.1)
     """
-    chosen, reported = metrics_of(choose, report)
+    chosen, reported = checked_metrics(choose, report)
     names = rules_of(rules)
     stated = optimizer is not None
-    base = base_of(optimizer if stated else "adamw", settings)
-    swept = params_of(params)
+    base = checked_base(optimizer if stated else "adamw", settings)
+    swept = swept_params(params)
     require_others(name, command, time_limit, executor)
     decays, strengths = _decays(weight_decay, strength)
     chosen_sampler = sampler_of(sampler)
@@ -218,7 +218,7 @@ def sweep(
         except KeyboardInterrupt as error:
             why = "Terminated" if isinstance(error, Terminated) else "Interrupted"
             raise Interrupted(_early(why, ledger, goes_on)) from None
-        return Result(ledger.records(), ledger.meta(), out=place, storage=storage)
+        return Result(ledger.records(), ledger.meta(), out=out, storage=storage)
 
 
 def _early(why: str, ledger: Ledger, command: str) -> str:

@@ -15,7 +15,7 @@ from ...bases.noise import Base, base_of
 from ...checks import near
 from ...rules.contract import DecayRule
 
-__all__ = ["OptimizerKind", "made", "name_of"]
+__all__ = ["OptimizerKind", "made", "optimizer_name"]
 
 # What torch calls Adam is AdamW under L2 here: the rule comes with the trial.
 _ALSO = {"adam": "adamw"}
@@ -93,11 +93,11 @@ class OptimizerKind:
         return {name: value for name, value in group.items() if name not in ("params", "lr")}
 
 
-def name_of(cls: type[Any]) -> str:
+def optimizer_name(cls: type[Any]) -> str:
     """The name of an optimizer's class: of halflife's and torch's as a sweep takes it.
 
     Example:
-        >>> name_of(torch.optim.AdamW), name_of(torch.optim.Adam)
+        >>> optimizer_name(torch.optim.AdamW), optimizer_name(torch.optim.Adam)
         ('adamw', 'Adam')
     """
     key = cls.__name__.lower()

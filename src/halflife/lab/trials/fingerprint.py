@@ -21,7 +21,7 @@ import torch
 
 from ... import __version__
 from .values import content_of
-from .walk import REGISTERED, Known, Walk, digest_of
+from .walk import REGISTERED, Sources, Walk, digest_of
 
 __all__ = ["difference", "mark", "parts_of", "referred_parts"]
 
@@ -81,7 +81,7 @@ def difference(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]
 
 def _walked(train: Any, *, content: bool = True) -> Walk:
     """A training, walked twice: what it stores is known only when all its code has been seen."""
-    known = Known()
+    known = Sources()
     first = Walk(known, None, content=False)
     first.begin(train)
     second = Walk(known, first.seen, content=content)

@@ -9,7 +9,7 @@ import functools
 import random
 import sys
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ import torch
 import torch.utils.data
 
 from ...checks import is_users_own
+from .source import cells_of, codes_in
 
 __all__ = ["held", "seed_one", "set_state", "state_of"]
 
@@ -100,12 +101,8 @@ def _function(function: types.FunctionType) -> list[Any]:
         return [w] if (w := function.__dict__.get("__wrapped__")) is not None else []
     found = [function.__dict__.get("__wrapped__")]
     found += [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
-    for cell in function.__closure__ or ():
-        try:
-            found.append(cell.cell_contents)
-        except ValueError:  # not filled yet
-            continue
-    names = list(dict.fromkeys(_names(function.__code__)))
+    found += cells_of(function).values()
+    names = list(dict.fromkeys(n for code in codes_in(function.__code__) for n in code.co_names))
     found += [function.__globals__[name] for name in names if name in function.__globals__]
     seen: list[types.ModuleType] = []
     for value in found:  # which grows: a package's modules are attributes of it
@@ -115,13 +112,6 @@ def _function(function: types.FunctionType) -> list[Any]:
         if _theirs_module(value):
             found += [vars(value)[name] for name in names if name in vars(value)]
     return found
-
-
-def _names(code: types.CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _names(constant)
 
 
 def _theirs(kind: type) -> bool:

@@ -93,7 +93,8 @@ def _determinism() -> tuple[bool, ...]:
 
 def _set_determinism(mode: tuple[bool, ...]) -> None:
     torch.use_deterministic_algorithms(mode[0], warn_only=mode[1])
-    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = mode[2:]
+    with contextlib.suppress(RuntimeError):  # where they may not be set, they were not
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = mode[2:]
 
 
 def _environment(variables: dict[str, str]) -> None:

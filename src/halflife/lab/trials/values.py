@@ -27,7 +27,7 @@ import torch
 
 from .source import is_theirs
 
-__all__ = ["Teller", "content_of", "name_of", "wrapped_in"]
+__all__ = ["Teller", "content_of", "qualified", "wrapped_in"]
 
 _CHEAP = 100_000_000  # bytes of an array whose content is read
 _MOST = 200_000  # objects of one value that are looked into
@@ -112,16 +112,16 @@ class Teller:
             return f"module {value.__name__}"
         if isinstance(value, (type, types.FunctionType)):
             self._follow(value)
-            return f"{kind.__name__} {name_of(value)}"
+            return f"{kind.__name__} {qualified(value)}"
         if isinstance(value, types.MethodType):
             held = [self._text(v, above) for v in (value.__func__, value.__self__)]
             return f"method {held}"
         if isinstance(value, types.BuiltinFunctionType):
             owner = value.__self__
             plain = owner is None or isinstance(owner, types.ModuleType)
-            return f"{name_of(value)} {'' if plain else self._text(owner, above)}"
+            return f"{qualified(value)} {'' if plain else self._text(owner, above)}"
         if (inner := wrapped_in(value)) is not None:
-            return f"{name_of(kind)} of {self._text(inner, above)}"
+            return f"{qualified(kind)} of {self._text(inner, above)}"
         if self._is_passing(value):
             return self._type_alone(value)
         if (table := _table(value, self._content)) is not None:
@@ -159,7 +159,7 @@ class Teller:
         state = self.state(value)
         if state is None:
             return self._type_alone(value)
-        return f"{name_of(kind)} {self._text(state, above)}"
+        return f"{qualified(kind)} {self._text(state, above)}"
 
     def state(self, value: Any) -> Any:
         """What an object is made of: what pickle keeps of it, less what its use stores in it.
@@ -204,7 +204,7 @@ class Teller:
     def _type_alone(self, value: Any) -> str:
         self.untold = True
         name = inspect.getattr_static(value, "__name__", None)
-        return f"{name_of(type(value))} {name if isinstance(name, str) else ''}"
+        return f"{qualified(type(value))} {name if isinstance(name, str) else ''}"
 
 
 def content_of(value: Any, depth: int = 4) -> str | None:
@@ -238,7 +238,7 @@ def content_of(value: Any, depth: int = 4) -> str | None:
     return None
 
 
-def name_of(thing: Any) -> str:
+def qualified(thing: Any) -> str:
     """The qualified name of a function or class."""
     name = getattr(thing, "__qualname__", None) or getattr(thing, "__name__", "?")
     return f"{getattr(thing, '__module__', None)}.{name}"

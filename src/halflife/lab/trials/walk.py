@@ -28,9 +28,9 @@ from .source import (
     tree_of,
 )
 from .stored import Bindings, names_of_body, stored_attributes, stores
-from .values import Teller, name_of, wrapped_in
+from .values import Teller, qualified, wrapped_in
 
-__all__ = ["REGISTERED", "Known", "Seen", "Walk", "digest_of"]
+__all__ = ["REGISTERED", "Met", "Sources", "Walk", "digest_of"]
 
 REGISTERED = " (registered)"
 # What every module has by itself.
@@ -47,7 +47,7 @@ _OF_CLASSES = frozenset({
 
 
 @dataclass
-class Known:
+class Sources:
     """Sources that have been read."""
 
     trees: dict[int, tuple[Any, Any]] = field(default_factory=dict)
@@ -68,7 +68,7 @@ class Known:
 
 
 @dataclass
-class Seen:
+class Met:
     """What stands in all the code: attributes that it names, and globals that it stores into."""
 
     names: set[str] = field(default_factory=set)
@@ -87,9 +87,9 @@ class Walk:
         seen: what stands in the code.
     """
 
-    def __init__(self, known: Known, before: Seen | None, *, content: bool) -> None:
+    def __init__(self, known: Sources, before: Met | None, *, content: bool) -> None:
         self._known, self._before = known, before
-        self.seen = Seen()
+        self.seen = Met()
         self._parts: dict[str, set[str]] = {}
         self._referred: dict[str, set[str]] = {}
         # The objects themselves: an identity may be given again when its object is gone.
@@ -212,7 +212,7 @@ class Walk:
 
     def function(self, function: types.FunctionType) -> None:
         """Take a function's code and what it uses; of a decorated one, the one inside too."""
-        code, name = function.__code__, name_of(function)
+        code, name = function.__code__, qualified(function)
         if (inner := getattr(function, "__wrapped__", None)) is not None:
             self._teller.text(inner)
             name += f" ({code.co_name})"  # as the one inside has that name
@@ -242,10 +242,10 @@ class Walk:
 
     def kind(self, kind: type) -> None:
         """Take a class's code, that of its bases, and what its methods and its body use."""
-        name = name_of(kind)
+        name = qualified(kind)
         tree = self._known.tree(kind)
         bases = (*kind.__mro__[1:], type(kind))
-        text = str([name_of(b) for b in bases]) if tree is None else ast.dump(tree)
+        text = str([qualified(b) for b in bases]) if tree is None else ast.dump(tree)
         self._part(name, text, text)
         for base in bases:
             self.follow(base)
@@ -279,7 +279,8 @@ class Walk:
             changed = names.keys() & {root for root, _ in stores(tree)}
             self.seen.stored |= {(id(known), name) for name in changed}
         for name in names:
-            if name in known and name not in _OF_MODULES:
+            # What no source can write is of a tool that rewrites code, such as pytest.
+            if name in known and name not in _OF_MODULES and name.isidentifier():
                 self.bound(known, name, owner, used)
         for inner in codes:
             for module in imported(inner, known.get("__package__")):
@@ -303,7 +304,7 @@ class Walk:
         stored = self._before is not None and (id(known), name) in self._before.stored
         changed = source is not None and name in source.changed
         if not _is_code(value) and (stored or (changed and not _is_plain(value))):
-            told = told or name_of(type(value))
+            told = told or qualified(type(value))
             self._part(part, told, told)
             self._registered.append((value, self._by_name))
             return

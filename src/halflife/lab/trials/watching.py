@@ -14,7 +14,7 @@ from ...bases.wrappers import unwrapped
 from ...rules.contract import DecayRule
 from ...tensors.reduction import is_sharded
 from ...units.reading import read_group
-from .bases import name_of
+from .bases import optimizer_name
 
 if TYPE_CHECKING:
     from .bases import OptimizerKind
@@ -53,7 +53,7 @@ class Watch:
     ) -> None:
         """Watch one more; of one that the trial made, its kind and settings are known."""
         if not self.optimizers:
-            name = name_of(type(unwrapped(optimizer))) if kind is None else kind.name
+            name = optimizer_name(type(unwrapped(optimizer))) if kind is None else kind.name
             self.made = name, None if settings is None else dict(settings)
         self.optimizers.append(optimizer)
         optimizer.register_step_post_hook(self._after_step)
