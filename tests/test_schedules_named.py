@@ -9,6 +9,7 @@ import pytest
 
 from halflife.lab.tasks import Training, find_task
 from halflife.schedules import schedule_named
+from halflife.schedules.named import stretched
 from halflife.units.convert import multipliers_of
 
 STEPS, EPOCH = 1000, 10
@@ -32,6 +33,7 @@ HALF = math.sqrt(0.5)
         ("step:30", {299: 1.0, 300: 0.1, 600: 0.01, 900: 0.001}),
         ("step:30*0.5", {300: 0.5, 600: 0.25}),
         ("restarts:10*2", {0: 1.0, 50: 0.5, 100: 1.0, 200: 0.5, 300: 1.0, 500: 0.5}),
+        ("restarts:0.1*2", {0: 1.0, 50: 0.5, 100: 1.0, 200: 0.5, 300: 1.0, 500: 0.5}),
         ("restarts:10", {50: 0.5, 100: 1.0, 150: 0.5, 200: 1.0}),
     ],
 )
@@ -66,6 +68,25 @@ def test_what_is_no_schedule_is_refused_by_name(text, known, message):
     with pytest.raises(ValueError, match=message.replace("*2", r"\*2")) as caught:
         schedule_named(text, **{"steps": STEPS, "steps_per_epoch": EPOCH, **known})
     assert re.match(r"(schedule=|steps must)", str(caught.value))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["cosine", "multistep:80,160", "multistep:0.5,160*0.2", "step:50", "restarts:25*2",
+     "restarts:200", "warmup-cosine:5", "warmup-cosine"],
+)  # fmt: skip
+def test_a_schedule_of_a_shorter_run_is_the_same_of_its_shares(text):
+    """200 epochs of 30 steps, and 3 epochs of 2,000: as many steps, and so the same curve."""
+    whole = schedule_named(text, 6000, 30)
+    short = schedule_named(stretched(text, 200, 3), 6000, 2000)
+    assert [short(step) for step in range(6000)] == pytest.approx([whole(s) for s in range(6000)])
+
+
+def test_restarts_do_not_begin_again_in_the_last_step():
+    """1 + 2 + 4 + 8 cycles of a fifteenth: of 421 steps, a last cycle that is cut."""
+    curve = schedule_named(stretched("restarts:14*2", 210, 1), 421, 421)
+    assert curve.cycle(420).number == 3
+    assert curve(420) < 0.02
 
 
 def test_a_name_means_the_same_in_a_conversion_and_in_a_task():

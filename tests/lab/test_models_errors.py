@@ -14,7 +14,7 @@ import halflife.lab.models as models
     ("name", "settings", "error", "message"),
     [
         ("resnet21", {}, ValueError, r"^model='resnet21' is not known, the models are mlp, .*; did you mean 'resnet2\d*'\?$"),
-        ("resnet18", {"clases": 10}, TypeError, r"^build\('resnet18'\): clases=10 is no setting of this model, which has classes, channels, stem; did you mean 'classes'\?$"),
+        ("resnet18", {"clases": 10}, TypeError, r"^build\('resnet18'\): clases=10 is no setting of this model, which has classes, channels, stem, width; did you mean 'classes'\?$"),
         ("gpt", {}, TypeError, r"^build\('gpt'\): missing a required argument: 'vocabulary'; pass it by its name\.$"),
         ("resnet18", {"classes": 0}, ValueError, r"^classes must be an integer >= 1, got 0; pass the number of classes\.$"),
         ("resnet20", {"channels": 1.0}, ValueError, r"^channels must be an integer >= 1, got 1\.0; pass 3 for colours"),

@@ -3,55 +3,105 @@
 from __future__ import annotations
 
 import os
+from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .mistakes import extra
 from .terminal import print_json, say, show
 
+if TYPE_CHECKING:
+    from ..lab.recipes import Recipe
+
 __all__ = ["train"]
 
-RUN, WHERE, SMALL = "The run", "Where it is trained", "A smaller one"
+RUN, WHERE, CHANGED = "The run", "Where it is trained", "What is changed of the recipe"
+_RUNS = Path("runs")
+
+
+class Scale(str, Enum):
+    """How large a recipe is trained."""
+
+    paper = "paper"
+    small = "small"
 
 
 def train(
     name: Annotated[
         str, typer.Argument(metavar="RECIPE", help="One of those that halflife recipes lists.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the run.", rich_help_panel=RUN)],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the run. Default: runs/RECIPE.", rich_help_panel=RUN),
+    ] = None,
     root: Annotated[
         str | None,
-        typer.Option("--data-root", help="Where the data lies.", rich_help_panel=RUN),
+        typer.Option(
+            "--data-root",
+            help="Where the data lies; a text's file. Default: $HALFLIFE_DATA.",
+            rich_help_panel=RUN,
+        ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option(help="Go on with the run in --out.", rich_help_panel=RUN)
+        bool,
+        typer.Option("--resume", help="Go on from the last checkpoint.", rich_help_panel=RUN),
     ] = False,
     seed: Annotated[int, typer.Option(help="Of all that is random.", rich_help_panel=RUN)] = 0,
+    until: Annotated[
+        int | None,
+        typer.Option(help="Step after which it stops, to go on later.", rich_help_panel=RUN),
+    ] = None,
     checkpoint_every: Annotated[
         int | None,
         typer.Option(help="Steps between checkpoints. Default: an epoch.", rich_help_panel=RUN),
     ] = None,
     log_every: Annotated[
-        int, typer.Option(help="Steps between lines of metrics.", rich_help_panel=RUN)
+        int, typer.Option(help="Steps between writes of the metrics.", rich_help_panel=RUN)
     ] = 50,
-    data: Annotated[
-        str | None,
+    monitor_every: Annotated[
+        int | None,
         typer.Option(
-            help="Other data, such as fashion-mnist: a trial on what is here.",
-            rich_help_panel=SMALL,
+            help="Steps between samples of halflife.Monitor, into monitor.jsonl.",
+            rich_help_panel=RUN,
         ),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Fewer epochs.", rich_help_panel=SMALL)] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Another batch size.", rich_help_panel=SMALL)
+    validation: Annotated[
+        float | None,
+        typer.Option(help="Rows to hold out, or their share.", rich_help_panel=RUN),
     ] = None,
-    until: Annotated[
+    scale: Annotated[
+        Scale,
+        typer.Option(
+            help="small: Fashion-MNIST or a text, one epoch, narrow: minutes on a CPU.",
+            rich_help_panel=CHANGED,
+        ),
+    ] = Scale.paper,
+    data: Annotated[
+        str | None, typer.Option(help="Other data, such as digits.", rich_help_panel=CHANGED)
+    ] = None,
+    epochs: Annotated[
         int | None,
-        typer.Option(help="Step after which it stops, to go on later.", rich_help_panel=SMALL),
+        typer.Option(help="The schedule keeps its shares of the run.", rich_help_panel=CHANGED),
     ] = None,
-    devices: Annotated[int, typer.Option(help="Processes.", rich_help_panel=WHERE)] = 1,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Rows of a step.", rich_help_panel=CHANGED)
+    ] = None,
+    algorithm: Annotated[
+        str | None,
+        typer.Option(help="One of halflife algorithms.", rich_help_panel=CHANGED),
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Peak learning rate.", rich_help_panel=CHANGED)
+    ] = None,
+    weight_decay: Annotated[
+        float | None,
+        typer.Option(help="In the algorithm's unit.", rich_help_panel=CHANGED),
+    ] = None,
+    devices: Annotated[
+        int, typer.Option(help="Processes, each on a device.", rich_help_panel=WHERE)
+    ] = 1,
     accelerator: Annotated[
         str, typer.Option(help="auto, cpu, cuda, ...", rich_help_panel=WHERE)
     ] = "auto",
@@ -72,41 +122,71 @@ def train(
         float | None,
         typer.Option(help="Decay of an average of the weights.", rich_help_panel=WHERE),
     ] = None,
+    workers: Annotated[
+        int, typer.Option(help="Processes that decode image files.", rich_help_panel=WHERE)
+    ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Train a recipe of the papers, at its size or smaller, and go on with it bit for bit.
 
     [b]Examples[/b]
 
-    At its size, from the official archive, on two GPUs:
+    At its size, on two GPUs:
 
-        halflife train 000/resnet18-cifar10/adams --out runs/r18 --devices 2
+        halflife train 000/resnet18-cifar10/adams --devices 2
 
-    Some steps of it on Fashion-MNIST:
+    In minutes on a CPU, and on from where it was cut:
 
-        halflife train 000/resnet18-cifar10/adams --data fashion-mnist --until 2
+        halflife train 000/resnet18-cifar10/adams --scale small
 
+        halflife train 000/resnet18-cifar10/adams --scale small --resume
     """
     with extra("lab", "train"):
         from ..lab.recipes import recipe
-        from ..lab.recipes.building import scaled
-        from ..lab.recipes.running import Options
+        from ..lab.recipes.building import changed, small
+        from ..lab.recipes.options import Options
         from ..lab.recipes.running import train as run
         from ..lab.sweeping.display import Bar, Display
 
-    chosen = scaled(recipe(name), data=data, epochs=epochs, batch_size=batch_size)
-    options = Options(
-        root, seed, devices, accelerator, precision, strategy, compiled, accumulate, ema,
-        checkpoint_every, log_every, until,
+    chosen = recipe(name)
+    if scale is Scale.small:
+        chosen = small(chosen)
+    chosen = changed(
+        chosen, data=data, epochs=epochs, batch_size=batch_size, algorithm=algorithm, lr=lr,
+        weight_decay=weight_decay,
     )  # fmt: skip
+    options = Options(
+        root=root, seed=seed, devices=devices, accelerator=accelerator, precision=precision,
+        strategy=strategy, compiled=compiled, accumulate=accumulate, ema=ema,
+        validation=validation, monitor_every=monitor_every, checkpoint_every=checkpoint_every,
+        log_every=log_every, until=until, workers=workers,
+    )  # fmt: skip
+    folder = _RUNS / name if out is None else out
     # Fabric starts the other processes by this same command: they are silent.
     first = os.environ.get("LOCAL_RANK", "0") == "0"
     with Bar() if first else Display() as display:
-        result: dict[str, Any] = run(chosen, out, options, resume=resume, display=display)
+        if first and (differs := _differences(recipe(name), chosen)):
+            display.say(f"Not the paper's: {differs}.")
+        result: dict[str, Any] = run(chosen, folder, options, resume=resume, display=display)
     if not first:
         return
     if as_json:
         print_json(result)
         return
-    show([(key, f"{value:.4g}") for key, value in result.items()], title=name, head=False)
-    say(f"In {out}; --resume goes on with it.")
+    show([(key, f"{value:.6g}") for key, value in result.items()], title=name, head=False)
+    more = "" if "test_loss" in result else "; --resume goes on with it"
+    say(f"In {folder}{more}.")
+
+
+def _differences(published: Recipe, chosen: Recipe) -> str:
+    """What is not as published, in words."""
+    told = []
+    for field in ("data", "epochs", "batch_size", "algorithm", "lr", "weight_decay"):
+        before, now = getattr(published, field), getattr(chosen, field)
+        if now != before:
+            told.append(f"{field} {now} (paper: {before})")
+    settings = dict(chosen.model_settings)
+    for key, value in settings.items():
+        if published.model_settings.get(key) != value:
+            told.append(f"{chosen.model} with {key}={value}")
+    return ", ".join(told)

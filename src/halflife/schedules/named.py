@@ -12,7 +12,7 @@ from ..checks import near, require_count
 from .curves import Curve, constant, cosine, linear, multistep, warmup
 from .restarts import cosine_warm_restarts
 
-__all__ = ["NAMES", "schedule_named"]
+__all__ = ["NAMES", "schedule_named", "stretched"]
 
 
 class _Run(NamedTuple):
@@ -52,7 +52,38 @@ def _step(text: str, run: _Run) -> Curve:
 
 def _restarts(text: str, run: _Run) -> Curve:
     first, _, factor = text.partition("*")
-    return cosine_warm_restarts(int(first), int(factor or 1), steps_per_epoch=_moment("1", run))
+    # Whole steps of a share: one too many cuts the last cycle, one too few begins another.
+    of_run = 0.0 < float(first) < 1.0
+    length, unit = (math.ceil(float(first) * run.steps - 1e-6), 1) if of_run else (first, None)
+    return cosine_warm_restarts(
+        int(length), int(factor or 1), steps_per_epoch=unit or _moment("1", run)
+    )
+
+
+def stretched(text: str, before: int, after: int) -> str:
+    """A schedule's name for a run of another length, in which each moment is at the same share.
+
+    Args:
+        text: the name.
+        before: epochs that it was written for.
+        after: epochs of the other run.
+
+    Example:
+        >>> stretched("multistep:80,160*0.2", 200, 2)
+        'multistep:0.4,0.8*0.2'
+    """
+    name, colon, argument = text.partition(":")
+    if not argument or before == after:
+        return text
+    moments, star, factor = argument.partition("*")
+    moved = []
+    for moment in moments.split(","):
+        value = float(moment)
+        if value >= 1.0:  # epochs, not a share
+            share = value / before
+            moment = f"{share:.6g}" if share < 1.0 else str(after)
+        moved.append(moment)
+    return f"{name}{colon}{','.join(moved)}{star}{factor}"
 
 
 def _moment(text: str, run: _Run) -> int:
@@ -85,7 +116,7 @@ _FORMS = {
         "multistep:80,160", _multistep, rf"(?:{_NUMBER})(?:,(?:{_NUMBER}))*{_FACTOR}"
     ),
     "step": _Form("step:30", _step, rf"(?:{_NUMBER}){_FACTOR}"),
-    "restarts": _Form("restarts:10*2", _restarts, r"\d+(?:\*\d+)?"),
+    "restarts": _Form("restarts:10*2", _restarts, r"(?:\d+|0?\.\d+)(?:\*\d+)?"),
 }
 NAMES = tuple(form.usage for form in _FORMS.values())
 

@@ -22,7 +22,9 @@ from .layers import Classifier, batch_norms, convolution, he_fan_out, require_im
 __all__ = ["densenet121", "densenet_bc100"]
 
 
-def densenet121(*, classes: int = 100, channels: int = 3, stem: str = "cifar") -> nn.Module:
+def densenet121(
+    *, classes: int = 100, channels: int = 3, stem: str = "cifar", growth: int = 32
+) -> nn.Module:
     """DenseNet-121 of Huang et al. 2017, Table 1: growth 32; 6, 12, 24 and 16 layers in the blocks.
 
     With the stem ``"imagenet"`` (a convolution of size 7 and stride 2, batch norm, ReLU, a maximum
@@ -35,6 +37,7 @@ def densenet121(*, classes: int = 100, channels: int = 3, stem: str = "cifar") -
         classes: of the images.
         channels: of the images.
         stem: first layers, ``"imagenet"`` or ``"cifar"``.
+        growth: channels that a layer adds; the first has twice as many.
 
     Returns:
         A module from images ``[batch, channels, height, width]`` to logits ``[batch, classes]``;
@@ -50,12 +53,13 @@ def densenet121(*, classes: int = 100, channels: int = 3, stem: str = "cifar") -
     """
     require_images(classes, channels)
     require_stem(stem)
+    require_count("growth", growth, "pass the channels that a layer adds")
     first: list[nn.Module] = [
-        convolution(channels, 64, *((7, 2) if stem == "imagenet" else (3, 1)))
+        convolution(channels, 2 * growth, *((7, 2) if stem == "imagenet" else (3, 1)))
     ]
     if stem == "imagenet":
-        first += [nn.BatchNorm2d(64), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)]
-    model = _densenet(first, 64, 32, (6, 12, 24, 16), True, classes)
+        first += [nn.BatchNorm2d(2 * growth), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)]
+    model = _densenet(first, 2 * growth, growth, (6, 12, 24, 16), True, classes)
     if stem == "imagenet":
         for module in model.modules():
             if isinstance(module, nn.Conv2d):

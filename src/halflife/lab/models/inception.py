@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ...checks import require_count
 from .layers import Classifier, convolution, require_images
 
 __all__ = ["googlenet"]
@@ -31,7 +32,7 @@ _MODULES = (
 )
 
 
-def googlenet(*, classes: int = 100, channels: int = 3) -> nn.Module:
+def googlenet(*, classes: int = 100, channels: int = 3, width: int = 192) -> nn.Module:
     """GoogLeNet for images of 32 pixels, as `kuangliu/pytorch-cifar` has it.
 
     One convolution of size 3 to 192 channels in the place of the first layers, batch norm after
@@ -40,6 +41,7 @@ def googlenet(*, classes: int = 100, channels: int = 3) -> nn.Module:
     Args:
         classes: of the images.
         channels: of the images.
+        width: channels of the first convolution; those of the modules are in proportion.
 
     Returns:
         A module from images ``[batch, channels, height, width]`` to logits ``[batch, classes]``;
@@ -54,13 +56,16 @@ def googlenet(*, classes: int = 100, channels: int = 3) -> nn.Module:
         6166250
     """
     require_images(classes, channels)
-    layers: list[nn.Module] = [_normalized(channels, 192, 3)]
-    inputs = 192
+    require_count("width", width, "pass the channels of the first convolution")
+    layers: list[nn.Module] = [_normalized(channels, width, 3)]
+    inputs = width
     for module in _MODULES:
         if module is None:
             layers.append(nn.MaxPool2d(3, 2, 1))
             continue
-        one, reduced3, three, reduced5, five, pooled = module
+        one, reduced3, three, reduced5, five, pooled = (
+            max(1, count * width // 192) for count in module
+        )
         layers.append(
             _Branches(
                 _normalized(inputs, one, 1),

@@ -12,12 +12,15 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from ...checks import require_count
 from .layers import Classifier, convolution, he_fan_out, require_images, require_stem
 
 __all__ = ["resnet18", "resnet34", "resnet50"]
 
 
-def resnet18(*, classes: int = 1000, channels: int = 3, stem: str = "imagenet") -> nn.Module:
+def resnet18(
+    *, classes: int = 1000, channels: int = 3, stem: str = "imagenet", width: int = 64
+) -> nn.Module:
     """ResNet-18 of He et al. 2016, Table 1: basic blocks, 2 a stage.
 
     With the stem ``"imagenet"`` (a convolution of size 7 and stride 2, a maximum over 3x3 at stride
@@ -29,6 +32,7 @@ def resnet18(*, classes: int = 1000, channels: int = 3, stem: str = "imagenet") 
         classes: of the images.
         channels: of the images.
         stem: first layers, ``"imagenet"`` or ``"cifar"``.
+        width: channels of the first stage; the later ones double them.
 
     Returns:
         A module from images ``[batch, channels, height, width]`` to logits ``[batch, classes]``;
@@ -41,10 +45,12 @@ def resnet18(*, classes: int = 1000, channels: int = 3, stem: str = "imagenet") 
         >>> sum(p.numel() for p in resnet18(classes=10, stem="cifar").parameters())
         11173962
     """
-    return _resnet((2, 2, 2, 2), False, classes, channels, stem)
+    return _resnet((2, 2, 2, 2), False, classes, channels, stem, width)
 
 
-def resnet34(*, classes: int = 1000, channels: int = 3, stem: str = "imagenet") -> nn.Module:
+def resnet34(
+    *, classes: int = 1000, channels: int = 3, stem: str = "imagenet", width: int = 64
+) -> nn.Module:
     """ResNet-34 of He et al. 2016, Table 1: basic blocks, 3, 4, 6 and 3 in the stages.
 
     All else as in `resnet18`.
@@ -53,6 +59,7 @@ def resnet34(*, classes: int = 1000, channels: int = 3, stem: str = "imagenet") 
         classes: of the images.
         channels: of the images.
         stem: first layers, ``"imagenet"`` or ``"cifar"``.
+        width: channels of the first stage; the later ones double them.
 
     Returns:
         A module as that of `resnet18`.
@@ -66,10 +73,12 @@ def resnet34(*, classes: int = 1000, channels: int = 3, stem: str = "imagenet") 
         ...     sum(p.numel() for p in resnet34().parameters())
         21797672
     """
-    return _resnet((3, 4, 6, 3), False, classes, channels, stem)
+    return _resnet((3, 4, 6, 3), False, classes, channels, stem, width)
 
 
-def resnet50(*, classes: int = 1000, channels: int = 3, stem: str = "imagenet") -> nn.Module:
+def resnet50(
+    *, classes: int = 1000, channels: int = 3, stem: str = "imagenet", width: int = 64
+) -> nn.Module:
     """ResNet-50 of He et al. 2016, Table 1: bottlenecks, 3, 4, 6 and 3 in the stages.
 
     As in torchvision it is the convolution of size 3 that has the stride ("version 1.5"); all else
@@ -79,6 +88,7 @@ def resnet50(*, classes: int = 1000, channels: int = 3, stem: str = "imagenet") 
         classes: of the images.
         channels: of the images.
         stem: first layers, ``"imagenet"`` or ``"cifar"``.
+        width: channels of the first stage; the later ones double them.
 
     Returns:
         A module as that of `resnet18`.
@@ -92,21 +102,22 @@ def resnet50(*, classes: int = 1000, channels: int = 3, stem: str = "imagenet") 
         ...     sum(p.numel() for p in resnet50().parameters())
         25557032
     """
-    return _resnet((3, 4, 6, 3), True, classes, channels, stem)
+    return _resnet((3, 4, 6, 3), True, classes, channels, stem, width)
 
 
 def _resnet(
-    depths: Sequence[int], bottleneck: bool, classes: int, channels: int, stem: str
+    depths: Sequence[int], bottleneck: bool, classes: int, channels: int, stem: str, first: int
 ) -> nn.Module:
     require_images(classes, channels)
     require_stem(stem)
-    first = convolution(channels, 64, *((7, 2) if stem == "imagenet" else (3, 1)))
-    layers = [first, nn.BatchNorm2d(64), nn.ReLU(inplace=True)]
+    require_count("width", first, "pass the channels of the first stage")
+    entry = convolution(channels, first, *((7, 2) if stem == "imagenet" else (3, 1)))
+    layers = [entry, nn.BatchNorm2d(first), nn.ReLU(inplace=True)]
     if stem == "imagenet":
         layers.append(nn.MaxPool2d(3, 2, 1))
-    inputs = 64
+    inputs = first
     for stage, depth in enumerate(depths):
-        width = 64 << stage
+        width = first << stage
         outputs = 4 * width if bottleneck else width
         for block in range(depth):
             stride = 2 if stage and not block else 1

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from torch import nn
 
+from ...checks import require_count
 from .layers import Classifier, batch_norms, convolution, he_fan_out, require_images
 
 __all__ = ["vgg16"]
 
-_STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+_STAGES = ((1, 1), (2, 2), (4, 4, 4), (8, 8, 8), (8, 8, 8))  # times the width
 
 
-def vgg16(*, classes: int = 10, channels: int = 3, batch_norm: bool = True) -> nn.Module:
+def vgg16(
+    *, classes: int = 10, channels: int = 3, batch_norm: bool = True, width: int = 64
+) -> nn.Module:
     """VGG-16 for images of 32 pixels, with one linear layer, as `kuangliu/pytorch-cifar` has it.
 
     With batch norm all is initialised as torch has it, as there. Without, signals would fade in the
@@ -26,6 +29,7 @@ def vgg16(*, classes: int = 10, channels: int = 3, batch_norm: bool = True) -> n
         classes: of the images.
         channels: of the images.
         batch_norm: normalise after each convolution; the convolutions have biases all the same.
+        width: channels of the first stage; 2, 4, 8 and 8 times as many in the others.
 
     Returns:
         A module from images ``[batch, channels, height, width]`` to logits ``[batch, classes]``;
@@ -41,10 +45,12 @@ def vgg16(*, classes: int = 10, channels: int = 3, batch_norm: bool = True) -> n
         14728266
     """
     require_images(classes, channels)
+    require_count("width", width, "pass the channels of the first stage")
     layers: list[nn.Module] = []
     inputs = channels
     for stage in _STAGES:
-        for outputs in stage:
+        for factor in stage:
+            outputs = factor * width
             layers += [convolution(inputs, outputs, 3, bias=True)]
             layers += [*batch_norms(outputs, batch_norm), nn.ReLU(inplace=True)]
             inputs = outputs

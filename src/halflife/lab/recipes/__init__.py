@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from .entry import Recipe, require_known
 from .loshchilov import loshchilov_trainings
 from .others import other_trainings
+from .own import own_trainings
 from .xie import xie_trainings
 
 __all__ = ["RECIPES", "Recipe", "recipe"]
 
 RECIPES: Mapping[str, Recipe] = {
     each.name: each
-    for trainings in (xie_trainings, loshchilov_trainings, other_trainings)
+    for trainings in (xie_trainings, loshchilov_trainings, other_trainings, own_trainings)
     for each in sorted(trainings(), key=lambda each: each.name)
 }
 

@@ -2,76 +2,123 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
 from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from ...algorithms import algorithm
-from ...algorithms.schedule import exponential_decay, restarts_with_normalized_decay
+from ...algorithms.schedule import exponential_decay
 from ...groups import param_groups
-from ...schedules import CurveLR, schedule_named
+from ...schedules import Curve, CurveLR, JointScheduler, normalized_decay, schedule_named
+from ...schedules.named import stretched
+from ...schedules.restarts import cosine_warm_restarts
 from ...units.strength import Normalized
-from ..data import Dataset, load
-from ..models import MODELS, build
+from ..data import DATASETS, Dataset, Split, load
+from ..models import build
 from .entry import Recipe
 from .feed import Feed, Images, Streams, Windows
+from .fitting import LEAST, fitted, narrowed
+from .options import Options
 
-__all__ = ["data_of", "feed_of", "model_of", "optimizer_of", "scaled", "schedulers_of"]
+__all__ = [
+    "changed", "data_of", "feed_of", "model_of", "optimizer_of", "schedulers_of", "small",
+    "snapshot_steps",
+]  # fmt: skip
 
-_SMALL = 64  # pixels: below it a network has the stem of CIFAR
+_SMALL_BATCH = 128
 
 
-def data_of(recipe: Recipe, root: str | None = None, **settings: Any) -> Dataset:
-    """The recipe's data, read from where it lies."""
-    return load(recipe.data, root, **settings)
+def changed(recipe: Recipe, *, epochs: int | None = None, **fields: Any) -> Recipe:
+    """A recipe with other fields, where they are not None.
+
+    In another number of epochs the schedule's moments keep their shares of the run.
+    """
+    new = replace(recipe, **{name: value for name, value in fields.items() if value is not None})
+    if epochs is None:
+        return new
+    return replace(new, epochs=epochs, schedule=stretched(new.schedule, new.epochs, epochs))
+
+
+def small(recipe: Recipe) -> Recipe:
+    """A recipe for minutes on a CPU: other data, one epoch, fewer or narrower layers.
+
+    Algorithm, lr, weight decay and the shape of the schedule stay as they are; what the decay does
+    in one epoch is not what it does in hundreds.
+    """
+    new = changed(
+        recipe, data="fashion-mnist" if recipe.time is None else "text", epochs=1,
+        batch_size=min(recipe.batch_size, _SMALL_BATCH),
+    )  # fmt: skip
+    return replace(new, model_settings={**recipe.model_settings, **narrowed(recipe.model)})
+
+
+def data_of(recipe: Recipe, options: Options) -> Dataset:
+    """The recipe's data, read from where it lies, and as large as its model needs."""
+    given: dict[str, Any] = {}
+    images = recipe.time is None
+    if "validation" in inspect.signature(DATASETS[recipe.data]).parameters:
+        held = options.validation
+        given["validation"] = 0.0 if held is None and images else held
+    elif options.validation is not None:
+        raise ValueError(
+            f"validation={options.validation}: {recipe.data} has a validation part of its own; "
+            "leave it out."
+        )
+    data = load(recipe.data, options.root, **given)
+    return _padded(data, LEAST.get(recipe.model, 0)) if images else data
+
+
+def _padded(data: Dataset, side: int) -> Dataset:
+    """Images with black around them where a model needs more pixels."""
+    height, width = data.train.inputs.shape[-2:]
+    if min(height, width) >= side:
+        return data
+    above, left = (side - height) // 2, (side - width) // 2
+    frame = (left, side - width - left, above, side - height - above)
+
+    def framed(split: Split | None) -> Split | None:
+        return None if split is None else replace(split, inputs=F.pad(split.inputs, frame))
+
+    parts = {name: framed(getattr(data, name)) for name in ("train", "validation", "test")}
+    return replace(data, **parts)
 
 
 def feed_of(
-    recipe: Recipe, data: Dataset, *, seed: int, rank: int, world: int, device: torch.device,
-    workers: int = 0,
+    recipe: Recipe, data: Dataset, options: Options, *, rank: int, world: int,
+    device: torch.device,
 ) -> Feed:  # fmt: skip
     """What is read at each step."""
     shared: dict[str, Any] = {"rank": rank, "world": world, "device": device}
     if recipe.time is None:
         return Images(
-            data, recipe.batch_size, seed, recipe.augment, workers=workers, **shared
-        )  # fmt: skip
+            data, recipe.batch_size, options.seed, recipe.augment, workers=options.workers, **shared
+        )
     if recipe.model.startswith("lstm"):
         return Streams(data, recipe.batch_size, recipe.time, **shared)
-    return Windows(data, recipe.batch_size, recipe.time, seed=seed, **shared)
+    return Windows(data, recipe.batch_size, recipe.time, seed=options.seed, **shared)
 
 
-def model_of(recipe: Recipe, data: Dataset, **settings: Any) -> nn.Module:
-    """The recipe's model for its data, with weights from torch's generator.
-
-    Args:
-        recipe: names it.
-        data: decides classes, channels and the stem, or the vocabulary.
-        **settings: over those of the recipe.
-    """
-    import inspect
-
-    known = inspect.signature(MODELS[recipe.model]).parameters
-    given: dict[str, Any] = {}
+def model_of(recipe: Recipe, data: Dataset, options: Options) -> nn.Module:
+    """The recipe's model for its data, with weights from torch's generator."""
+    classes = len(data.classes)
     if recipe.time is not None:
-        given = {"vocabulary": len(data.classes), "context": recipe.time}
+        given = fitted(recipe.model, classes=classes, context=recipe.time)
     else:
-        channels, side = data.train.inputs.shape[1:3]
-        small = side <= _SMALL
-        given = {"classes": len(data.classes), "channels": channels}
-        given |= {"stem": "cifar", "image": side, "patch": 4} if small else {}
-    own: Mapping[str, Any] = {k: v for k, v in given.items() if k in known}
-    return build(recipe.model, **{**own, **recipe.model_settings, **settings})
+        shape = data.train.inputs.shape
+        # Files of many sizes are cut to what the network for ImageNet takes.
+        channels, side = (shape[1], shape[2]) if len(shape) == 4 else (3, 224)
+        given = fitted(recipe.model, classes=classes, channels=channels, side=side)
+    return build(recipe.model, **{**given, **recipe.model_settings, **options.model})
 
 
 def optimizer_of(recipe: Recipe, model: nn.Module, steps_per_epoch: int) -> Any:
     """The algorithm on the model's parameters, all of which decay but in transformers."""
     decay: Any = recipe.weight_decay
-    restarts = recipe.schedule.startswith("restarts")
-    if recipe.normalized and not restarts:
+    if recipe.normalized and not recipe.schedule.startswith("restarts"):
         decay = Normalized(
             decay, batch_size=1, dataset_size=steps_per_epoch, epochs=recipe.epochs
         )  # fmt: skip
@@ -83,21 +130,24 @@ def optimizer_of(recipe: Recipe, model: nn.Module, steps_per_epoch: int) -> Any:
 def schedulers_of(recipe: Recipe, optimizer: Any, steps_per_epoch: int) -> list[Any]:
     """What is stepped after each step of the optimizer."""
     total = recipe.epochs * steps_per_epoch
-    if recipe.normalized and recipe.schedule.startswith("restarts"):
-        first, _, factor = recipe.schedule.partition(":")[2].partition("*")
-        return [
-            restarts_with_normalized_decay(
-                optimizer, steps_per_epoch=steps_per_epoch, T_0=int(first), T_mult=int(factor or 1)
-            )
-        ]
-    schedulers: list[Any] = [
-        CurveLR(optimizer, schedule_named(recipe.schedule, total, steps_per_epoch))
-    ]
+    curve = _curve(recipe, steps_per_epoch)
+    if recipe.normalized and isinstance(curve, cosine_warm_restarts):
+        return [JointScheduler(optimizer, lr=curve, weight_decay=normalized_decay(curve))]
+    schedulers: list[Any] = [CurveLR(optimizer, curve)]
     if recipe.decay_schedule:
         schedulers.append(exponential_decay(optimizer, total=total))
     return schedulers
 
 
-def scaled(recipe: Recipe, **changes: Any) -> Recipe:
-    """A recipe with other data, epochs or batch size; None leaves a field as it is."""
-    return replace(recipe, **{k: v for k, v in changes.items() if v is not None})
+def snapshot_steps(recipe: Recipe, steps_per_epoch: int) -> frozenset[int]:
+    """Steps after which a cycle of a schedule with restarts has ended."""
+    curve = _curve(recipe, steps_per_epoch)
+    if not isinstance(curve, cosine_warm_restarts):
+        return frozenset()
+    unit = curve.steps_per_epoch
+    ends = curve.snapshot_epochs(recipe.epochs * steps_per_epoch // unit)
+    return frozenset(unit * end for end in ends)
+
+
+def _curve(recipe: Recipe, steps_per_epoch: int) -> Curve:
+    return schedule_named(recipe.schedule, recipe.epochs * steps_per_epoch, steps_per_epoch)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +11,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..models import MODELS, build
+from ..models import build
 from .entry import Recipe
+from .fitting import fitted
 
 __all__ = ["Cost", "cost", "network"]
 
@@ -24,8 +24,7 @@ _IMAGES = {
     "imagenet32": (1_281_167, 32, 1000),
     "imagenet": (1_281_167, 224, 1000),
 }
-_TEXTS = {"ptb": (929_589, 10_000)}
-_SMALL = 64  # pixels: below it a network has the stem of CIFAR
+_TEXTS = {"ptb": (929_589, 10_000), "text": (1_000_000, 100)}  # of a text, a million characters
 
 
 @dataclass(frozen=True)
@@ -69,16 +68,14 @@ def cost(recipe: Recipe) -> Cost:
 
 def network(recipe: Recipe) -> nn.Module:
     """The recipe's model for the official data, with weights from torch's generator."""
-    return build(recipe.model, **_settings(recipe.model, recipe.data), **recipe.model_settings)
+    return build(recipe.model, **_settings(recipe.model, recipe.data, recipe.time), **recipe.model_settings)
 
 
-def _settings(model: str, data: str) -> Mapping[str, Any]:
-    known = inspect.signature(MODELS[model]).parameters
+def _settings(model: str, data: str, time: int | None) -> Mapping[str, Any]:
     if data in _TEXTS:
-        return {"vocabulary": _TEXTS[data][1]}
+        return fitted(model, classes=_TEXTS[data][1], context=time)
     _, side, classes = _IMAGES[data]
-    given = {"classes": classes, **({"stem": "cifar"} if side <= _SMALL else {})}
-    return {name: value for name, value in given.items() if name in known}
+    return fitted(model, classes=classes, side=side)
 
 
 @functools.cache
@@ -87,7 +84,7 @@ def _of_a_row(
 ) -> tuple[float, int]:
     """Operations of a forward pass of one image, or one token, and the parameters."""
     with torch.device("meta"):
-        module = build(model, **_settings(model, data), **dict(own)).eval()
+        module = build(model, **_settings(model, data, time), **dict(own)).eval()
         if time is None:
             side = _IMAGES[data][1]
             row, count = torch.empty(1, 3, side, side), 1

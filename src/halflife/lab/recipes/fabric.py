@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 if TYPE_CHECKING:
-    from .running import Options
+    from .options import Options
 
 __all__ = ["launched"]
 
@@ -15,7 +17,15 @@ def launched(options: Options) -> Any:
 
     Raises:
         ImportError: without the extra ``lightning``.
+        ValueError: for float16 on a CPU, in whose place Fabric would take bfloat16.
     """
+    on_cpu = options.accelerator == "cpu" or (
+        options.accelerator == "auto" and not torch.accelerator.is_available()
+    )
+    if on_cpu and options.precision == "16-mixed":
+        raise ValueError(
+            "precision='16-mixed': needs a GPU; pass precision='bf16-mixed' on a CPU."
+        )
     try:
         from lightning.fabric import Fabric
     except ImportError as error:

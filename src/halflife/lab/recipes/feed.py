@@ -23,7 +23,7 @@ from .entry import AUGMENTATIONS
 
 __all__ = ["Feed", "Images", "Streams", "Windows"]
 
-_EVALUATED = 500  # images, or windows, at a time
+_EVALUATED = 500  # images of a process at a time
 Batch: TypeAlias = tuple[Tensor, Tensor]
 
 
@@ -68,8 +68,11 @@ class Images:
             start = 0
 
     def evaluated(self, split: Split) -> Iterator[Batch]:
-        """All rows of a split, once, without augmentation."""
-        return batches(split, _EVALUATED, shuffle=False, drop_last=False, device=self.device)
+        """A process's share of the rows of a split, once, without augmentation."""
+        return batches(
+            split, self.world * _EVALUATED, shuffle=False, drop_last=False, rank=self.rank,
+            world=self.world, device=self.device, workers=self.workers,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ class Streams:
             start = 0
 
     def evaluated(self, split: Split) -> Iterator[Batch]:
-        """A whole text, in one stream."""
+        """A whole text, in one stream, in each process."""
         return windows(split.inputs, 1, 10 * self.time, device=self.device)
 
 
@@ -117,6 +120,11 @@ class Windows(Streams):
     """Text in windows at random places."""
 
     seed: int = 0
+
+    def evaluated(self, split: Split) -> Iterator[Batch]:
+        """A whole text, in windows side by side, in each process."""
+        streams = max(1, min(self.batch_size, len(split) // (self.time + 1)))
+        return windows(split.inputs, streams, self.time, device=self.device)
 
     def steps(self, first: int) -> Iterator[Batch]:
         """Windows from a step on, for ever."""

@@ -1,97 +1,31 @@
-"""Trains a recipe: through Fabric, with checkpoints from which it goes on bit for bit.
-
-A folder holds all of a run:
-
-    run.json            recipe and options, by which another run is not taken for this one
-    metrics.jsonl       a line for each logged step, and one for each evaluation
-    checkpoint-STEP/    the state; `latest` names the newest that is whole
-    result.json         what it came to
-"""
+"""Trains a recipe through Fabric, with checkpoints from which it goes on bit for bit."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
+import contextlib
+import copy
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor, nn
 
-from ...checks import near, require_count
+from ...checks import finite
+from ...diagnostics import Monitor
 from ..data import Split
 from ..sweeping.display import Display
 from ..trials.randomness import generators, set_generators
-from .building import data_of, feed_of, model_of, optimizer_of, schedulers_of
+from .building import data_of, feed_of, model_of, optimizer_of, schedulers_of, snapshot_steps
 from .entry import Recipe
 from .fabric import launched
+from .folder import RunError, RunFolder
+from .machine import machine_of, peak_mib
+from .options import Options
 
-__all__ = ["Options", "RunError", "train"]
-
-_LATEST = "latest"
-_STRATEGIES = ("auto", "ddp", "fsdp2")
-_ONCE = ("root", "checkpoint_every", "log_every", "until", "accelerator")  # may differ on resume
-
-
-class RunError(RuntimeError):
-    """A run that cannot begin, or go on."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a recipe is run; none of it changes what a step computes but precision and compile.
-
-    Args:
-        root: where the data lies.
-        seed: of weights, order, augmentation and dropout.
-        devices: processes.
-        accelerator: ``"cpu"``, ``"cuda"``, ... or ``"auto"``.
-        precision: Fabric's: ``"32-true"``, ``"bf16-mixed"``, ``"16-mixed"``, ``"bf16-true"``.
-        strategy: ``"auto"``, ``"ddp"`` or ``"fsdp2"``.
-        compiled: whether the model is compiled.
-        accumulate: pieces that a batch is computed in.
-        ema: decay of an average of the weights, which is evaluated too; None for none.
-        checkpoint_every: steps between checkpoints; None: an epoch.
-        log_every: steps between lines of metrics.
-        until: step after which the run stops, as if it had been cut; None: the recipe's end.
-        model_settings: over those of the recipe.
-        data_settings: of the data's reader.
-    """
-
-    root: str | None = None
-    seed: int = 0
-    devices: int = 1
-    accelerator: str = "auto"
-    precision: str = "32-true"
-    strategy: str = "auto"
-    compiled: bool = False
-    accumulate: int = 1
-    ema: float | None = None
-    checkpoint_every: int | None = None
-    log_every: int = 50
-    until: int | None = None
-    model_settings: dict[str, Any] = field(default_factory=dict)
-    data_settings: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be run."""
-        if self.strategy not in _STRATEGIES:
-            raise ValueError(
-                f"strategy={self.strategy!r}: must be one of {', '.join(_STRATEGIES)}"
-                f"{near(self.strategy, _STRATEGIES)}"
-            )
-        if self.ema is not None and self.strategy == "fsdp2":
-            raise ValueError(
-                f"ema={self.ema}: an average of the weights cannot be kept of sharded ones; leave "
-                "it out, or pass strategy='ddp'."
-            )
-        for name in ("devices", "accumulate", "log_every"):
-            require_count(name, getattr(self, name), "pass 1 or more")
+__all__ = ["train"]
 
 
 def train(
@@ -102,72 +36,134 @@ def train(
     resume: bool = False,
     display: Display | None = None,
 ) -> dict[str, Any]:
-    """Train a recipe, or go on with it; returns what it came to."""
-    run = _Run(recipe, Path(out), options or Options(), display or Display())
+    """Train a recipe, or go on with it.
+
+    A run that was cut anywhere and goes on takes the steps of one that was not, bit for bit, on the
+    same machine and versions, by as many processes.
+
+    Args:
+        recipe: what is trained.
+        out: folder of the run (`halflife.lab.recipes.folder`).
+        options: how.
+        resume: go on with what is in the folder from its last checkpoint, or begin if there is
+            none.
+        display: what shows the progress.
+
+    Returns:
+        ``step``, and once the recipe has ended loss and error of the test set (of text, by token),
+        rows (of text, tokens) a second, seconds, and the peak of the memory.
+
+    Raises:
+        RunError: if the folder holds a run and `resume` is not given, or another run; if the loss
+            is no number any more.
+        DataError: if the data is missing, or not what it should be.
+        ImportError: without the extra ``lightning``.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import tempfile
+        >>> from halflife.lab.recipes import recipe
+        >>> from halflife.lab.recipes.building import changed
+        >>> short = changed(recipe("004/resnet20-nobn-cifar10/adamw"), data="digits", epochs=1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     train(short, folder, Options(accelerator="cpu", until=2))
+        {'step': 2}
+    """
+    options = options or Options()
+    run = _Run(recipe, RunFolder(Path(out)), options, display or Display())
     run.begin(resume)
-    run.go()
-    return run.finish()
+    try:
+        run.go()
+        return run.finish()
+    finally:
+        run.close()
 
 
 class _Run:
-    def __init__(self, recipe: Recipe, out: Path, options: Options, display: Display) -> None:
-        self.recipe, self.out, self.options, self.display = recipe, out, options, display
+    def __init__(
+        self, recipe: Recipe, folder: RunFolder, options: Options, display: Display
+    ) -> None:
+        self.recipe, self.folder, self.options, self.display = recipe, folder, options, display
         self.fabric = launched(options)
-        self.data = data_of(recipe, options.root, **options.data_settings)
+        fabric, device = self.fabric, self.fabric.device
+        self.data = data_of(recipe, options)
         self.feed = feed_of(
-            recipe, self.data, seed=options.seed, rank=self.fabric.global_rank,
-            world=self.fabric.world_size, device=self.fabric.device,
+            recipe, self.data, options, rank=fabric.global_rank, world=fabric.world_size,
+            device=device,
         )  # fmt: skip
         self.per_epoch = self.feed.steps_per_epoch
         self.total = recipe.epochs * self.per_epoch
+        rows = recipe.batch_size // fabric.world_size
+        if options.accumulate > rows:
+            raise ValueError(
+                f"accumulate={options.accumulate}: a process has {rows} rows of a batch; pass as "
+                "many or fewer."
+            )
         torch.manual_seed(options.seed)
-        self.bare = model_of(recipe, self.data, **options.model_settings)
+        self.bare = model_of(recipe, self.data, options)
         if recipe.time is None and options.strategy != "fsdp2":  # which takes no other layout
             self.bare.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = None
-        if options.ema is not None:
-            self.average = AveragedModel(
-                self.bare, multi_avg_fn=get_ema_multi_avg_fn(options.ema), use_buffers=True
-            ).to(self.fabric.device)
-        model = torch.compile(self.bare) if options.compiled else self.bare
+        self.average = None if options.ema is None else _Average(self.bare, options.ema, device)
         # First the model, whose parameters a strategy may replace.
-        self.model = self.fabric.setup_module(model)
-        self.optimizer = self.fabric.setup_optimizers(
-            optimizer_of(recipe, self.bare, self.per_epoch)
-        )
+        model = torch.compile(self.bare) if options.compiled else self.bare
+        self.model = fabric.setup_module(model)
+        self.optimizer = fabric.setup_optimizers(optimizer_of(recipe, self.bare, self.per_epoch))
         # From here on the processes draw numbers of their own, for dropout.
-        torch.manual_seed(options.seed + 1000 * self.fabric.global_rank)
+        torch.manual_seed(options.seed + 1000 * fabric.global_rank)
         self.schedulers = schedulers_of(recipe, self.optimizer, self.per_epoch)
-        self.carried: Any = None  # the state of a recurrent model
+        self.snapshots = snapshot_steps(recipe, self.per_epoch)
+        self.monitor: Monitor | None = None
+        self.watched: dict[str, Any] | None = None  # what an earlier monitor counted
+        self.carried: list[Any] = []  # states of a recurrent model, one for each piece of a batch
         self.step = 0
+        self.seconds = 0.0  # spent in steps
+        self.steps_done = 0  # in them, here
         self.losses: list[Tensor] = []
+        self.pending: list[dict[str, Any]] = []
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes."""
+        return bool(self.fabric.is_global_zero)
 
     # --- beginning --------------------------------------------------------------------------------
 
     def begin(self, resume: bool) -> None:
         """Start the folder, or take up what is in it."""
-        known = self.out / "run.json"
-        options = {k: v for k, v in asdict(self.options).items() if k not in _ONCE}
-        mine = json.loads(json.dumps({"recipe": asdict(self.recipe), "options": options}))
-        there = known.exists()
+        options = {**self.options.binding(), "device": self.fabric.device.type}
+        run = {"recipe": asdict(self.recipe), "options": options}
+        begun = self.folder.begun
         self.fabric.barrier()
-        if not there:
-            if self.fabric.is_global_zero:
-                self.out.mkdir(parents=True, exist_ok=True)
-                _write(known, json.dumps(mine, indent=1))
-            self.fabric.barrier()
-            return
-        theirs = json.loads(known.read_text("utf-8"))
-        for part, values in mine.items():
-            for name, value in values.items():
-                if theirs[part].get(name) != value:
-                    raise RunError(
-                        f"{name}={value!r}: the run in {self.out} has "
-                        f"{name}={theirs[part].get(name)!r}; use the same, or another --out."
-                    )
-        if not resume:
-            raise RunError(f"out={str(self.out)!r}: holds a run; pass --resume, or another --out.")
-        self._load()
+        if begun:
+            if not resume:
+                raise RunError(
+                    f"out={str(self.folder.path)!r}: holds a run already; go on with it by resume "
+                    "(--resume), or name another folder."
+                )
+            self.folder.require(run)
+            if (latest := self.folder.latest()) is not None:
+                self._load(latest)
+        if self.first:
+            if begun:
+                self.folder.cut(self.step)
+            else:
+                self.folder.begin({**run, "machine": machine_of(self.fabric.device)})
+            if self.options.monitor_every is not None:
+                self._watch()
+        self.fabric.barrier()
+
+    def _watch(self) -> None:
+        self.monitor = Monitor(
+            self.optimizer.optimizer, self.bare, every=self.options.monitor_every or 1,
+            sinks=[self.folder.path / "monitor.jsonl"], steps_per_epoch=self.per_epoch,
+        )  # fmt: skip
+        if self.watched is not None:
+            self.monitor.load_state_dict(self.watched)
+
+    def close(self) -> None:
+        """Take the hooks away."""
+        if self.monitor is not None:
+            self.monitor.close()
 
     # --- training ---------------------------------------------------------------------------------
 
@@ -176,167 +172,224 @@ class _Run:
         last = min(self.total, self.options.until or self.total)
         every = self.options.checkpoint_every or self.per_epoch
         self.model.train()
-        start, began = time.perf_counter(), self.step
         feed = self.feed.steps(self.step)
+        since = time.perf_counter()
         while self.step < last:
-            if self.recipe.time is not None and self.step % self.per_epoch == 0:
-                self.carried = None
+            if self.step % self.per_epoch == 0:
+                self.carried = []
             self._step(*next(feed))
-            if self.step % self.options.log_every == 0 or self.step == last:
-                self._log((self.step - began) / (time.perf_counter() - start))
-            if self.step % self.per_epoch == 0 and self.data.validation is not None:
-                self._line({"step": self.step, **self.evaluate("validation")})
-            if self.step % every == 0 or self.step == last:
-                self._save()
+            ended = self.step % self.per_epoch == 0
+            checkpoint = self.step % every == 0 or self.step == last
+            snapshot = self.step in self.snapshots or self.step == self.total
+            if self.step % self.options.log_every == 0 or ended or checkpoint or snapshot:
+                self._flush(since)
+                if ended and self.step < self.total:
+                    self._evaluated()
+                if snapshot:
+                    self._save_weights()
+                if checkpoint:
+                    self._save()
+                since = time.perf_counter()
             self.display.progress(self.step, self.total, self.recipe.name)
 
     def _step(self, inputs: Tensor, targets: Tensor) -> None:
-        pieces = self.options.accumulate
-        parts = zip(inputs.chunk(pieces), targets.chunk(pieces), strict=True)
+        xs = inputs.chunk(self.options.accumulate)
+        ys = targets.chunk(self.options.accumulate)
         total: Any = 0.0
-        for index, (x, y) in enumerate(parts):
-            with self.fabric.no_backward_sync(self.model, enabled=index < pieces - 1):
-                loss = self._loss(x, y) * (len(x) / len(inputs))
+        for piece, (x, y) in enumerate(zip(xs, ys, strict=True)):
+            with self._alone(piece < len(xs) - 1):
+                loss = self._loss(x, y, piece) * (len(x) / len(inputs))
                 self.fabric.backward(loss * self.recipe.loss_scale)
             total = total + loss.detach()
         if self.recipe.clip is not None:
-            self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.recipe.clip)
+            self._clip(self.recipe.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
+        group = self.optimizer.param_groups[0]
+        self.pending.append({"step": self.step + 1, "lr": float(group["lr"])})
         for scheduler in self.schedulers:
             scheduler.step()
         if self.average is not None:
-            self.average.update_parameters(self.bare)
+            self.average.update(self.bare)
         self.step += 1
+        self.steps_done += 1
         self.losses.append(total)
 
-    def _loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        logits = self._logits(self.model, inputs)
-        return F.cross_entropy(
-            logits.flatten(0, -2), targets.flatten(),
-            label_smoothing=self.recipe.label_smoothing,
-        )  # fmt: skip
+    def _alone(self, more: bool) -> Any:
+        """Leave the gradients of all pieces but the last to this process."""
+        if more and self.fabric.world_size > 1:
+            return self.fabric.no_backward_sync(self.model)
+        return contextlib.nullcontext()
 
-    def _logits(self, model: Any, inputs: Tensor) -> Tensor:
+    def _clip(self, largest: float) -> None:
+        # Fabric's own way refuses a fused optimizer that unscales by itself; torch's scaler does
+        # not, once it has unscaled.
+        scaler = getattr(self.fabric.strategy.precision, "scaler", None)
+        if scaler is not None:
+            scaler.unscale_(self.optimizer.optimizer)
+        nn.utils.clip_grad_norm_(self.bare.parameters(), largest)
+
+    def _loss(self, inputs: Tensor, targets: Tensor, piece: int) -> Tensor:
+        logits = self._logits(self.model, inputs, piece).flatten(0, -2)
+        return F.cross_entropy(
+            logits, targets.flatten(), label_smoothing=self.recipe.label_smoothing
+        )
+
+    def _logits(self, model: Any, inputs: Tensor, piece: int = 0) -> Tensor:
         if not self.recipe.model.startswith("lstm"):
-            return model(inputs)
-        logits, state = model(inputs, self.carried)
-        self.carried = [s.detach() for s in state]
+            logits: Tensor = model(inputs)
+            return logits
+        before = self.carried[piece] if piece < len(self.carried) else None
+        logits, state = model(inputs, before)
+        self.carried[piece : piece + 1] = [[s.detach() for s in state]]
         return logits
 
-    # --- what it came to --------------------------------------------------------------------------
+    # --- what it comes to -------------------------------------------------------------------------
+
+    def _flush(self, since: float) -> None:
+        """Write the lines of the last steps; here the device is waited for."""
+        losses = self.fabric.all_reduce(torch.stack(self.losses).float(), reduce_op="mean").tolist()
+        spent = time.perf_counter() - since
+        self.seconds += spent
+        lines = [{**line, "loss": x} for line, x in zip(self.pending, losses, strict=True)]
+        lines[-1]["rows_per_s"] = round(len(lines) * self._rows() / spent, 1)
+        self.losses, self.pending = [], []
+        if self.first:
+            self.folder.log(finite(lines))
+        for line in lines:
+            if line["loss"] != line["loss"]:
+                raise RunError(
+                    f"loss: is no number any more from step {line['step']} on, at "
+                    f"lr={line['lr']:g}; a lower lr, clipping, or another precision may train it."
+                )
+
+    def _rows(self) -> int:
+        return self.recipe.batch_size * (self.recipe.time or 1)
+
+    def _evaluated(self) -> None:
+        # Where nothing was held out the test set shows how it goes; nothing is chosen by it.
+        part = "test" if self.data.validation is None else "validation"
+        found = self._evaluate(part)
+        if self.first:
+            self.folder.log([finite({"step": self.step, **found})])
 
     @torch.no_grad()
-    def evaluate(self, part: str, model: Any = None) -> dict[str, float]:
+    def _evaluate(self, part: str, model: Any = None) -> dict[str, float]:
         """Loss and error in percent over a whole split."""
         split: Split = getattr(self.data, part)
-        model = model or self.model
+        model = self.model if model is None else model
+        training, carried = model.training, self.carried
         model.eval()
-        carried, self.carried = self.carried, None
-        loss = wrong = count = torch.zeros((), device=self.fabric.device)
+        self.carried = []
+        sums = torch.zeros(3, device=self.fabric.device)
         for inputs, targets in self.feed.evaluated(split):
-            logits = self._logits(model, inputs).flatten(0, -2).float()
-            flat = targets.flatten()
-            loss = loss + F.cross_entropy(logits, flat, reduction="sum")
-            wrong = wrong + (logits.argmax(-1) != flat).sum()
-            count = count + len(flat)
+            logits, flat = self._logits(model, inputs).flatten(0, -2).float(), targets.flatten()
+            loss = F.cross_entropy(logits, flat, reduction="sum")
+            wrong = (logits.argmax(-1) != flat).sum()
+            sums += torch.stack([loss, wrong.to(loss), torch.ones_like(loss) * len(flat)])
         self.carried = carried
-        model.train()
-        return {
-            f"{part}_loss": float(loss / count),
-            f"{part}_error": 100.0 * float(wrong / count),
-        }
+        model.train(training)
+        loss, wrong, count = self.fabric.all_reduce(sums, reduce_op="sum").tolist()
+        return {f"{part}_loss": loss / count, f"{part}_error": 100.0 * wrong / count}
 
     def finish(self) -> dict[str, Any]:
         """The test figures, once the recipe has ended."""
         if self.step < self.total:
             return {"step": self.step}
-        result: dict[str, Any] = {"step": self.step, **self.evaluate("test")}
+        result: dict[str, Any] = {"step": self.step}
+        for part in ("validation", "test"):
+            if getattr(self.data, part) is not None:
+                result |= self._evaluate(part)
         if self.average is not None:
-            averaged = self.evaluate("test", self.average.module)
-            result |= {f"{name} of the average": value for name, value in averaged.items()}
-        if self.fabric.is_global_zero:
-            _write(self.out / "result.json", json.dumps(result, indent=1))
+            averaged = self._evaluate("test", self.average.model)
+            result |= {f"{name}_of_average": value for name, value in averaged.items()}
+        result["rows_per_s"] = round(self.step * self._rows() / self.seconds, 1)
+        result["seconds"] = round(self.seconds, 1)
+        result["peak_mib"] = peak_mib(self.fabric.device)
+        if self.first:
+            self.folder.finish(finite(result))
         return result
-
-    def _log(self, speed: float) -> None:
-        losses = torch.stack(self.losses).mean()
-        self.losses.clear()
-        lr = self.optimizer.param_groups[0]["lr"]
-        rows = self.recipe.batch_size * (self.recipe.time or 1)
-        self._line(
-            {"step": self.step, "loss": float(losses), "lr": float(lr), "rows/s": speed * rows}
-        )
-
-    def _line(self, values: dict[str, Any]) -> None:
-        if self.fabric.is_global_zero:
-            with open(self.out / "metrics.jsonl", "a", encoding="utf-8") as file:
-                file.write(json.dumps(values) + "\n")
 
     # --- checkpoints ------------------------------------------------------------------------------
 
+    def _save_weights(self) -> None:
+        name = f"weights-{self.step:09d}"
+        beside = self._open(name)
+        self.fabric.save(beside, {"model": self.model})
+        self._close(name)
+
     def _save(self) -> None:
         name = f"checkpoint-{self.step:09d}"
-        beside = self.out / f"{name}.part"
-        state = {"model": self.model, "optimizer": self.optimizer}
-        if self.fabric.is_global_zero:
-            shutil.rmtree(beside, ignore_errors=True)
+        beside = self._open(name)
+        if self.first:
             beside.mkdir()
         self.fabric.barrier()
-        self.fabric.save(beside / "state", state)
-        own = {
+        self.fabric.save(beside / "state", {"model": self.model, "optimizer": self.optimizer})
+        torch.save(self._own(), beside / f"process-{self.fabric.global_rank}.pt")
+        self._close(name)
+        if self.first:
+            self.folder.keep(name)
+        self.fabric.barrier()
+
+    def _open(self, name: str) -> Path:
+        if self.first:
+            self.folder.open(name)
+        self.fabric.barrier()
+        return self.folder.path / f"{name}.part"
+
+    def _close(self, name: str) -> None:
+        self.fabric.barrier()
+        if self.first:
+            self.folder.close(name)
+
+    def _own(self) -> dict[str, Any]:
+        """What is this process's, beside model and optimizer."""
+        return {
             "step": self.step,
+            "seconds": self.seconds,
             "random": generators(),
             "carried": self.carried,
-            "losses": self.losses,
             "schedulers": [s.state_dict() for s in self.schedulers],
-            "average": None if self.average is None else self.average.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),
+            "average": None if self.average is None else self.average.model.state_dict(),
+            "monitor": None if self.monitor is None else self.monitor.state_dict(),
         }
-        torch.save(own, beside / f"own-{self.fabric.global_rank}.pt")
-        self.fabric.barrier()
-        if self.fabric.is_global_zero:
-            os.replace(beside, self.out / name)
-            _write(self.out / _LATEST, name)
-            for old in self.out.glob("checkpoint-*"):
-                if old.name != name:
-                    shutil.rmtree(old, ignore_errors=True)
-        self.fabric.barrier()
 
-    def _load(self) -> None:
-        latest = self.out / _LATEST
-        if not latest.exists():
-            return  # it was cut before its first checkpoint
-        folder = self.out / latest.read_text("utf-8").strip()
-        state = {"model": self.model, "optimizer": self.optimizer}
-        self.fabric.load(folder / "state", state)
+    def _load(self, folder: Path) -> None:
+        self.fabric.load(folder / "state", {"model": self.model, "optimizer": self.optimizer})
         own = torch.load(
-            folder / f"own-{self.fabric.global_rank}.pt", map_location=self.fabric.device,
+            folder / f"process-{self.fabric.global_rank}.pt", map_location=self.fabric.device,
             weights_only=True,
         )  # fmt: skip
+        self.step, self.seconds, self.carried = own["step"], own["seconds"], own["carried"]
         for scheduler, saved in zip(self.schedulers, own["schedulers"], strict=True):
             scheduler.load_state_dict(saved)
+        self.fabric.strategy.precision.load_state_dict(own["precision"])
         if self.average is not None:
-            self.average.load_state_dict(own["average"])
-        self.step, self.carried, self.losses = own["step"], own["carried"], own["losses"]
+            self.average.model.load_state_dict(own["average"])
+        self.watched = own["monitor"]
         set_generators(own["random"])
-        self._cut_metrics()
-
-    def _cut_metrics(self) -> None:
-        """Leave out lines of steps that will be taken again."""
-        path = self.out / "metrics.jsonl"
-        if self.fabric.is_global_zero and path.exists():
-            kept = []
-            for line in path.read_text("utf-8").splitlines():
-                try:
-                    if json.loads(line)["step"] <= self.step:
-                        kept.append(line + "\n")
-                except ValueError:  # cut within
-                    break
-            _write(path, "".join(kept))
 
 
-def _write(path: Path, text: str) -> None:
-    """Replace a file at once."""
-    beside = path.with_name(f"{path.name}.part")
-    beside.write_text(text, "utf-8")
-    os.replace(beside, path)
+class _Average:
+    """An exponential moving average of the weights, ``w' <- d w' + (1 - d) w``, in float32."""
+
+    def __init__(self, model: nn.Module, decay: float, device: torch.device) -> None:
+        self.model = copy.deepcopy(model).to(device).requires_grad_(False)
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Take one step towards the model's weights; the means of batch norm too."""
+        mine, theirs = [], []
+        for a, b in zip(_tensors(self.model), _tensors(model), strict=True):
+            if a.is_floating_point():
+                mine.append(a)
+                theirs.append(b.to(a.dtype))
+            else:  # counts of batches
+                a.copy_(b)
+        torch._foreach_lerp_(mine, theirs, 1.0 - self.decay)
+
+
+def _tensors(model: nn.Module) -> list[Tensor]:
+    return [*model.parameters(), *model.buffers()]

@@ -1,0 +1,143 @@
+"""The folder of a run, which is read again when it goes on.
+
+    run.json            recipe and options, by which another run is not taken for this one
+    metrics.jsonl       a line for each step and each evaluation
+    monitor.jsonl       what a monitor sampled
+    checkpoint-STEP/    the whole state; `latest` names the newest that is complete
+    weights-STEP        weights alone, at the end of each cycle of restarts and of the run
+    result.json         what it came to
+
+Whatever is there under its own name is complete: it is written beside it and moved.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["RunError", "RunFolder", "runs_below"]
+
+_RUN, _RESULT, _LATEST = "run.json", "result.json", "latest"
+_METRICS = "metrics.jsonl"
+_LOGS = (_METRICS, "monitor.jsonl")
+
+
+class RunError(RuntimeError):
+    """A run that cannot begin, or go on."""
+
+
+class RunFolder:
+    """The folder of a run.
+
+    Args:
+        path: of it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def begun(self) -> bool:
+        """Whether it holds a run."""
+        return (self.path / _RUN).exists()
+
+    def begin(self, run: Mapping[str, Any]) -> None:
+        """Write what the run is."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._write(_RUN, json.dumps(run, indent=1))
+
+    def require(self, run: Mapping[str, Any]) -> None:
+        """Refuse to go on with another run than the one that is there."""
+        mine = json.loads(json.dumps(run))
+        theirs = _read(self.path / _RUN)
+        for part in ("recipe", "options"):
+            for name, value in mine[part].items():
+                there = theirs[part].get(name)
+                if there != value:
+                    raise RunError(
+                        f"{name}={value!r}: the run in {self.path} was begun with {name}={there!r};"
+                        " go on with the same, or name another folder."
+                    )
+
+    # --- what is logged ---------------------------------------------------------------------------
+
+    def log(self, lines: list[dict[str, Any]]) -> None:
+        """Add lines to the metrics."""
+        with open(self.path / _METRICS, "a", encoding="utf-8") as file:
+            file.write("".join(json.dumps(line) + "\n" for line in lines))
+
+    def cut(self, step: int) -> None:
+        """Leave out what was logged of later steps, which will be taken again."""
+        for name in _LOGS:
+            path = self.path / name
+            if path.exists():
+                lines = path.read_text("utf-8").splitlines(keepends=True)
+                self._write(name, "".join(line for line in lines if _step_of(line) <= step))
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Write what the run came to."""
+        self._write(_RESULT, json.dumps(result, indent=1))
+
+    # --- checkpoints ------------------------------------------------------------------------------
+
+    def latest(self) -> Path | None:
+        """The newest complete checkpoint; None before the first."""
+        named = self.path / _LATEST
+        return self.path / named.read_text("utf-8").strip() if named.exists() else None
+
+    def open(self, name: str) -> Path:
+        """An empty place beside where `name` will be."""
+        beside = self.path / f"{name}.part"
+        _remove(beside)
+        return beside
+
+    def close(self, name: str) -> None:
+        """What was written beside it is complete: give it its name."""
+        _remove(self.path / name)  # of a run that was cut before it was named the latest
+        os.replace(self.path / f"{name}.part", self.path / name)
+
+    def keep(self, name: str) -> None:
+        """This checkpoint is the latest, and the only one that is kept."""
+        self._write(_LATEST, name)
+        for old in self.path.glob("checkpoint-*"):
+            if old.name != name:
+                _remove(old)
+
+    def _write(self, name: str, text: str) -> None:
+        beside = self.path / f"{name}.part"
+        beside.write_text(text, "utf-8")
+        os.replace(beside, self.path / name)
+
+
+def runs_below(root: Path) -> Iterator[tuple[Path, dict[str, Any], dict[str, Any] | None]]:
+    """The runs in a folder and those below it: where, what, and what they came to."""
+    for path in sorted(root.rglob(_RUN)):
+        try:
+            run = _read(path)
+            result = path.with_name(_RESULT)
+            yield path.parent, run, _read(result) if result.exists() else None
+        except (OSError, ValueError):  # another program's file of that name
+            continue
+
+
+def _read(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return found
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):  # cut within
+        return float("inf")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
