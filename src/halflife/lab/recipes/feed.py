@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from ..data import (
+    Augmentation,
     Dataset,
+    RandomResizedCrop,
     Split,
     batch_count,
     batches,
@@ -62,10 +64,16 @@ class Images:
         for number in itertools.count(epoch):
             yield from batches(
                 self.data.train, self.batch_size, seed=self.seed, epoch=number,
-                augment=AUGMENTATIONS[self.augment], rank=self.rank, world=self.world,
+                augment=self._augmentation(), rank=self.rank, world=self.world,
                 start=start, device=self.device, workers=self.workers,
             )  # fmt: skip
             start = 0
+
+    def _augmentation(self) -> Augmentation | None:
+        augment = AUGMENTATIONS[self.augment]
+        if isinstance(augment, RandomResizedCrop) and isinstance(self.data.train.inputs, Tensor):
+            return replace(augment, size=self.data.train.inputs.shape[-1])  # theirs, not ImageNet's
+        return augment
 
     def evaluated(self, split: Split) -> Iterator[Batch]:
         """A process's share of the rows of a split, once, without augmentation."""

@@ -1,0 +1,115 @@
+"""Trains every recipe three steps, whole and cut after two, and says where the two come apart.
+
+``python recipe_runs.py FOLDER STRATEGY [NAMES...]``, by itself or under torchrun: one pair of
+processes takes all recipes, as starting it takes longer than training one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from halflife.lab.recipes import RECIPES, Recipe
+from halflife.lab.recipes.building import changed, small
+from halflife.lab.recipes.options import Options
+from halflife.lab.recipes.running import train
+
+ROWS = 8
+TEXT = "the quick brown fox jumps over the lazy dog and on it goes, "
+
+
+def tiny(recipe: Recipe) -> Recipe:
+    """Small, on digits or a few letters, in batches of eight."""
+    data = "digits" if recipe.time is None else "text"
+    return changed(small(recipe), data=data, batch_size=ROWS)
+
+
+def come_apart(recipe: Recipe, folder: Path, options: Options) -> list[str]:
+    """Where a run of three steps and one that was cut after two differ."""
+    whole, cut = folder / "whole", folder / "cut"
+    train(recipe, whole, replace(options, until=3))
+    train(recipe, cut, replace(options, until=2))
+    train(recipe, cut, replace(options, until=3), resume=True)
+    return apart(whole, cut)
+
+
+def apart(whole: Path, cut: Path) -> list[str]:
+    """Parts of the newest checkpoint and of the losses that are not the same in both runs."""
+    names = {(each / "latest").read_text() for each in (whole, cut)}
+    if len(names) > 1:
+        return sorted(names)
+    name = names.pop()
+    found = []
+    for path in sorted(p for p in (whole / name).rglob("*") if p.is_file()):
+        other = cut / path.relative_to(whole)
+        if path.name.startswith("process-") or path.suffix != ".distcp":
+            same = other.exists() and equal(*(read(p) for p in (path, other)))
+        else:  # shards of FSDP2: tensors, one after the other
+            same = other.exists() and path.read_bytes() == other.read_bytes()
+        if not same:
+            found.append(str(path.relative_to(whole)))
+    if losses(whole) != losses(cut):
+        found.append("losses")
+    return found
+
+
+def read(path: Path) -> Any:
+    """What a file of a checkpoint holds."""
+    try:
+        return torch.load(path, weights_only=True)
+    except Exception:  # the index of shards
+        return path.read_bytes()
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Whether two checkpoints are the same to the bit; how long the steps took is not compared."""
+    if isinstance(a, torch.Tensor):
+        return a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[k], b[k]) for k in a if k != "seconds")
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(equal, a, b))
+    return bool(a == b)
+
+
+def losses(folder: Path) -> list[tuple[int, float]]:
+    """Step and loss of each logged step."""
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return [(line["step"], line["loss"]) for line in lines if "loss" in line]
+
+
+def main(folder: Path, strategy: str, names: list[str]) -> None:
+    """Write ``report.json``: by recipe, where its two runs come apart."""
+    warnings.simplefilter("ignore")  # those of frameworks, which differ from process to process
+    torch.set_num_threads(1)
+    rank, world = (int(os.environ.get(key, d)) for key, d in (("RANK", "0"), ("WORLD_SIZE", "1")))
+    text = folder / "text.txt"
+    if rank == 0:
+        text.write_text(400 * TEXT)
+    report = {}
+    for name in names or RECIPES:
+        recipe = tiny(RECIPES[name])
+        options = Options(
+            root=None if recipe.time is None else str(text), devices=world, accelerator="cpu",
+            strategy=strategy, log_every=1,
+        )  # fmt: skip
+        here = folder / name.replace("/", "-")
+        report[name] = come_apart(recipe, here, options)
+        if world > 1:
+            torch.distributed.barrier()
+        if rank == 0:
+            shutil.rmtree(here)
+    if rank == 0:
+        (folder / "report.json").write_text(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])
