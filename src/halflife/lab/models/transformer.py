@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor, nn
 
 from ...checks import require, require_count
@@ -90,7 +91,8 @@ class _GPT(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         time, context = tokens.shape[1], self.positions.num_embeddings
         require(time <= context, "tokens", f"at most {context} long", time, "pass context=...")
-        place = self.positions.weight[:time]
+        # By a call: under FSDP2 a weight is whole only within its module's.
+        place = self.positions(torch.arange(time, device=tokens.device))
         seen = self.drop(self.tokens(tokens) + place)
         for block in self.blocks:
             seen = block(seen)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -89,8 +89,28 @@ def _sharded(model: nn.Module, mesh: Any) -> nn.Module:
     from torch.distributed.fsdp import fully_shard
 
     shards = mesh["data_parallel"]
-    for child in model.children():
-        if any(True for _ in child.parameters()):
-            fully_shard(child, mesh=shards)
+    for group in _sharing(_units(model)):
+        fully_shard(group if len(group) > 1 else group[0], mesh=shards)
     fully_shard(model, mesh=shards)
     return model
+
+
+def _units(model: nn.Module) -> Iterator[nn.Module]:
+    """The modules of a model that are called as one; lists of modules are not called."""
+    for child in model.children():
+        if isinstance(child, (nn.ModuleList, nn.ModuleDict)):
+            yield from _units(child)
+        else:
+            yield child
+
+
+def _sharing(units: Iterable[nn.Module]) -> list[list[nn.Module]]:
+    """Those that have weights, and together those that have some in common, as a tied head."""
+    groups: list[tuple[list[nn.Module], set[nn.Parameter]]] = []
+    for unit in units:
+        weights = set(unit.parameters())
+        theirs = [group for group in groups if group[1] & weights]
+        groups = [group for group in groups if not group[1] & weights]
+        modules = [module for group in theirs for module in group[0]]
+        groups.append(([*modules, unit], weights.union(*(group[1] for group in theirs))))
+    return [modules for modules, weights in groups if weights]
