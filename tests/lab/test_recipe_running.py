@@ -1,0 +1,355 @@
+"""What a run computes is what its recipe says, however it is cut, split, averaged or gone on with."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from recipe_runs import TEXT, apart, losses, tiny
+
+from halflife.lab.data import batches, load
+from halflife.lab.recipes import RECIPES, recipe
+from halflife.lab.recipes.building import (
+    changed,
+    data_of,
+    model_of,
+    optimizer_of,
+    schedulers_of,
+    small,
+    snapshot_steps,
+)
+from halflife.lab.recipes.folder import RunError, RunFolder, runs_below
+from halflife.lab.recipes.options import Options
+from halflife.lab.recipes.running import train
+
+pytest.importorskip("lightning.fabric")
+
+PLAIN = tiny(recipe("004/resnet20-nobn-cifar10/adamw"))
+CPU = Options(accelerator="cpu", log_every=1)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    """The model of the newest checkpoint."""
+    latest = folder / (folder / "latest").read_text()
+    found: dict[str, torch.Tensor] = torch.load(latest / "state", weights_only=True)["model"]
+    return found
+
+
+def own(folder: Path) -> dict:
+    latest = folder / (folder / "latest").read_text()
+    return torch.load(latest / "process-0.pt", weights_only=True)
+
+
+def by_hand(recipe, steps, seed=0, smoothing=0.0, after=lambda model: None):
+    """The recipe in a plain loop; its losses and its model."""
+    data = load(recipe.data, validation=0)
+    torch.manual_seed(seed)
+    model = model_of(recipe, data, CPU).to(memory_format=torch.channels_last)
+    per_epoch = len(data.train) // recipe.batch_size
+    optimizer = optimizer_of(recipe, model, per_epoch)
+    schedulers = schedulers_of(recipe, optimizer, per_epoch)
+    from halflife.lab.recipes.entry import AUGMENTATIONS
+
+    feed = batches(
+        data.train, recipe.batch_size, seed=seed, augment=AUGMENTATIONS[recipe.augment]
+    )  # fmt: skip
+    found = []
+    for (x, y), _ in zip(feed, range(steps), strict=False):
+        loss = F.cross_entropy(model(x), y, label_smoothing=smoothing)
+        (recipe.loss_scale * loss).backward()
+        if recipe.clip is not None:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+        optimizer.step()
+        optimizer.zero_grad()
+        for scheduler in schedulers:
+            scheduler.step()
+        found.append(loss.item())
+        after(model)
+    return found, model
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"label_smoothing": 0.1},
+        {"clip": 0.01},
+        {"loss_scale": 100.0},
+        {"schedule": "warmup-cosine:0.01"},
+        {"schedule": "restarts:0.005*2", "normalized": True},
+        {"decay_schedule": "exponential"},
+        {"algorithm": "adams"},
+    ],
+    ids=str,
+)
+def test_a_run_is_the_plain_loop_of_its_recipe(fields, tmp_path):
+    chosen = replace(PLAIN, **fields)
+    train(chosen, tmp_path, replace(CPU, until=4))
+    wanted, model = by_hand(chosen, 4, smoothing=chosen.label_smoothing)
+    assert losses(tmp_path) == list(enumerate(wanted, 1))
+    for name, value in weights(tmp_path).items():
+        assert torch.equal(value, model.state_dict()[name]), name
+
+
+def test_the_lr_that_is_logged_is_the_one_of_its_step(tmp_path):
+    chosen = changed(replace(PLAIN, schedule="linear"), epochs=1)
+    train(chosen, tmp_path, replace(CPU, until=3))
+    total = 1437 // chosen.batch_size
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    for step in range(3):
+        assert lines[step]["lr"] == pytest.approx(chosen.lr * (1 - step / total), rel=1e-12)
+
+
+def test_pieces_of_a_batch_are_the_batch(tmp_path):
+    """Without batch norm the gradient is the mean over rows; 3 pieces of 8 rows are 3, 3 and 2."""
+    train(PLAIN, tmp_path / "whole", replace(CPU, until=3))
+    train(PLAIN, tmp_path / "pieces", replace(CPU, until=3, accumulate=3))
+    whole, pieces = losses(tmp_path / "whole"), losses(tmp_path / "pieces")
+    assert [x for _, x in pieces] == pytest.approx([x for _, x in whole], rel=1e-4)
+    with pytest.raises(ValueError, match=r"^accumulate=9: a process has 8 rows of a batch; pass"):
+        train(PLAIN, tmp_path / "more", replace(CPU, accumulate=9))
+
+
+def test_a_recurrent_state_is_carried_for_each_piece(tmp_path):
+    """In pieces, with no dropout: the same losses, as each stream keeps its own state."""
+    text = tmp_path / "text.txt"
+    text.write_text(400 * TEXT)
+    chosen = tiny(recipe("000/lstm-ptb/adams"))
+    chosen = replace(chosen, model_settings={**chosen.model_settings, "dropout": 0.0})
+    options = replace(CPU, root=str(text), until=4)
+    train(chosen, tmp_path / "whole", options)
+    train(chosen, tmp_path / "pieces", replace(options, accumulate=2))
+    whole, pieces = losses(tmp_path / "whole"), losses(tmp_path / "pieces")
+    assert [x for _, x in pieces] == pytest.approx([x for _, x in whole], rel=1e-4)
+
+
+def test_the_average_is_the_one_by_hand(tmp_path):
+    average = {}
+
+    def follow(model):
+        for name, value in model.state_dict().items():
+            average[name] = 0.9 * average[name] + 0.1 * value
+
+    data = data_of(PLAIN, CPU)
+    torch.manual_seed(0)
+    average |= copy.deepcopy(model_of(PLAIN, data, CPU).state_dict())
+    by_hand(PLAIN, 3, after=follow)
+    train(PLAIN, tmp_path, replace(CPU, ema=0.9, until=3))
+    found = own(tmp_path)["average"]
+    for name, value in average.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-7)
+
+
+def test_an_average_of_half_precision_weights_is_kept_in_float32(tmp_path):
+    """At 0.999 a bfloat16 average would stand still: its spacing is 2^-8, and a step 2^-10."""
+    train(PLAIN, tmp_path, replace(CPU, precision="bf16-true", ema=0.999, until=3))
+    assert {v.dtype for v in weights(tmp_path).values()} == {torch.bfloat16}
+    average = own(tmp_path)["average"]
+    assert {v.dtype for v in average.values()} == {torch.float32}
+    train(PLAIN, tmp_path / "on", replace(CPU, precision="bf16-true", ema=0.999, until=2))
+    train(PLAIN, tmp_path / "on", replace(CPU, precision="bf16-true", ema=0.999, until=3), resume=True)
+    assert not apart(tmp_path, tmp_path / "on")
+
+
+def test_mixed_precision_keeps_weights_in_float32(tmp_path):
+    train(PLAIN, tmp_path / "half", replace(CPU, precision="bf16-mixed", until=3))
+    train(PLAIN, tmp_path / "full", replace(CPU, until=3))
+    assert {v.dtype for v in weights(tmp_path / "half").values()} == {torch.float32}
+    half, full = losses(tmp_path / "half"), losses(tmp_path / "full")
+    assert half != full
+    assert [x for _, x in half] == pytest.approx([x for _, x in full], rel=0.05)
+
+
+def test_snapshots_are_kept_where_cycles_end(tmp_path):
+    chosen = replace(changed(PLAIN, epochs=1), schedule="restarts:0.01*2", batch_size=128)
+    steps = 1437 // 128
+    first = math.ceil(0.01 * steps)
+    assert first == 1
+    wanted = {1, 3, 7}  # cycles of 1, 2 and 4 steps; the next would end at 15, of 11
+    assert snapshot_steps(chosen, steps) == wanted
+    result = train(chosen, tmp_path, CPU)
+    kept = {int(path.name[8:]) for path in tmp_path.glob("weights-*")}
+    assert kept == wanted | {steps}
+    last = torch.load(tmp_path / f"weights-{steps:09d}", weights_only=True)["model"]
+    for name, value in weights(tmp_path).items():
+        assert torch.equal(last[name], value)
+    data = data_of(chosen, CPU)
+    model = model_of(chosen, data, CPU)
+    model.load_state_dict(last)
+    with torch.no_grad():
+        x, y = next(batches(data.test, 360, shuffle=False, drop_last=False))
+        logits = model.eval()(x)
+    assert result["test_loss"] == pytest.approx(F.cross_entropy(logits, y).item(), rel=1e-5)
+    error = 100 * (logits.argmax(-1) != y).double().mean().item()
+    assert result["test_error"] == pytest.approx(error, rel=1e-6)
+    assert json.loads((tmp_path / "result.json").read_text()) == result
+
+
+def test_epochs_end_with_an_evaluation(tmp_path):
+    chosen = replace(changed(PLAIN, epochs=2), batch_size=512)
+    train(chosen, tmp_path, replace(CPU, validation=137))
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    steps = 1300 // 512
+    assert [line["step"] for line in lines if "validation_loss" in line] == [steps]
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert {"validation_error", "test_error", "rows_per_s", "seconds", "peak_mib"} <= result.keys()
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_what_was_cut_between_two_writes_goes_on(every, tmp_path):
+    """After a checkpoint got its name and before it was the latest; and lines that were cut."""
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    options = replace(CPU, checkpoint_every=every)
+    train(PLAIN, whole, replace(options, until=4))
+    train(PLAIN, cut, replace(options, until=2))
+    (cut / "checkpoint-000000003").mkdir()
+    (cut / "checkpoint-000000003" / "state").write_text("half of it")
+    (cut / "checkpoint-000000004.part").mkdir()
+    with open(cut / "metrics.jsonl", "a") as file:
+        file.write('{"step": 3, "loss": 9.0}\n{"step": 4, "lo')
+    train(PLAIN, cut, replace(options, until=4), resume=True)
+    assert not apart(whole, cut)
+    assert sorted(p.name for p in cut.glob("checkpoint-*")) == ["checkpoint-000000004"]
+
+
+def test_a_run_that_was_cut_before_its_first_checkpoint_begins_again(tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    train(PLAIN, whole, replace(CPU, until=2))
+    train(PLAIN, cut, replace(CPU, until=2))
+    (cut / "latest").unlink()
+    train(PLAIN, cut, replace(CPU, until=2), resume=True)
+    assert not apart(whole, cut)
+
+
+def test_a_monitor_watches_if_it_is_asked_to(tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    options = replace(CPU, monitor_every=2)
+    train(PLAIN, whole, replace(options, until=6))
+    train(PLAIN, cut, replace(options, until=3))
+    train(PLAIN, cut, replace(options, until=6), resume=True)
+    texts = [(folder / "monitor.jsonl").read_text() for folder in (whole, cut)]
+    assert texts[0] == texts[1]
+    steps = {json.loads(line)["step"] for line in texts[0].splitlines()}
+    assert steps == {1, 2, 4, 6}  # the first one is always looked at
+    plain = tmp_path / "plain"
+    train(PLAIN, plain, replace(CPU, until=6))
+    assert losses(plain) == losses(whole)  # and changes nothing
+    assert not (plain / "monitor.jsonl").exists()
+
+
+def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
+    with pytest.raises(RunError, match=r"^loss: is no number any more from step \d+ on, at lr=1e\+30"):
+        train(replace(PLAIN, lr=1e30, algorithm="sgd_l2"), tmp_path, replace(CPU, until=20))
+    last = (tmp_path / "metrics.jsonl").read_text().splitlines()[-1]
+    assert json.loads(last)["loss"] is None
+
+
+def test_another_run_is_not_gone_on_with(tmp_path):
+    train(PLAIN, tmp_path, replace(CPU, until=1))
+    with pytest.raises(RunError, match=r"^out='.*': holds a run already; go on with it by resume"):
+        train(PLAIN, tmp_path, CPU)
+    with pytest.raises(RunError, match=r"^lr=0.5: the run in .* was begun with lr=0.001; go on"):
+        train(replace(PLAIN, lr=0.5), tmp_path, CPU, resume=True)
+    with pytest.raises(RunError, match=r"^seed=3: the run in .* was begun with seed=0"):
+        train(PLAIN, tmp_path, replace(CPU, seed=3), resume=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"strategy": "fsdp"}, r"^strategy='fsdp': must be one of auto, ddp, fsdp2; did you mean"),
+        ({"precision": "fp16"}, r"^precision='fp16': must be one of 32-true, bf16-mixed, "),
+        ({"precision": "16-mixed"}, r"^precision='16-mixed': needs a GPU; pass precision='bf16"),
+        ({"devices": 0}, r"^devices must be an integer >= 1, got 0; pass 1 or more"),
+        ({"ema": 1.0}, r"^ema=1.0: must be between 0 and 1; pass such as 0.999"),
+        ({"ema": 0.9, "strategy": "fsdp2"}, r"^ema=0.9: needs whole weights in each process"),
+        ({"monitor_every": 5, "strategy": "fsdp2"}, r"^monitor_every=5: needs whole weights"),
+        ({"until": 0}, r"^until must be an integer >= 1, got 0; pass 1 or more, or leave it out"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_cannot_be_run_is_refused(options, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        train(PLAIN, tmp_path, Options(accelerator="cpu", **options))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_validation_part_of_ones_own_is_not_held_out_again():
+    with pytest.raises(ValueError, match=r"^validation=0.1: ptb has a validation part of its own"):
+        data_of(recipe("000/lstm-ptb/adams"), Options(validation=0.1))
+
+
+def test_images_are_made_as_large_as_their_model_needs():
+    chosen = tiny(recipe("000/vgg16-cifar10/sgd"))
+    data, plain = data_of(chosen, CPU), load("digits", validation=0)
+    assert data.train.inputs.shape[1:] == (1, 32, 32)
+    assert torch.equal(data.train.inputs[:, :, 12:20, 12:20], plain.train.inputs)
+    assert int(data.test.inputs.sum()) == int(plain.test.inputs.sum())  # the rest is black
+    assert data.train.mean is plain.train.mean or torch.equal(data.train.mean, plain.train.mean)
+
+
+@pytest.mark.parametrize("each", RECIPES.values(), ids=RECIPES)
+def test_small_keeps_what_a_recipe_is_about(each):
+    new = small(each)
+    same = ("name", "model", "algorithm", "lr", "weight_decay", "settings", "normalized", "clip")
+    for field in (*same, "decay_schedule", "loss_scale", "label_smoothing", "time"):
+        assert getattr(new, field) == getattr(each, field), field
+    assert new.epochs == 1
+    assert new.data in ("fashion-mnist", "text")
+    whole, short = _curve(each, each.epochs), _curve(new, 1)
+    points = (0.1, 0.35, 0.6, 0.9, 0.97)
+    # Shares of a run are rounded to whole steps.
+    assert [short(p) for p in points] == pytest.approx([whole(p) for p in points], abs=0.02)
+
+
+def _curve(recipe, epochs):
+    from halflife.schedules import schedule_named
+
+    curve = schedule_named(recipe.schedule, 60_000, 60_000 // epochs)
+    return lambda share: curve(int(share * 60_000))
+
+
+def test_runs_are_found_where_they_are(tmp_path):
+    train(PLAIN, tmp_path / "a" / "b", replace(CPU, until=1))
+    chosen = replace(changed(PLAIN, epochs=1), batch_size=1000)
+    train(chosen, tmp_path / "c", CPU)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "run.json").write_text("no JSON")
+    found = {path.name: (run, result) for path, run, result in runs_below(tmp_path)}
+    assert set(found) == {"b", "c"}
+    assert found["b"][1] is None
+    assert found["c"][1]["step"] == 1
+    assert found["c"][0]["recipe"]["name"] == PLAIN.name
+
+
+def test_what_is_open_is_not_there(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.open("weights-1").write_text("a")
+    assert not (tmp_path / "weights-1").exists()
+    folder.close("weights-1")
+    assert (tmp_path / "weights-1").read_text() == "a"
+    assert not folder.open("weights-1").exists()
+
+
+@pytest.mark.slow
+def test_a_compiled_model_trains_and_goes_on(tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    options = replace(CPU, compiled=True)
+    train(PLAIN, whole, replace(options, until=3))
+    train(PLAIN, cut, replace(options, until=2))
+    train(PLAIN, cut, replace(options, until=3), resume=True)
+    assert not apart(whole, cut)
+    train(PLAIN, tmp_path / "eager", replace(CPU, until=3))
+    compiled, eager = losses(whole), losses(tmp_path / "eager")
+    assert [x for _, x in compiled] == pytest.approx([x for _, x in eager], rel=1e-4)
