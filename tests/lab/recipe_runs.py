@@ -6,8 +6,10 @@ processes takes all recipes, as starting it takes longer than training one.
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
+import re
 import shutil
 import sys
 import warnings
@@ -18,19 +20,49 @@ from typing import Any
 import torch
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
+from halflife.lab.models import MODELS
 from halflife.lab.recipes import RECIPES, Recipe
 from halflife.lab.recipes.building import changed, small
 from halflife.lab.recipes.options import Options
 from halflife.lab.recipes.running import train
 
 ROWS = 8
+SHALLOW = {"res": {"depth": 8}, "vit": {"depth": 1}}
 TEXT = "the quick brown fox jumps over the lazy dog and on it goes, "
 
 
 def tiny(recipe: Recipe) -> Recipe:
-    """Small, on digits or a few letters, in batches of eight."""
+    """Small, on digits or a few letters, in batches of eight; of a ResNet for CIFAR one block."""
     data = "digits" if recipe.time is None else "text"
-    return changed(small(recipe), data=data, batch_size=ROWS)
+    new = changed(small(recipe), data=data, batch_size=ROWS)
+    if "depth" in inspect.signature(MODELS[recipe.model]).parameters and recipe.time is None:
+        new = replace(new, model_settings={**new.model_settings, **SHALLOW[recipe.model[:3]]})
+    return new
+
+
+def covering() -> list[str]:
+    """Names of recipes in which each model, algorithm and kind of training occurs at least once."""
+    seen: set[object] = set()
+    found = []
+    for name in sorted(RECIPES, key=lambda name: ("densenet" in name or "googlenet" in name, name)):
+        each = RECIPES[name]
+        model = re.sub(r"^resnet(44|56|110|218)", "resnet20", each.model)  # the same at depth 8
+        kinds = {
+            ("model", model), ("algorithm", each.algorithm), ("augment", each.augment),
+            ("schedule", each.schedule.partition(":")[0], each.normalized, each.decay_schedule),
+            ("clip", each.clip is None), ("loss", each.loss_scale == 1.0, each.label_smoothing),
+        }  # fmt: skip
+        if kinds - seen:
+            found.append(name)
+            seen |= kinds
+    return found
+
+
+def text_in(folder: Path) -> str:
+    """A file of a few letters."""
+    path = folder / "text.txt"
+    path.write_text(400 * TEXT)
+    return str(path)
 
 
 def come_apart(recipe: Recipe, folder: Path, options: Options) -> list[str]:
@@ -89,14 +121,12 @@ def main(folder: Path, strategy: str, names: list[str]) -> None:
     warnings.simplefilter("ignore")  # those of frameworks, which differ from process to process
     torch.set_num_threads(1)
     rank, world = (int(os.environ.get(key, d)) for key, d in (("RANK", "0"), ("WORLD_SIZE", "1")))
-    text = folder / "text.txt"
-    if rank == 0:
-        text.write_text(400 * TEXT)
+    text = text_in(folder) if rank == 0 else str(folder / "text.txt")
     report = {}
     for name in names or RECIPES:
         recipe = tiny(RECIPES[name])
         options = Options(
-            root=None if recipe.time is None else str(text), devices=world, accelerator="cpu",
+            root=None if recipe.time is None else text, devices=world, accelerator="cpu",
             strategy=strategy, log_every=1,
         )  # fmt: skip
         here = folder / name.replace("/", "-")

@@ -1,22 +1,17 @@
-"""What a run computes is what its recipe says, however it is cut, split, averaged or gone on with."""
+"""What a run computes is what its recipe says, however it is cut, split or averaged."""
 
 from __future__ import annotations
 
 import copy
 import json
 import math
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from recipe_runs import TEXT, apart, losses, tiny
+from recipe_runs import apart, losses, text_in, tiny
 
 from halflife.lab.data import batches, load
 from halflife.lab.recipes import RECIPES, recipe
@@ -123,11 +118,9 @@ def test_pieces_of_a_batch_are_the_batch(tmp_path):
 
 def test_a_recurrent_state_is_carried_for_each_piece(tmp_path):
     """In pieces, with no dropout: the same losses, as each stream keeps its own state."""
-    text = tmp_path / "text.txt"
-    text.write_text(400 * TEXT)
     chosen = tiny(recipe("000/lstm-ptb/adams"))
     chosen = replace(chosen, model_settings={**chosen.model_settings, "dropout": 0.0})
-    options = replace(CPU, root=str(text), until=4)
+    options = replace(CPU, root=text_in(tmp_path), until=4)
     train(chosen, tmp_path / "whole", options)
     train(chosen, tmp_path / "pieces", replace(options, accumulate=2))
     whole, pieces = losses(tmp_path / "whole"), losses(tmp_path / "pieces")
@@ -158,7 +151,9 @@ def test_an_average_of_half_precision_weights_is_kept_in_float32(tmp_path):
     average = own(tmp_path)["average"]
     assert {v.dtype for v in average.values()} == {torch.float32}
     train(PLAIN, tmp_path / "on", replace(CPU, precision="bf16-true", ema=0.999, until=2))
-    train(PLAIN, tmp_path / "on", replace(CPU, precision="bf16-true", ema=0.999, until=3), resume=True)
+    train(
+        PLAIN, tmp_path / "on", replace(CPU, precision="bf16-true", ema=0.999, until=3), resume=True
+    )
     assert not apart(tmp_path, tmp_path / "on")
 
 
@@ -169,6 +164,14 @@ def test_mixed_precision_keeps_weights_in_float32(tmp_path):
     half, full = losses(tmp_path / "half"), losses(tmp_path / "full")
     assert half != full
     assert [x for _, x in half] == pytest.approx([x for _, x in full], rel=0.05)
+
+
+def test_the_callers_generators_are_left_alone(tmp_path):
+    torch.manual_seed(3)
+    wanted = torch.rand(2)
+    torch.manual_seed(3)
+    train(PLAIN, tmp_path, replace(CPU, until=1))
+    assert torch.equal(torch.rand(2), wanted)
 
 
 def test_snapshots_are_kept_where_cycles_end(tmp_path):
@@ -249,7 +252,9 @@ def test_a_monitor_watches_if_it_is_asked_to(tmp_path):
 
 
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
-    with pytest.raises(RunError, match=r"^loss: is no number any more from step \d+ on, at lr=1e\+30"):
+    with pytest.raises(
+        RunError, match=r"^loss: is no number any more from step \d+ on, at lr=1e\+30"
+    ):
         train(replace(PLAIN, lr=1e30, algorithm="sgd_l2"), tmp_path, replace(CPU, until=20))
     last = (tmp_path / "metrics.jsonl").read_text().splitlines()[-1]
     assert json.loads(last)["loss"] is None

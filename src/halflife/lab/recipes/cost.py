@@ -68,7 +68,9 @@ def cost(recipe: Recipe) -> Cost:
 
 def network(recipe: Recipe) -> nn.Module:
     """The recipe's model for the official data, with weights from torch's generator."""
-    return build(recipe.model, **_settings(recipe.model, recipe.data, recipe.time), **recipe.model_settings)
+    return build(
+        recipe.model, **_settings(recipe.model, recipe.data, recipe.time), **recipe.model_settings
+    )
 
 
 def _settings(model: str, data: str, time: int | None) -> Mapping[str, Any]:

@@ -23,9 +23,7 @@ def launched(options: Options) -> Any:
         options.accelerator == "auto" and not torch.accelerator.is_available()
     )
     if on_cpu and options.precision == "16-mixed":
-        raise ValueError(
-            "precision='16-mixed': needs a GPU; pass precision='bf16-mixed' on a CPU."
-        )
+        raise ValueError("precision='16-mixed': needs a GPU; pass precision='bf16-mixed' on a CPU.")
     try:
         from lightning.fabric import Fabric
     except ImportError as error:

@@ -17,7 +17,7 @@ from ...checks import finite
 from ...diagnostics import Monitor
 from ..data import Split
 from ..sweeping.display import Display
-from ..trials.randomness import generators, set_generators
+from ..trials.randomness import generators, seeded, set_generators
 from .building import data_of, feed_of, model_of, optimizer_of, schedulers_of, snapshot_steps
 from .entry import Recipe
 from .fabric import launched
@@ -70,13 +70,14 @@ def train(
         {'step': 2}
     """
     options = options or Options()
-    run = _Run(recipe, RunFolder(Path(out)), options, display or Display())
-    run.begin(resume)
-    try:
-        run.go()
-        return run.finish()
-    finally:
-        run.close()
+    with seeded(options.seed):
+        run = _Run(recipe, RunFolder(Path(out)), options, display or Display())
+        run.begin(resume)
+        try:
+            run.go()
+            return run.finish()
+        finally:
+            run.close()
 
 
 class _Run:

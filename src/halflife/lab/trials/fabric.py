@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import nn
 
 from ...checks import near
 
-__all__ = ["made_fabric", "placed", "sharding", "world_size"]
+__all__ = ["made_fabric", "placed", "sharding", "units_to_shard", "world_size"]
 
 _KNOWN = ("callbacks", "loggers", "plugins", "precision", "strategy")
 
@@ -89,28 +89,31 @@ def _sharded(model: nn.Module, mesh: Any) -> nn.Module:
     from torch.distributed.fsdp import fully_shard
 
     shards = mesh["data_parallel"]
-    for group in _sharing(_units(model)):
+    for group in units_to_shard(model):
         fully_shard(group if len(group) > 1 else group[0], mesh=shards)
     fully_shard(model, mesh=shards)
     return model
 
 
-def _units(model: nn.Module) -> Iterator[nn.Module]:
-    """The modules of a model that are called as one; lists of modules are not called."""
-    for child in model.children():
-        if isinstance(child, (nn.ModuleList, nn.ModuleDict)):
-            yield from _units(child)
-        else:
-            yield child
+def units_to_shard(model: nn.Module) -> list[list[nn.Module]]:
+    """The modules within a model that are called, in groups that have weights in common.
 
-
-def _sharing(units: Iterable[nn.Module]) -> list[list[nn.Module]]:
-    """Those that have weights, and together those that have some in common, as a tied head."""
+    A list of modules is not called, those in it are; a head that is tied to a table shares its
+    weight.
+    """
     groups: list[tuple[list[nn.Module], set[nn.Parameter]]] = []
-    for unit in units:
+    for unit in _called(model):
         weights = set(unit.parameters())
         theirs = [group for group in groups if group[1] & weights]
         groups = [group for group in groups if not group[1] & weights]
         modules = [module for group in theirs for module in group[0]]
         groups.append(([*modules, unit], weights.union(*(group[1] for group in theirs))))
     return [modules for modules, weights in groups if weights]
+
+
+def _called(model: nn.Module) -> Iterator[nn.Module]:
+    for child in model.children():
+        if isinstance(child, (nn.ModuleList, nn.ModuleDict)):
+            yield from _called(child)
+        else:
+            yield child
