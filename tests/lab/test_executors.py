@@ -177,7 +177,7 @@ def test_what_a_script_defines_is_found_by_name_in_workers(tmp_path):
     out = run_script(
         tmp_path,
         """
-        import functools, io, pickle, torch
+        import functools, io, pickle, sys, torch
         from halflife import lab
 
         class Net(torch.nn.Linear):
@@ -193,6 +193,7 @@ def test_what_a_script_defines_is_found_by_name_in_workers(tmp_path):
             return x
 
         def train(trial, held=None):
+            assert "scipy" not in sys.modules  # which would make every worker wait
             made = [pickle.loads(pickle.dumps(f))(3) for f in (square, main)]
             torch.save(Net(2, 1), io.BytesIO())
             if held is not None:
