@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 import halflife
 
 EPOCHS, STEPS_PER_EPOCH, BATCH, LR = 60, 10, 50, 1e-3
+CHOOSE, FRESH = 5, 20  # seeds for the choice, and to compare on
 SPLIT = [500, 200, 1097]  # training, validation, test
 HALF_LIVES = [60, 30, 20, 15, 10, 6]  # epochs: the run, and its half to its tenth
 
@@ -151,7 +152,7 @@ def main(choose: int, fresh: int, length: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--choose", type=int, default=5, help="seeds for the choice")
-    parser.add_argument("--fresh", type=int, default=20, help="fresh seeds for the comparison")
+    parser.add_argument("--choose", type=int, default=CHOOSE, help="seeds for the choice")
+    parser.add_argument("--fresh", type=int, default=FRESH, help="fresh seeds for the comparison")
     parser.add_argument("--length", type=int, default=EPOCHS, help="epochs of each run")
     main(**vars(parser.parse_args()))

@@ -67,17 +67,17 @@ function look(page, width, inside) {
   }
 }
 (async () => {
-  for (const width of widths) {
-    const frame = document.createElement("iframe")
-    frame.style = `width:${width}px;height:900px;border:0`
-    document.body.append(frame)
-    for (const page of pages) {
-      await new Promise(resolve => { frame.onload = resolve; frame.src = page })
-      await frame.contentDocument.fonts.ready
+  const frame = document.createElement("iframe")
+  document.body.append(frame)
+  for (const page of pages) {
+    frame.style = `width:${widths[0]}px;height:900px;border:0`
+    await new Promise(resolve => { frame.onload = resolve; frame.src = page })
+    await frame.contentDocument.fonts.ready
+    for (const width of widths) { // a page loads once and is then made narrower
+      frame.style.width = `${width}px`
       await pause(30)
       look(page, width, frame.contentWindow)
     }
-    frame.remove()
   }
   document.getElementById("found").textContent = JSON.stringify(found)
   document.title = "done"

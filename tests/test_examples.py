@@ -44,7 +44,7 @@ NEEDS = {
 }
 
 
-# Where the whole takes minutes: tests/test_readme.py runs that and compares.
+# Where the whole takes minutes: tests/test_readme.py repeats trainings of it and compares.
 SHORT = {"train": ["--choose", "1", "--fresh", "2", "--length", "2"]}
 
 

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import optimize, special, stats
 
 from ..meta import Meta
 from .intervals import CONFIDENCE
+from .quantiles import chi_square_quantile
 from .selection import Choice, choose
 from .settings import AXES, BASELINE, Key, Record
 from .surface import BoolArray, in_order, records_of
@@ -112,12 +112,15 @@ def dunnett(others: int, freedom: int, confidence: float = CONFIDENCE) -> float:
         confidence: probability that none is above the quantile.
 
     Example:
-        >>> round(dunnett(1, 10), 3), round(float(stats.t.ppf(0.95, 10)), 3)
+        >>> from halflife.lab.statistics.quantiles import t_quantile
+        >>> round(dunnett(1, 10), 3), round(t_quantile(0.95, 10), 3)
         (1.812, 1.812)
     """
+    from scipy import optimize, special  # as in `quantiles`
+
     z, of_z = np.polynomial.hermite_e.hermegauss(_NODES)
     levels, of_level = np.polynomial.legendre.leggauss(_NODES)
-    s = np.sqrt(stats.chi2.ppf(0.5 * (levels + 1.0), freedom) / freedom)
+    s = np.sqrt(chi_square_quantile(0.5 * (levels + 1.0), freedom) / freedom)
 
     def lack(d: float) -> float:
         below = special.ndtr(math.sqrt(2.0) * d * s[:, None] + z) ** others

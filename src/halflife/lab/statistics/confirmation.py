@@ -29,7 +29,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from ...units.writing import counted
 from ..meta import Meta
@@ -46,6 +45,7 @@ from .intervals import (
     student,
     two_sided,
 )
+from .quantiles import chi_square_quantile
 from .selection import Noise
 from .surface import FloatArray, Record, Setting, key_of
 
@@ -210,7 +210,7 @@ def floor(metric: Metric, runs: Sequence[FloatArray], noise: float) -> float:
     n = len(runs[0])
     if n < 2:
         return 0.0
-    share = float(stats.chi2.ppf(_TAIL, n - 1)) / (n - 1)
+    share = float(chi_square_quantile(_TAIL, n - 1)) / (n - 1)
     least = math.sqrt(share) * noise
     if metric.examples is None or not all(metric.is_share(values) for values in runs):
         return least

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+
+from .quantiles import t_quantile, t_tail
 
 __all__ = [
     "CONFIDENCE",
@@ -78,7 +79,7 @@ def student(values: FloatArray, least: float, confidence: float = CONFIDENCE) ->
     mean, error = mean_and_error(values, least)
     if error is None:
         return None
-    half = float(stats.t.ppf(0.5 + 0.5 * confidence, len(values) - 1)) * error
+    half = t_quantile(0.5 + 0.5 * confidence, len(values) - 1) * error
     return mean - half, mean + half
 
 
@@ -144,7 +145,7 @@ def equivalence(values: FloatArray, margin: float, least: float) -> float | None
     mean, error = mean_and_error(values, least)
     if error is None:
         return None
-    return float(stats.t.sf((margin - abs(mean)) / error, len(values) - 1))
+    return t_tail((margin - abs(mean)) / error, len(values) - 1)
 
 
 def two_sided(values: FloatArray, least: float) -> float | None:
@@ -152,7 +153,7 @@ def two_sided(values: FloatArray, least: float) -> float | None:
     mean, error = mean_and_error(values, least)
     if error is None:
         return None
-    return 2.0 * float(stats.t.sf(abs(mean) / error, len(values) - 1))
+    return 2.0 * t_tail(abs(mean) / error, len(values) - 1)
 
 
 def levels(p: Sequence[float]) -> list[float]:
