@@ -16,7 +16,7 @@ import torch
 from . import accelerator, curvature, imports, monitor, operations, rules, step
 from .shapes import MODELS
 
-BENCHMARKS = ("step", "rules", "operations", "lab", "curvature", "monitor", "import")
+BENCHMARKS = ("step", "rules", "operations", "lab", "recipes", "curvature", "monitor", "import")
 NAMED = (*BENCHMARKS, "accelerator")  # the last one where it is asked for only
 
 EPILOG = """\
@@ -38,6 +38,7 @@ examples
   python -m benchmarks rules                             every rule, and other packages' optimizers
   python -m benchmarks curvature                         Hessian eigenvalues, half a minute
   python -m benchmarks accelerator --device cuda         every rule on a GPU, by torch's fused step
+  python -m benchmarks recipes --device cuda             halflife train and a plain loop
   python -m benchmarks monitor                           a training step with a monitor
   make bench BENCH_ARGS="step --models gpt2 --rounds 30"
 """
@@ -68,6 +69,9 @@ def main(arguments: list[str] | None = None) -> int:
         results["operations"] = operations.main(options.models or ["resnet20", "gpt2"])
     if "lab" in chosen and importlib.util.find_spec("optuna"):
         results["lab"] = importlib.import_module("benchmarks.lab").main()
+    if "recipes" in chosen and importlib.util.find_spec("lightning"):
+        benchmark = importlib.import_module("benchmarks.recipes")
+        results["recipes"] = benchmark.main(options.rounds, options.device or "cpu")
     if "curvature" in chosen:
         results["curvature"] = curvature.main(options.rounds)
     if "monitor" in chosen:
@@ -97,7 +101,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar=f"{{{','.join(NAMED)}}}",
         help="step: one optimizer step; rules: every rule, against torch, other packages and the "
         "memory's speed; operations: what a step dispatches on an accelerator, counted; lab: who "
-        "trains the cells of a sweep, and what a record costs; curvature: eigenvalues of a Hessian "
+        "trains the cells of a sweep, and what a record costs; recipes: halflife train against a "
+        "plain loop; curvature: eigenvalues of a Hessian "
         "against other packages; monitor: a training step that is watched; import: the import; "
         "accelerator: every rule on --device. Default: all but the last.",
     )
@@ -135,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--device",
-        help="for accelerator. Default: cuda; cpu rehearses it.",
+        help="for accelerator (default: cuda; cpu rehearses it) and recipes (default: cpu).",
     )
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write all figures to this file too."

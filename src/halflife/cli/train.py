@@ -122,6 +122,14 @@ def train(
         float | None,
         typer.Option(help="Decay of an average of the weights.", rich_help_panel=WHERE),
     ] = None,
+    deterministic: Annotated[
+        bool,
+        typer.Option(
+            "--deterministic",
+            help="On a GPU: the same bits each time.",
+            rich_help_panel=WHERE,
+        ),
+    ] = False,
     workers: Annotated[
         int, typer.Option(help="Processes that decode image files.", rich_help_panel=WHERE)
     ] = 0,
@@ -159,7 +167,7 @@ def train(
         root=root, seed=seed, devices=devices, accelerator=accelerator, precision=precision,
         strategy=strategy, compiled=compiled, accumulate=accumulate, ema=ema,
         validation=validation, monitor_every=monitor_every, checkpoint_every=checkpoint_every,
-        log_every=log_every, until=until, workers=workers,
+        log_every=log_every, until=until, deterministic=deterministic, workers=workers,
     )  # fmt: skip
     folder = _RUNS / name if out is None else out
     # Fabric starts the other processes by this same command: they are silent.

@@ -83,7 +83,9 @@ def _padded(data: Dataset, side: int) -> Dataset:
     def framed(split: Split | None) -> Split | None:
         return None if split is None else replace(split, inputs=F.pad(split.inputs, frame))
 
-    parts = {name: framed(getattr(data, name)) for name in ("train", "validation", "test")}
+    parts: dict[str, Any] = {
+        name: framed(getattr(data, name)) for name in ("train", "validation", "test")
+    }
     return replace(data, **parts)
 
 

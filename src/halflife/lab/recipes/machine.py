@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import platform
 import sys
+from collections.abc import Iterator
 
 import torch
 
-__all__ = ["machine_of", "peak_mib"]
+__all__ = ["machine_of", "peak_mib", "repeatable"]
+
+
+@contextlib.contextmanager
+def repeatable(wanted: bool) -> Iterator[None]:
+    """Inside, if it is wanted, torch takes kernels that give the same bits each time."""
+    if not wanted:
+        yield
+        return
+    # Read when cuBLAS is first used; which of its two values matters little.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled()
+    timed = torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        torch.backends.cudnn.benchmark = timed
 
 
 def machine_of(device: torch.device) -> dict[str, str]:

@@ -42,6 +42,8 @@ class Options:
         checkpoint_every: steps between checkpoints. Default: an epoch.
         log_every: steps between writes of the metrics; each waits for the device once.
         until: step after which the run stops, to go on later. Default: the recipe's end.
+        deterministic: on a GPU, kernels that give the same bits each time, which some slower ones
+            do; without it a run that goes on may differ in the last bits. A CPU's always do.
         workers: processes that decode image files ahead of the training.
         model: settings of the model over those of the recipe.
 
@@ -63,6 +65,7 @@ class Options:
     checkpoint_every: int | None = None
     log_every: int = 50
     until: int | None = None
+    deterministic: bool = False
     workers: int = 0
     model: Mapping[str, Any] = field(default_factory=dict)
 

@@ -22,7 +22,7 @@ from .building import data_of, feed_of, model_of, optimizer_of, schedulers_of, s
 from .entry import Recipe
 from .fabric import launched
 from .folder import RunError, RunFolder
-from .machine import machine_of, peak_mib
+from .machine import machine_of, peak_mib, repeatable
 from .options import Options
 
 __all__ = ["train"]
@@ -39,7 +39,7 @@ def train(
     """Train a recipe, or go on with it.
 
     A run that was cut anywhere and goes on takes the steps of one that was not, bit for bit, on the
-    same machine and versions, by as many processes.
+    same machine and versions, by as many processes; on a GPU with `Options.deterministic`.
 
     Args:
         recipe: what is trained.
@@ -70,7 +70,7 @@ def train(
         {'step': 2}
     """
     options = options or Options()
-    with seeded(options.seed):
+    with seeded(options.seed), repeatable(options.deterministic):
         run = _Run(recipe, RunFolder(Path(out)), options, display or Display())
         run.begin(resume)
         try:
