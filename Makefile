@@ -29,7 +29,7 @@ CLUSTER := $(VENV)/.installed-cluster
 export NO_MKDOCS_2_WARNING := 1
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: help demo test test-slow test-cluster test-gpu check docs bench compat install clean
+.PHONY: help demo test test-slow test-cluster test-recipes test-gpu check docs bench compat install clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -40,7 +40,7 @@ demo: $(RUN) ## ask what weight decay is worth to a small network, and write the
 	$(BIN)/halflife landscape $(DEMO_ARGS) --out $(DEMO_OUT) --resume
 
 test: $(DEV) ## run the tests and the examples in docstrings
-	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not cluster" $(PYTEST_ARGS)
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not cluster and not recipes" $(PYTEST_ARGS)
 
 test-slow: $(DEV) ## run what starts processes, kills them, compiles or measures: minutes more
 	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) -m "slow and not cluster" tests $(PYTEST_ARGS)
@@ -48,6 +48,9 @@ test-slow: $(DEV) ## run what starts processes, kills them, compiles or measures
 test-cluster: $(CLUSTER) ## run the lab on Ray and PostgreSQL, which must be installed (Debian: apt-get install postgresql)
 	$(BIN)/python -c "import optuna_dashboard, psycopg, ray"
 	$(ONE_THREAD) $(BIN)/python -m pytest -m cluster tests/lab $(PYTEST_ARGS)
+
+test-recipes: $(DEV) ## train every recipe some steps by two processes, and an epoch of Fashion-MNIST that is killed: ten minutes
+	$(ONE_THREAD) $(BIN)/python -m pytest -m recipes tests/lab $(PYTEST_ARGS)
 
 test-gpu: $(DEV) ## run tests/gpu on a GPU, and measure there for the benchmarks page: DEVICE=cuda [GPU_MODELS=resnet18]
 	$(BIN)/python -m pytest tests/gpu --device $(DEVICE) $(PYTEST_ARGS)

@@ -22,11 +22,10 @@ from halflife.lab.recipes.options import Options
 from halflife.lab.recipes.running import train
 
 pytest.importorskip("lightning.fabric")
-pytestmark = pytest.mark.slow
-
 HERE = Path(__file__).parent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_trains_and_goes_on_bit_for_bit(name, tmp_path):
     each = RECIPES[name]
@@ -51,11 +50,18 @@ def by_two(strategy: str, folder: Path, *names: str) -> dict[str, list[str]]:
     return report
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
 def test_two_processes_go_on_bit_for_bit(strategy, tmp_path):
-    """The others, which are no other kind, by ``make test-recipes``."""
-    names = covering() if "HALFLIFE_ALL_RECIPES" not in os.environ else list(RECIPES)
+    """Of each model, algorithm and kind of training one."""
+    names = covering()
     assert by_two(strategy, tmp_path, *names) == {name: [] for name in names}
+
+
+@pytest.mark.recipes
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+def test_two_processes_go_on_bit_for_bit_with_every_recipe(strategy, tmp_path):
+    assert by_two(strategy, tmp_path) == {name: [] for name in RECIPES}
 
 
 def halflife_train(*arguments: str) -> list[str]:
@@ -71,6 +77,7 @@ def one_process(tmp_path_factory):
     return [loss for _, loss in losses(folder)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "more"),
     [("ddp", []), ("ddp", ["--accumulate", "2"]), ("fsdp2", []), ("fsdp2", ["--accumulate", "2"])],
@@ -90,31 +97,37 @@ def test_two_processes_train_as_one(strategy, more, one_process, tmp_path):
     assert found == pytest.approx(one_process, rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 2])
 def test_a_killed_run_goes_on_bit_for_bit(devices, tmp_path):
-    """kill -9 in the middle of an epoch, wherever it is."""
-    arguments = (
-        "004/resnet20-nobn-cifar10/adamw", "--data", "digits", "--epochs", "1", "--batch-size",
-        "64", "--checkpoint-every", "3", "--log-every", "2", "--accelerator", "cpu", "--devices",
-        str(devices),
+    small = ("--data", "digits", "--batch-size", "64", "--checkpoint-every", "3")
+    killed(tmp_path, devices, 10, *small, "--log-every", "2")
+
+
+@pytest.mark.recipes
+def test_a_killed_epoch_of_fashion_mnist_goes_on_bit_for_bit(tmp_path):
+    killed(tmp_path, 2, 200, "--data", "fashion-mnist", "--checkpoint-every", "75")
+
+
+def killed(folder: Path, devices: int, step: int, *arguments: str) -> None:
+    """Require that an epoch that is killed, wherever it is after a step, ends as a whole one."""
+    whole, cut = folder / "whole", folder / "cut"
+    command = halflife_train(
+        "004/resnet20-nobn-cifar10/adamw", "--epochs", "1", "--accelerator", "cpu", "--devices",
+        str(devices), *arguments,
     )  # fmt: skip
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    subprocess.run(halflife_train(*arguments, "--out", str(whole)), check=True, capture_output=True)
-    command = halflife_train(*arguments, "--out", str(cut), "--resume")
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    while process.poll() is None and _last(cut) < 10:
+    subprocess.run([*command, "--out", str(whole)], check=True, capture_output=True)
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen([*command, "--out", str(cut)], start_new_session=True, **silent)
+    while process.poll() is None and _last(cut) < step:
         time.sleep(0.01)
     assert process.poll() is None
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (cut / "result.json").exists()
-    subprocess.run(
-        halflife_train(*arguments, "--out", str(cut), "--resume"), check=True, capture_output=True
-    )
+    subprocess.run([*command, "--out", str(cut), "--resume"], check=True, capture_output=True)
     assert not apart(whole, cut)
-    results = [json.loads((folder / "result.json").read_text()) for folder in (whole, cut)]
+    results = [json.loads((each / "result.json").read_text()) for each in (whole, cut)]
     for key in ("step", "test_loss", "test_error"):
         assert results[0][key] == results[1][key]
 
