@@ -69,7 +69,6 @@ COMPILER_CASES = [
 
 
 @pytest.mark.usefixtures("fresh_compiler")
-@pytest.mark.filterwarnings("ignore:`torch.jit.*is deprecated:DeprecationWarning")
 @pytest.mark.parametrize(("cls", "rule", "own", "backend"), COMPILER_CASES)
 def test_one_graph_for_every_step_and_shape(
     cls: Any, rule: Any, own: dict[str, Any], backend: str, monkeypatch: pytest.MonkeyPatch
@@ -101,7 +100,6 @@ def test_more_rules_than_torch_recompiles_one_function(monkeypatch: pytest.Monke
 
 
 @pytest.mark.usefixtures("fresh_compiler")
-@pytest.mark.filterwarnings("ignore:`torch.jit.*is deprecated:DeprecationWarning")
 def test_inside_a_compiled_step_it_is_that_one() -> None:
     """``torch.compile(optimizer.step)`` makes its own graph of torch's implementation."""
     results = []
