@@ -206,7 +206,8 @@ class Decayed(Optimizer):
                 accept(self, calls)
             if views:
                 self._apply_maps("after", views)
-                keep_anchors(self)
+                for view in views:
+                    keep_anchors(self, view.rule, view.params)
         finally:
             for group, original in zip(groups, originals, strict=False):
                 group.update(original)
