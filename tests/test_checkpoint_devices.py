@@ -6,6 +6,7 @@ CPU all the same. `tests/gpu/test_moving.py` is about the values.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -14,13 +15,13 @@ import torch
 import cases
 import halflife
 from accelerator import DEVICE, has_all_kernels  # noqa: F401
-from cases import OptimizerCase
+from cases import MapCase, OptimizerCase, RuleCase
 from halflife.rules import Anchored
 from halflife.tensors import rounding
 
 pytestmark = pytest.mark.usefixtures("has_all_kernels")
 
-RULES = [*cases.RULES, *cases.MAPS]
+RULES: list[RuleCase | MapCase] = [*cases.RULES, *cases.MAPS]
 ON_META: dict[str, Any] = {"foreach": True}  # nothing else has kernels there
 
 
@@ -31,7 +32,7 @@ def stepped(optimizer: Any) -> None:
     optimizer.step()
 
 
-def there(params: list[torch.nn.Parameter]) -> list[torch.nn.Parameter]:
+def there(params: Sequence[torch.Tensor]) -> list[torch.nn.Parameter]:
     return [torch.nn.Parameter(torch.empty_like(p, device=DEVICE)) for p in params]
 
 

@@ -65,6 +65,8 @@ COMPILER_CASES = [
     pytest.param(halflife.SGD, HuberDecay(delta=0.4), {}, "eager", id="plain-SGD"),
     pytest.param(halflife.AdamW, ProximalL1(), {}, "inductor", id="AdamW-l1-inductor"),
     pytest.param(halflife.SGD, Cautious(), {"momentum": 0.9}, "inductor", id="SGD-inductor"),
+    # A number of the rule's own that inductor cannot keep as a symbol.
+    pytest.param(halflife.SGD, HuberDecay(delta=0.4), {}, "inductor", id="SGD-huber-inductor"),
 ]
 
 

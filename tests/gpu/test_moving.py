@@ -103,7 +103,7 @@ def misplaced(optimizer: Any, how: dict[str, Any]) -> list[str]:
 @pytest.mark.parametrize("decay", ["decoupled", "cautious"])
 @pytest.mark.parametrize("how", [{}, {"implementation": "native"}, {"capturable": True}], ids=str)
 def test_a_checkpoint_may_be_read_onto_the_device(
-    how: dict[str, Any], decay: str, there: Callable[[], torch.device]
+    how: dict[str, Any], decay: Any, there: Callable[[], torch.device]
 ) -> None:
     """All of it, as ``torch.load(map_location=device)`` does: what the host counts goes back."""
     device = there()
