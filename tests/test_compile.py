@@ -20,11 +20,7 @@ import halflife
 from cases import PEAK, MapCase, OptimizerCase, RuleCase
 from torch_versions import GRAPHS, before, since
 
-# torch's own tracer imports a deprecated part of torch while it compiles.
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore:`torch.jit.*is deprecated:DeprecationWarning"),
-]
+pytestmark = pytest.mark.slow
 
 STEPS = 5
 LRS = cases.schedule("cosine", total=STEPS)

@@ -225,7 +225,6 @@ def test_parameters_of_a_subclass(base: str, monkeypatch: pytest.MonkeyPatch) ->
 
 # torch itself uses what it deprecates, when its compiler is imported.
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:`torch.jit.*is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("form", [in_format, torch.clone])
 @pytest.mark.parametrize("gradients", [in_format, torch.clone])
 @pytest.mark.parametrize("base", BASES)

@@ -21,7 +21,6 @@ IMPLEMENTATIONS = {"for-loop": {"foreach": False}, "foreach": {"foreach": True}}
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # torch's own, of inductor
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("cls", dict.fromkeys(o.native for o in OURS.values()))
 def test_compiled_step_is_the_same_and_compiles_once(cls: Any, implementation: str) -> None:

@@ -179,7 +179,6 @@ def test_lr_as_a_tensor(name: str, implementation: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # torch's own, of inductor
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("cls", [AdamDeltaBase, HeavyBallBase])
 def test_compiled_step_is_the_same_and_compiles_once(cls: Any, implementation: str) -> None:

@@ -13,9 +13,6 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 import halflife
 from halflife import Adaptive, Cautious, NormControl, ProximalNorm, Stable, attach, decayed
 
-# torch itself uses what it deprecates, when this part of it is imported.
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.*is deprecated:DeprecationWarning")
-
 WHOLE: list[Any] = [Stable(), Stable(eps=1e-8), Adaptive(), ProximalNorm(), Cautious(Stable())]
 EACH: list[Any] = [
     "decoupled", "independent", "constant", "corrected", "proximal", "l2", Cautious(),

@@ -234,7 +234,6 @@ def one_process() -> Iterator[None]:
 
 
 # torch itself uses what it deprecates, when this part of it is imported.
-@pytest.mark.filterwarnings("ignore:`torch.jit.*is deprecated:DeprecationWarning")
 @pytest.mark.usefixtures("one_process")
 @pytest.mark.parametrize("rule", ["independent", Cautious(Independent()), Anchored()], ids=repr)
 def test_what_zero_redundancy_saves_is_read_with_the_defaults(rule: Any) -> None:

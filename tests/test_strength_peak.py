@@ -119,7 +119,6 @@ def test_nothing_is_said_of_a_decay_that_was_turned_off() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:`torch.jit.*is deprecated:DeprecationWarning")
 def test_a_strength_makes_no_more_graphs_than_its_number() -> None:
     """The look at the rate is left out of a graph."""
     counts = []

@@ -54,7 +54,10 @@ QUIET = [
     (TORCH < (2, 7), "ignore:Skipping serialization of skipfiles:UserWarning"),  # inductor's cache
     # LBFGS; the warning itself came with 2.8.
     (TORCH < (2, 9), "ignore:Converting a tensor with requires_grad=True to a scalar:UserWarning"),
-    (TORCH >= (2, 14), "ignore:`torch.jit.script` is:FutureWarning"),  # forward derivatives
+    # Inductor's first import in a process, which may be any test's; a FutureWarning since 2.14.
+    (True, "ignore:`torch.jit:DeprecationWarning"),
+    (True, "ignore:`torch.jit:FutureWarning"),
+    (True, "ignore:Synchronization debug mode is a prototype:UserWarning"),  # tests/gpu's
 ]
 
 # How a native step takes a decay: both since Adam has a switch, which AdamW inherits.

@@ -66,11 +66,13 @@ __all__ = [
     "begin_state",
     "check_capture",
     "compiled_apart",
+    "compiler_of",
     "compiles_for",
     "copy_each",
     "count_steps_for_scheduler",
     "counts_steps_for_scheduler",
     "flatten",
+    "floats_as_constants",
     "foreach_devices",
     "fused_devices",
     "is_fake",
@@ -79,9 +81,11 @@ __all__ = [
     "mark_static",
     "no_step_hooks",
     "not_compiled",
+    "same_call",
     "sharded_shapes",
     "takes_decay",
     "times_written",
+    "undisturbed",
     "unflatten",
     "watch_step",
     "without_modes",
@@ -278,6 +282,49 @@ def compiles_for(device: torch.device) -> bool:
 def mark_static(tensor: Tensor) -> None:
     """Have the compiler take the shape as it is."""
     torch._dynamo.mark_static(tensor)
+
+
+def compiler_of(backend: Any) -> Callable[..., Callable[..., Any]]:
+    """The function that ``torch.compile`` hands a graph to, of a backend's name or of itself."""
+    return torch._dynamo.lookup_backend(backend) if isinstance(backend, str) else backend
+
+
+def floats_as_constants() -> AbstractContextManager[Any]:
+    """A compiler that takes numbers in what it compiles as they are; dynamic ones are symbols."""
+    return torch._dynamo.config.patch(specialize_float=True)
+
+
+def same_call(tensors: Sequence[Tensor]) -> Callable[..., bool] | None:
+    """What says of tensors whether a compiled function's guards would take them for these, now.
+
+    It compares what dynamo's guards may depend on: of each tensor its type, dtype, device, sizes,
+    strides and dispatch keys, whether one is there twice; the mode of gradients, of autocast and of
+    determinism, the default dtype and the like. None where this torch has no such thing.
+    """
+    try:
+        guards: Any = torch._C._dynamo.guards
+        at_large = guards.GlobalStateGuard().check
+        sizes, strides = [list(t.shape) for t in tensors], [list(t.stride()) for t in tensors]
+        of_each = guards.TensorGuards(
+            *tensors, dynamic_dims_sizes=sizes, dynamic_dims_strides=strides
+        ).check
+    except (AttributeError, TypeError):
+        return None
+    return lambda *others: at_large() and of_each(*others)
+
+
+def undisturbed() -> bool:
+    """Whether there is no mode, transform or stance, under which compiled functions run otherwise.
+
+    A default device other than the CPU is such a mode.
+    """
+    return not (
+        torch._C._len_torch_dispatch_stack()
+        or torch._C._len_torch_function_stack()
+        or torch.is_inference_mode_enabled()
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or torch._dynamo.eval_frame._stance.stance != "default"
+    )
 
 
 def compiled_apart(function: _T, **options: Any) -> _T:

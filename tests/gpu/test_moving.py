@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from typing import Any
 
@@ -97,6 +98,30 @@ def misplaced(optimizer: Any, how: dict[str, Any]) -> list[str]:
             if how.get("implementation") == "compiled" and step is not None and not step.is_cpu:
                 found.append(f"step on {step.device}")
     return found
+
+
+@pytest.mark.parametrize("decay", ["decoupled", "cautious"])
+@pytest.mark.parametrize("how", [{}, {"implementation": "native"}, {"capturable": True}], ids=str)
+def test_a_checkpoint_may_be_read_onto_the_device(
+    how: dict[str, Any], decay: Any, there: Callable[[], torch.device]
+) -> None:
+    """All of it, as ``torch.load(map_location=device)`` does: what the host counts goes back."""
+    device = there()
+    ends = []
+    for resumed in (False, True):
+        w = torch.nn.Parameter(torch.ones(600, device=device, dtype=torch.bfloat16))
+        optimizer = halflife.AdamW([w], 1e-3, weight_decay=0.5, decay=decay, **how)
+        for t in range(8):
+            if resumed and t == 4:
+                file = io.BytesIO()
+                torch.save(optimizer.state_dict(), file)
+                file.seek(0)
+                optimizer = halflife.AdamW([w], 1e-3, weight_decay=0.5, decay=decay, **how)
+                optimizer.load_state_dict(torch.load(file, map_location=device))
+            w.grad = torch.full_like(w, 0.1 * (t - 4.5))
+            optimizer.step()
+        ends.append(w.detach())
+    assert torch.equal(*ends)
 
 
 @pytest.mark.parametrize("how", [{}, {"implementation": "native"}, {"implementation": "compiled"}])

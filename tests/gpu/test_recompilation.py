@@ -23,10 +23,7 @@ from oracles import MAP_BASES
 
 # Large ones, which go by themselves, whatever their size; small ones together, however many.
 SIZES = [(300, 220), (150, 120), (20_000,), (7, 3), (5,), (1,), (), (0, 3)]
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:`torch.jit.*is deprecated:DeprecationWarning"),
-    pytest.mark.usefixtures("fresh_compiler"),
-]
+pytestmark = pytest.mark.usefixtures("fresh_compiler")
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from ..bases.effective_rate import SUM_KEY
 from ..checks import is_number, known_number
 from ..rules.contract import as_rule
-from ..rules.maps import ANCHOR_KEY
+from ..rules.maps import ANCHOR_KEY, anchor_device
 from ..tensors import rounding
 from ..units.stated import (
     STATED,
@@ -226,15 +226,18 @@ def _warn_of(optimizer: Decayed, replaced: list[Replaced]) -> None:
 def _restore_precision(optimizer: Decayed, loaded: dict[str, Any]) -> None:
     """Put back what torch has cast to the parameter's dtype, or left on another device."""
     saved_indices = chain.from_iterable(group["params"] for group in loaded["param_groups"])
-    params = chain.from_iterable(group["params"] for group in optimizer.param_groups)
-    for index, p in zip(saved_indices, params, strict=True):
+    members = [(p, group) for group in optimizer.param_groups for p in group["params"]]
+    for group in optimizer.param_groups:
+        rounding.place(group)
+    for index, (p, group) in zip(saved_indices, members, strict=True):
         saved_state = loaded["state"].get(index, {})
         for key, value in saved_state.items():
             scalar = isinstance(value, Tensor) and value.dim() == 0 and key != "step"
             if scalar or key == SUM_KEY:
                 optimizer.state[p][key] = value.to(p.device, copy=True)
         if ANCHOR_KEY in saved_state:
-            optimizer.state[p][ANCHOR_KEY] = saved_state[ANCHOR_KEY].clone()
+            place = anchor_device(group["decay"], p)
+            optimizer.state[p][ANCHOR_KEY] = saved_state[ANCHOR_KEY].to(place, copy=True)
             optimizer.__dict__.get("_pending_anchors", {}).pop(p, None)
         step = saved_state.get("step")
         if optimizer.prefers_fused and isinstance(step, Tensor) and step.device != p.device:

@@ -184,29 +184,40 @@ class Decayed(Optimizer):
         gradients: list[tuple[Tensor, Tensor | None]] = []
         taken, undo = False, None
         try:
-            calls = [self._call(self._known_at(i), i, measures) for i in range(len(groups))]
+            # Loops: torch 2.11 fails on a graph that is broken where a comprehension is (3.12).
+            calls: list[Call] = []
+            for i in range(len(groups)):
+                calls.append(self._call(self._known_at(i), i, measures))
             undo = undo_of(self, calls)
             scale, skipped = getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
             for group, call in zip(groups, calls, strict=True):
                 if call.gradient is not None:  # of the weights as they are
                     gradients += add_to_gradients(group, call.gradient, scale, packs_of(self))
-            views = [call.view for call in calls if call.view is not None]
+            views: list[View] = []
+            for call in calls:
+                if call.view is not None:
+                    views.append(call.view)
             if views:
                 self._apply_maps("before", views)
             for group, (swap, factor, *_) in zip(groups, calls, strict=True):
                 if factor is not None:
                     multiply_weights(group, factor, skipped, packs_of(self))
-                originals.append({key: group[key] for key in tuple(swap)})
+                original = {}
+                for key in tuple(swap):
+                    original[key] = group[key]
+                originals.append(original)
                 group.update(swap)
             result = self._native_step()
-            for own in [call.own for call in calls if call.own is not None]:
-                own()
+            for call in calls:
+                if call.own is not None:
+                    call.own()
             taken = True
             if undo is not None:
                 accept(self, calls)
             if views:
                 self._apply_maps("after", views)
-                keep_anchors(self)
+                for view in views:
+                    keep_anchors(self, view.rule, view.params)
         finally:
             for group, original in zip(groups, originals, strict=False):
                 group.update(original)
@@ -230,8 +241,10 @@ class Decayed(Optimizer):
             return Call(swap)
         wish = self._wish(group["decay"], self._step_of(index, group, measures), known)
         call = native_call(known, group, wish, swap)
-        mapped = isinstance(group["decay"], DecayMap)
-        return call._replace(view=self._view(group, wish)) if mapped else call
+        if not isinstance(group["decay"], DecayMap):
+            return call
+        # Not by `_replace`, whose result torch 2.11 cannot hand over where a graph breaks.
+        return Call(call.swap, call.factor, call.gradient, self._view(group, wish))
 
     def _step_of(self, index: int, group: dict[str, Any], measures: Measures) -> Step:
         """What a group's rule may know of this step."""

@@ -68,7 +68,8 @@ class Anchored(DecayMap):
         to: the anchor: None for the weights when the group is added, a number, or one tensor for
             each parameter of the group, whole also where the parameters are sharded.
         dtype: keep tensor anchors in this precision, by name ("bfloat16"). Default: as they are.
-        device: keep tensor anchors there, by name ("cpu"), moving them when they are used.
+        device: keep tensor anchors there, by name ("cpu"), moving them when they are used. Default:
+            beside the weights.
 
     Example:
         >>> Anchored(to=1.0).to

@@ -292,11 +292,22 @@ def anchor_of(optimizer: Optimizer, param: Tensor) -> Tensor:
     return pending[param]
 
 
-def keep_anchors(optimizer: Optimizer) -> None:
-    """Move captured anchors into the state of the parameters that have one by now.
+def keep_anchors(optimizer: Optimizer, rule: DecayMap, params: list[Tensor]) -> None:
+    """Move captured anchors into the state of parameters that have one by now.
 
     Not before: torch's optimizers make a parameter's state when they find it empty.
     """
     pending = vars(optimizer).get("_pending_anchors", {})
-    for param in [p for p in pending if p.grad is not None]:
-        optimizer.state[param][ANCHOR_KEY] = pending.pop(param)
+    for param in params if pending else ():
+        if param in pending:
+            anchor = pending.pop(param)
+            optimizer.state[param][ANCHOR_KEY] = anchor.to(anchor_device(rule, param))
+
+
+def anchor_device(rule: Any, param: Tensor) -> torch.device:
+    """Where an anchor lies: beside its parameter, unless the rule names a place.
+
+    Elsewhere it would be copied there at every step.
+    """
+    named = getattr(rule, "device", None)
+    return param.device if named is None else torch.device(named)

@@ -28,6 +28,7 @@ __all__ = [
     "begin",
     "is_half",
     "next_step",
+    "place",
     "rounded",
     "seed_at",
     "seed_of_part",
@@ -63,10 +64,22 @@ def begin(group: dict[str, Any]) -> None:
 
     They are tensors, which a checkpoint keeps and a graph advances.
     """
-    if STEP_KEY not in group and (halves := [p for p in group["params"] if is_half(p)]):
-        device = halves[0].device if group.get("capturable") else "cpu"
-        group[STEP_KEY] = torch.zeros((), dtype=torch.int64, device=device)
-        group[OWED_KEY] = torch.zeros(len(group["params"]), dtype=torch.float64)
+    if STEP_KEY not in group and any(map(is_half, group["params"])):
+        group[STEP_KEY] = torch.zeros((), dtype=torch.int64, device="cpu")
+        group[OWED_KEY] = torch.zeros(len(group["params"]), dtype=torch.float64, device="cpu")
+        place(group)
+
+
+def place(group: dict[str, Any]) -> None:
+    """Put what the group keeps where its steps look for it, also what a checkpoint has brought.
+
+    That is the host, but for a step that a graph captures: a number on the host would be the same
+    one at every replay.
+    """
+    if STEP_KEY in group and group["params"]:
+        device = group["params"][0].device if group.get("capturable") else "cpu"
+        group[STEP_KEY] = group[STEP_KEY].to(device)
+        group[OWED_KEY] = group[OWED_KEY].cpu()
 
 
 def next_step(group: dict[str, Any]) -> Seed:
@@ -75,6 +88,8 @@ def next_step(group: dict[str, Any]) -> Seed:
         begin(group)  # the weights may have been converted since the optimizer was made
         if STEP_KEY not in group:
             return 0
+    if group.get("capturable") and group[STEP_KEY].is_cpu:  # the flag may have been set since
+        place(group)
     step = group[STEP_KEY].add_(1)
     graph = torch.compiler.is_compiling() or not step.is_cpu
     return step & _MASK if graph else int(step) & _MASK

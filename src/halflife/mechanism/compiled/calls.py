@@ -1,6 +1,6 @@
 """Which tensors go into which call of a kernel.
 
-A call costs some 30 microseconds, however small its tensors are. So small tensors share one: they
+A call costs tens of microseconds, however small its tensors are. So small tensors share one: they
 are copied into one flat buffer, and what the kernel wrote is copied back. Large ones are handed
 over as they lie in the memory. What shares a call has the same numbers, so the same step count.
 """
@@ -73,12 +73,13 @@ def take(
 
 
 class _Caller:
-    """What calls the kernel, with the numbers of a mark made once for each device."""
+    """What calls the kernel; what tensors have in common is looked up once in a step."""
 
     def __init__(self, base: BaseStep, rule: DecayRule, wish: Wish, rounding_step: Seed) -> None:
         self.base, self.wish, self.rounding_step = base, wish, rounding_step
         self.map = rule if isinstance(rule, DecayMap) else None
         self.numbers: dict[Any, Tensor] = {}
+        self.compiled: dict[Any, kernels.Kernel] = {}
         self.calls = 0
 
     def __call__(self, mark: float, tensors: list[Tensor]) -> None:
@@ -93,10 +94,12 @@ class _Caller:
             seed = torch.as_tensor(place, dtype=torch.int64).to(weight.device, non_blocking=True)
         self.calls += 1
         if weight.numel() < 2:  # a length of 0 or 1 would be compiled for itself
-            run = kernel(self.map, *options)
-        else:
-            kind = weight.dtype, weight.device.type
+            kernel(self.map, *options)(self.numbers[key], seed, *tensors)
+            return
+        kind = weight.dtype, weight.device.type
+        if (run := self.compiled.get(kind)) is None:
             run = kernels.compiled(kernel, self.map, options, *kind, kernels.BACKEND)
+            self.compiled[kind] = run
         run(self.numbers[key], seed, *tensors)
 
 

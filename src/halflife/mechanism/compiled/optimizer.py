@@ -126,7 +126,8 @@ def _step(
     take(base, rule, wish, next_step(group), columns)
     if base.steps:
         torch._foreach_add_(base.steps, 1.0)
-    keep_anchors(optimizer)
+    if isinstance(rule, DecayMap):
+        keep_anchors(optimizer, rule, params)
 
 
 def _kernel(
