@@ -4,7 +4,7 @@
     python scripts/recipes_here.py keep --text FILE [--out DIR]
     python scripts/recipes_here.py page
 
-The networks are whole; the data is Fashion-MNIST for one epoch, and a text. A run that is there
+The networks are whole but for ViT-S's depth; the data is Fashion-MNIST, and a text. A run that is there
 already is not trained again, one that was cut goes on. `keep` writes what it finds to
 docs/recipes.json, `page` the table from there.
 """
@@ -18,6 +18,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from halflife.lab.data import unigram_entropy
 from halflife.lab.recipes import Recipe, recipe
 from halflife.lab.recipes.building import changed, data_of
 from halflife.lab.recipes.folder import runs_below
@@ -35,114 +38,121 @@ HEADS = (
     *("rows/s", "memory"),
 )
 
-# Method: algorithm, lr, weight decay; SGDS twice, as nothing without batch norm bears 0.1.
-METHODS = {
+METHODS = {  # algorithm, lr, weight decay
     "adamw": ("adamw", 1e-3, 0.05),
     "adams": ("adams", 1e-3, 5e-4),
     "adamprox": ("adamprox", 1e-3, 1e-4),
     "sgds": ("sgds", 0.1, 5e-4),
 }
-NETWORKS = {
-    "resnet20-nobn": "004/resnet20-nobn-cifar10/adamw",
-    "resnet18": "000/resnet18-cifar10/adamw",
-    "vgg16-bn": "000/vgg16-cifar10/adamw",
-    "vit-s16": "003/vit-s16-imagenet-100/adamw",
+# Recipe, rows of a step, the step after which it stops (of an epoch), settings of the model.
+NETWORKS: dict[str, tuple[str, int, int | None, dict[str, Any]]] = {
+    "resnet20-nobn": ("004/resnet20-nobn-cifar10/adamw", 128, None, {}),
+    "resnet18": ("000/resnet18-cifar10/adamw", 32, 300, {}),
+    "vgg16-bn": ("000/vgg16-cifar10/adamw", 32, 300, {}),
+    "vit-s16": ("003/vit-s16-imagenet-100/adamw", 32, 300, {"depth": 4}),
+    "lstm": ("000/lstm-ptb/adamw", 20, None, {}),
+    "gpt": ("own/gpt-text/adamw", 32, None, {}),
 }
-UNNORMALIZED = {"resnet20-nobn": 0.02, "vit-s16": 0.02}  # their lr of SGDS
-TEXTS = {"lstm": "000/lstm-ptb/adamw", "gpt": "own/gpt-text/adamw"}
+UNNORMALIZED = {"resnet20-nobn": 0.02, "vit-s16": 0.02}  # their lr of SGDS, which they bear
 
 
-def runs() -> dict[str, Recipe]:
-    """By name: what is trained."""
+def runs() -> dict[str, tuple[Recipe, int | None]]:
+    """By name: what is trained, and where it stops."""
     found = {}
-    for model, published in NETWORKS.items():
-        for method, (algorithm, lr, decay) in METHODS.items():
-            rate = UNNORMALIZED.get(model, lr) if method == "sgds" else lr
-            found[f"{model}/{method}"] = changed(
-                recipe(published), data="fashion-mnist", epochs=1, batch_size=128,
-                schedule="warmup-cosine:0.05", algorithm=algorithm, lr=rate, weight_decay=decay,
-            )  # fmt: skip
-    for model, published in TEXTS.items():
-        for method in ("adamw", "adams"):
+    for model, (published, rows, until, settings) in NETWORKS.items():
+        text = recipe(published).time is not None
+        for method in METHODS if not text else ("adamw", "adams"):
             algorithm, lr, decay = METHODS[method]
-            found[f"{model}/{method}"] = changed(
-                recipe(published), data="text", algorithm=algorithm, lr=lr, weight_decay=decay,
-                epochs=1 if model == "lstm" else 5,
+            rate = UNNORMALIZED.get(model, lr) if method == "sgds" else lr
+            chosen = changed(
+                recipe(published), data="text" if text else "fashion-mnist", epochs=1,
+                batch_size=rows, algorithm=algorithm, lr=rate, weight_decay=decay,
             )  # fmt: skip
+            chosen = changed(
+                chosen, schedule="warmup-cosine:0.05",
+                model_settings={**chosen.model_settings, **settings},
+            )  # fmt: skip
+            found[f"{model}/{method}"] = chosen, until
     return found
 
 
 def train_all(arguments: argparse.Namespace) -> None:
     """Train those that are asked for."""
-    for name, chosen in runs().items():
-        if arguments.only not in name or (arguments.out / name / "result.json").exists():
+    for name, (chosen, until) in runs().items():
+        if arguments.only not in name:
             continue
         options = Options(
             root=arguments.text if chosen.data == "text" else arguments.data_root,
-            accelerator=arguments.accelerator, precision=arguments.precision,
+            accelerator=arguments.accelerator, precision=arguments.precision, until=until,
         )  # fmt: skip
         with Bar() as bar:
             train(chosen, arguments.out / name, options, resume=True, display=bar)
 
 
-def summaries(out: Path, text: str | None) -> list[dict[str, Any]]:
+def summaries(out: Path, text: str) -> list[dict[str, Any]]:
     """What the runs of a folder came to."""
     found = []
     for path, run, result in runs_below(out):
-        if result is None:
-            continue
         lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-        losses = [line["loss"] for line in lines if "loss" in line]
-        kept = ("name", "model", "data", "algorithm", "lr", "weight_decay", "batch_size", "time")
+        steps = [line for line in lines if "loss" in line]
+        speeds = [line["rows_per_s"] for line in steps if "rows_per_s" in line]
+        kept = ("name", "model", "model_settings", "data", "algorithm", "lr", "weight_decay")
         found.append(
             {
-                **{key: run["recipe"][key] for key in kept},
+                **{key: run["recipe"][key] for key in (*kept, "batch_size")},
                 "run": str(path.relative_to(out)),
-                "device": run["machine"]["device"], "precision": run["options"]["precision"],
-                "torch": run["machine"]["torch"],
-                "first_loss": losses[0], "last_loss": statistics.fmean(losses[-LAST:]),
+                "machine": run["machine"], "precision": run["options"]["precision"],
+                "step": steps[-1]["step"],
+                "first_loss": steps[0]["loss"],
+                "last_loss": statistics.fmean(line["loss"] for line in steps[-LAST:]),
+                "rows_per_s": statistics.median(speeds),
+                "peak_mib": steps[-1]["peak_mib"],
+                "test_loss": result and result["test_loss"],
+                "test_error": result and result["test_error"],
                 "unigram": _unigram(text) if run["recipe"]["data"] == "text" else None,
-                **result,
             }
         )  # fmt: skip
     return found
 
 
-def _unigram(text: str | None) -> float | None:
-    """Entropy of the text's letters, in nats: the loss of who knows how often each occurs."""
-    from halflife.lab.data import unigram_entropy
-
-    if text is None:
-        return None
-    data = data_of(recipe(TEXTS["gpt"]), Options(root=text))
+def _unigram(text: str) -> float:
+    """Entropy of the text's characters, in nats: the loss of who knows how often each occurs."""
+    data = data_of(recipe(NETWORKS["gpt"][0]), Options(root=text))
     return float(unigram_entropy(data.test.inputs))
 
 
 def page(kept: dict[str, Any]) -> str:
     """The table."""
+    order = list(runs())
+    found = sorted(kept["runs"], key=lambda each: order.index(each["run"]))
+    machine = found[0]["machine"]
     lines = [
-        f"Trained on {kept['where']}. Of images one epoch of Fashion-MNIST, in batches of 128; of "
-        "text, characters of the King James Bible's first five books. Loss: of the first step, the "
-        f"mean of the last {LAST}, and the test set's, in nats.",
+        f"Trained on {machine['device']}, one process of {kept['threads']}, torch "
+        f"{machine['torch']}, in {found[0]['precision']}. Images are Fashion-MNIST's, text the "
+        "characters of the first five books of the King James Bible; where there is a test loss, "
+        "the run is an epoch, else the first steps of one. Losses in nats: of the first step, the "
+        f"mean of the last {LAST}, and the test set's.",
         "",
         f"| {' | '.join(HEADS)} |",
         "|" + " --- |" * len(HEADS),
     ]
-    order = list(runs())
-    for each in sorted(kept["runs"], key=lambda each: order.index(each["run"])):
-        rows = each["rows_per_s"]
+    for each in found:
+        settings = ", ".join(f"{k} {v}" for k, v in each["model_settings"].items() if k == "depth")
+        test, error = each["test_loss"], each["test_error"]
         lines.append(
-            f"| {each['model']} | {each['algorithm']} | {each['lr']:g} | {each['weight_decay']:g} "
-            f"| {each['step']:,} | {each['first_loss']:.2f} | {each['last_loss']:.3f} "
-            f"| {each['test_loss']:.3f} | {each['test_error']:.1f} % | {rows:,.0f} "
+            f"| {each['model']}{f' ({settings})' if settings else ''} | {each['algorithm']} "
+            f"| {each['lr']:g} | {each['weight_decay']:g} | {each['step']:,} x {each['batch_size']} "
+            f"| {each['first_loss']:.2f} | {each['last_loss']:.3f} "
+            f"| {'' if test is None else f'{test:.3f}'} "
+            f"| {'' if error is None else f'{error:.1f} %'} | {each['rows_per_s']:,.0f} "
             f"| {each['peak_mib']:,.0f} MiB |"
         )
-    entropy = next(each["unigram"] for each in kept["runs"] if each["unigram"] is not None)
+    entropy = next(each["unigram"] for each in found if each["unigram"] is not None)
     lines += [
         "",
-        f"Who knows how often each character occurs, and nothing else, has a loss of {entropy:.3f}"
-        " on that text. Rows of text are tokens. These are trials of the engine, not of the papers:"
-        " one epoch, one seed, settings that nobody chose.",
+        f"Who knows how often each character occurs, and nothing else, has a loss of {entropy:.3f} "
+        "on that text's test part. Rows of text are tokens; memory is the whole process's. These "
+        "are trials of the engine and not of the papers: one seed, and settings that nobody chose.",
     ]
     return "\n".join(lines)
 
@@ -163,16 +173,17 @@ def main() -> None:
     parser.add_argument("--only", default="", help="runs whose name contains this")
     parser.add_argument("--out", type=Path, default=Path("runs/here"))
     parser.add_argument("--accelerator", default="auto")
+    parser.add_argument("--threads", type=int, default=1, help="torch's")
     parser.add_argument("--precision", default="32-true")
     arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
     if arguments.what == "train":
         train_all(arguments)
         return
     if arguments.what == "keep":
         found = summaries(arguments.out, arguments.text)
-        first = found[0]
-        where = f"{first['device']}, torch {first['torch']}, {first['precision']}"
-        KEPT.write_text(json.dumps({"where": where, "runs": found}, indent=1) + "\n", "utf-8")
+        kept = {"threads": f"{arguments.threads} thread(s)", "runs": found}
+        KEPT.write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
     write(json.loads(KEPT.read_text("utf-8")))
 
 

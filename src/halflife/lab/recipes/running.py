@@ -254,6 +254,7 @@ class _Run:
         self.seconds += spent
         lines = [{**line, "loss": x} for line, x in zip(self.pending, losses, strict=True)]
         lines[-1]["rows_per_s"] = round(len(lines) * self._rows() / spent, 1)
+        lines[-1]["peak_mib"] = peak_mib(self.fabric.device)
         self.losses, self.pending = [], []
         if self.first:
             self.folder.log(finite(lines))
