@@ -4,8 +4,8 @@
     python scripts/recipes_here.py keep --text FILE [--out DIR]
     python scripts/recipes_here.py page
 
-The networks are whole but for ViT-S's depth; the data is Fashion-MNIST, and a text. A run that is there
-already is not trained again, one that was cut goes on. `keep` writes what it finds to
+The networks are whole but for ViT-S's depth; the data is Fashion-MNIST, and a text. A run that is
+there already is not trained again, one that was cut goes on. `keep` writes what it finds to
 docs/recipes.json, `page` the table from there.
 """
 
@@ -64,13 +64,11 @@ def runs() -> dict[str, tuple[Recipe, int | None]]:
         for method in METHODS if not text else ("adamw", "adams"):
             algorithm, lr, decay = METHODS[method]
             rate = UNNORMALIZED.get(model, lr) if method == "sgds" else lr
+            settings = {**recipe(published).model_settings, **settings}
             chosen = changed(
                 recipe(published), data="text" if text else "fashion-mnist", epochs=1,
                 batch_size=rows, algorithm=algorithm, lr=rate, weight_decay=decay,
-            )  # fmt: skip
-            chosen = changed(
-                chosen, schedule="warmup-cosine:0.05",
-                model_settings={**chosen.model_settings, **settings},
+                schedule="warmup-cosine:0.05", model_settings=settings,
             )  # fmt: skip
             found[f"{model}/{method}"] = chosen, until
     return found
@@ -137,16 +135,22 @@ def page(kept: dict[str, Any]) -> str:
         "|" + " --- |" * len(HEADS),
     ]
     for each in found:
-        settings = ", ".join(f"{k} {v}" for k, v in each["model_settings"].items() if k == "depth")
+        depth = each["model_settings"].get("depth")
         test, error = each["test_loss"], each["test_error"]
-        lines.append(
-            f"| {each['model']}{f' ({settings})' if settings else ''} | {each['algorithm']} "
-            f"| {each['lr']:g} | {each['weight_decay']:g} | {each['step']:,} x {each['batch_size']} "
-            f"| {each['first_loss']:.2f} | {each['last_loss']:.3f} "
-            f"| {'' if test is None else f'{test:.3f}'} "
-            f"| {'' if error is None else f'{error:.1f} %'} | {each['rows_per_s']:,.0f} "
-            f"| {each['peak_mib']:,.0f} MiB |"
+        row = (
+            each["model"] + (f" (depth {depth})" if depth else ""),
+            each["algorithm"],
+            f"{each['lr']:g}",
+            f"{each['weight_decay']:g}",
+            f"{each['step']:,} x {each['batch_size']}",
+            f"{each['first_loss']:.2f}",
+            f"{each['last_loss']:.3f}",
+            "" if test is None else f"{test:.3f}",
+            "" if error is None else f"{error:.1f} %",
+            f"{each['rows_per_s']:,.0f}",
+            f"{each['peak_mib']:,.0f} MiB",
         )
+        lines.append(f"| {' | '.join(row)} |")
     entropy = next(each["unigram"] for each in found if each["unigram"] is not None)
     lines += [
         "",
