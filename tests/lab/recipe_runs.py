@@ -27,6 +27,7 @@ from halflife.lab.recipes.options import Options
 from halflife.lab.recipes.running import train
 
 ROWS = 8
+PLAIN = "004/resnet20-nobn-cifar10/adamw"  # no batch norm, no dropout: a step is a mean over rows
 SHALLOW = {"res": {"depth": 8}, "vit": {"depth": 1}}
 TEXT = "the quick brown fox jumps over the lazy dog and on it goes, "
 
@@ -40,21 +41,26 @@ def tiny(recipe: Recipe) -> Recipe:
     return new
 
 
-def covering() -> list[str]:
-    """Names of recipes in which each model, algorithm and kind of training occurs at least once."""
+def covering(*only: str) -> list[str]:
+    """Names of recipes in which each kind occurs at least once.
+
+    Args:
+        only: of which kinds: of models, algorithms, schedules and losses; all by default.
+    """
     seen: set[object] = set()
     found = []
     for name in sorted(RECIPES, key=lambda name: ("densenet" in name or "googlenet" in name, name)):
         each = RECIPES[name]
-        model = re.sub(r"^resnet(44|56|110|218)", "resnet20", each.model)  # the same at depth 8
         kinds = {
-            ("model", model), ("algorithm", each.algorithm), ("augment", each.augment),
-            ("schedule", each.schedule.partition(":")[0], each.normalized, each.decay_schedule),
-            ("clip", each.clip is None), ("loss", each.loss_scale == 1.0, each.label_smoothing),
-        }  # fmt: skip
-        if kinds - seen:
+            "model": re.sub(r"^resnet(44|56|110|218)", "resnet20", each.model),  # alike at depth 8
+            "algorithm": each.algorithm,
+            "schedule": (each.schedule.partition(":")[0], each.normalized, each.decay_schedule),
+            "loss": (each.clip is None, each.loss_scale == 1.0, each.label_smoothing),
+        }
+        new = {(kind, what) for kind, what in kinds.items() if kind in (only or kinds)} - seen
+        if new:
             found.append(name)
-            seen |= kinds
+            seen |= new
     return found
 
 
@@ -117,24 +123,31 @@ def losses(folder: Path) -> list[tuple[int, float]]:
 
 
 def main(folder: Path, strategy: str, names: list[str]) -> None:
-    """Write ``report.json``: by recipe, where its two runs come apart."""
+    """Write ``report.json``: by recipe, where its two runs come apart; and losses of one of them.
+
+    They are of a batch as a whole and of one in pieces.
+    """
     warnings.simplefilter("ignore")  # those of frameworks, which differ from process to process
     torch.set_num_threads(1)
     rank, world = (int(os.environ.get(key, d)) for key, d in (("RANK", "0"), ("WORLD_SIZE", "1")))
     text = text_in(folder) if rank == 0 else str(folder / "text.txt")
-    report = {}
-    for name in names or RECIPES:
-        recipe = tiny(RECIPES[name])
-        options = Options(
-            root=None if recipe.time is None else text, devices=world, accelerator="cpu",
-            strategy=strategy, log_every=1,
-        )  # fmt: skip
-        here = folder / name.replace("/", "-")
-        report[name] = come_apart(recipe, here, options)
+    options = Options(devices=world, accelerator="cpu", strategy=strategy, log_every=1)
+
+    def finished(what: str, value: Any) -> None:
         if world > 1:
             torch.distributed.barrier()
+        report[what] = value
         if rank == 0:
-            shutil.rmtree(here)
+            shutil.rmtree(folder / "run")
+
+    report: dict[str, Any] = {}
+    for name in names or RECIPES:
+        recipe = tiny(RECIPES[name])
+        root = None if recipe.time is None else text
+        finished(name, come_apart(recipe, folder / "run", replace(options, root=root)))
+    for pieces in (1, 2):
+        train(tiny(RECIPES[PLAIN]), folder / "run", replace(options, until=6, accumulate=pieces))
+        finished(f"{pieces} pieces", [loss for _, loss in losses(folder / "run")])
     if rank == 0:
         (folder / "report.json").write_text(json.dumps(report))
 

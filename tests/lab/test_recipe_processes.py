@@ -9,15 +9,15 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from recipe_runs import apart, come_apart, covering, losses, text_in, tiny
+from recipe_runs import PLAIN, apart, come_apart, covering, losses, text_in, tiny
 from torch import nn
 
-from halflife.lab.recipes import RECIPES, recipe
+from halflife.lab.recipes import RECIPES
 from halflife.lab.recipes.options import Options
 from halflife.lab.recipes.running import train
 
@@ -25,8 +25,13 @@ pytest.importorskip("lightning.fabric")
 HERE = Path(__file__).parent
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in covering() else pytest.mark.recipes)
+        for name in RECIPES
+    ],
+)
 def test_every_recipe_trains_and_goes_on_bit_for_bit(name, tmp_path):
     each = RECIPES[name]
     root = None if each.time is None else text_in(tmp_path)
@@ -34,7 +39,7 @@ def test_every_recipe_trains_and_goes_on_bit_for_bit(name, tmp_path):
     assert come_apart(tiny(each), tmp_path, options) == []
 
 
-def by_two(strategy: str, folder: Path, *names: str) -> dict[str, list[str]]:
+def by_two(strategy: str, folder: Path, *names: str) -> dict[str, Any]:
     """What `recipe_runs` reports from two processes."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -46,75 +51,60 @@ def by_two(strategy: str, folder: Path, *names: str) -> dict[str, list[str]]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    report: dict[str, list[str]] = json.loads((folder / "report.json").read_text())
+    report: dict[str, Any] = json.loads((folder / "report.json").read_text())
     return report
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
-def test_two_processes_go_on_bit_for_bit(strategy, tmp_path):
-    """Of each model, algorithm and kind of training one."""
-    names = covering()
-    assert by_two(strategy, tmp_path, *names) == {name: [] for name in names}
+@pytest.mark.parametrize(("strategy", "kinds"), [("ddp", ()), ("fsdp2", ("model",))])
+def test_two_processes_train_as_one_and_go_on_bit_for_bit(strategy, kinds, one_process, tmp_path):
+    """Of each kind of recipe one; under FSDP2 the algorithms are tests/test_fsdp2's."""
+    names = covering(*kinds)
+    require_alike(by_two(strategy, tmp_path, *names), names, one_process)
 
 
 @pytest.mark.recipes
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
-def test_two_processes_go_on_bit_for_bit_with_every_recipe(strategy, tmp_path):
-    assert by_two(strategy, tmp_path) == {name: [] for name in RECIPES}
-
-
-def halflife_train(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "halflife", "train", *arguments]
+def test_two_processes_train_every_recipe(strategy, one_process, tmp_path):
+    require_alike(by_two(strategy, tmp_path), list(RECIPES), one_process)
 
 
 @pytest.fixture(scope="module")
 def one_process(tmp_path_factory):
     """Losses of six steps of one process."""
     folder = tmp_path_factory.mktemp("one")
-    chosen = replace(recipe("004/resnet20-nobn-cifar10/adamw"), data="digits", batch_size=32)
-    train(chosen, folder, Options(accelerator="cpu", until=6))
+    train(tiny(RECIPES[PLAIN]), folder, Options(accelerator="cpu", until=6))
     return [loss for _, loss in losses(folder)]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("strategy", "more"),
-    [("ddp", []), ("ddp", ["--accumulate", "2"]), ("fsdp2", []), ("fsdp2", ["--accumulate", "2"])],
-    ids=["ddp", "ddp in pieces", "fsdp2", "fsdp2 in pieces"],
-)  # fmt: skip
-def test_two_processes_train_as_one(strategy, more, one_process, tmp_path):
-    """Of a network without batch norm a step is a mean over rows, whoever has them."""
-    command = halflife_train(
-        "004/resnet20-nobn-cifar10/adamw", "--data", "digits", "--batch-size", "32", "--out",
-        str(tmp_path / "run"), "--until", "6", "--accelerator", "cpu", "--devices", "2",
-        "--strategy", strategy, *more,
-    )  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("004/resnet20") == 1  # the second process is silent
-    found = [loss for _, loss in losses(tmp_path / "run")]
-    assert found == pytest.approx(one_process, rel=1e-4)
+def require_alike(report: dict[str, Any], names: list[str], wanted: list[float]) -> None:
+    """No recipe comes apart, and whoever has the rows of a batch, their mean is the same."""
+    assert {name: report[name] for name in names} == {name: [] for name in names}
+    for pieces in (1, 2):
+        assert report[f"{pieces} pieces"] == pytest.approx(wanted, rel=1e-4)
+
+
+def halflife_train(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "halflife", "train", *arguments]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("devices", [1, 2])
-def test_a_killed_run_goes_on_bit_for_bit(devices, tmp_path):
+def test_a_killed_run_goes_on_bit_for_bit(tmp_path):
     small = ("--data", "digits", "--batch-size", "64", "--checkpoint-every", "3")
-    killed(tmp_path, devices, 10, *small, "--log-every", "2")
+    killed(tmp_path, 10, *small, "--log-every", "2")
 
 
 @pytest.mark.recipes
 def test_a_killed_epoch_of_fashion_mnist_goes_on_bit_for_bit(tmp_path):
-    killed(tmp_path, 2, 200, "--data", "fashion-mnist", "--checkpoint-every", "75")
+    killed(tmp_path, 200, "--data", "fashion-mnist", "--checkpoint-every", "75")
 
 
-def killed(folder: Path, devices: int, step: int, *arguments: str) -> None:
+def killed(folder: Path, step: int, *arguments: str) -> None:
     """Require that an epoch that is killed, wherever it is after a step, ends as a whole one."""
     whole, cut = folder / "whole", folder / "cut"
     command = halflife_train(
-        "004/resnet20-nobn-cifar10/adamw", "--epochs", "1", "--accelerator", "cpu", "--devices",
-        str(devices), *arguments,
+        PLAIN, "--epochs", "1", "--accelerator", "cpu", "--devices",
+        "2", *arguments,
     )  # fmt: skip
     subprocess.run([*command, "--out", str(whole)], check=True, capture_output=True)
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}

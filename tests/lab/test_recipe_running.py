@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import recipe_runs
 import torch
 import torch.nn.functional as F
 from recipe_runs import apart, losses, text_in, tiny
@@ -30,7 +31,7 @@ from halflife.lab.recipes.running import train
 
 pytest.importorskip("lightning.fabric")
 
-PLAIN = tiny(recipe("004/resnet20-nobn-cifar10/adamw"))
+PLAIN = tiny(recipe(recipe_runs.PLAIN))
 CPU = Options(accelerator="cpu", log_every=1)
 
 
