@@ -122,6 +122,9 @@ CONVERT = ["convert", "0.1", "--from", "decoupled", "--lr", "0.1"]
 TRANSFER = ["transfer", "0.1", "--lr", "3e-4"]
 PAIR = [*TRANSFER, "--new-lr", "1e-4", "--optimizer"]
 RECOMMEND = ["recommend", "--parameters", "1e6", "--lr", "1e-3", "--batch", "10", "--data", "1e4"]
+TRAIN = ["train", "004/resnet20-nobn-cifar10/adamw", "--accelerator", "cpu"]
+DIGITS = [*TRAIN, "--data", "digits"]
+GPT = ["train", "own/gpt-text/adamw", "--accelerator", "cpu"]
 LANDSCAPE = ["landscape", "--workers", "0", "--out", "out"]
 
 # What was typed, and what is said of it.
@@ -191,6 +194,23 @@ MISTAKES: list[tuple[list[str], str]] = [
     ([*LANDSCAPE, "--rules", "l3"], "--rules l3: unknown rule"),
     ([*LANDSCAPE, "--schedule", "cosin"], "--schedule cosin: must be one of"),
     (["report", "nowhere"], "holds no ledger.journal; run a sweep there first"),
+    # recipes
+    (["recipes", "000/resnet18-cifar10/adms"], "did you mean '000/resnet18-cifar10/adams'"),
+    (["recipes", "--runs", "nowhere"], "--runs nowhere: there is no such folder"),
+    (["train", "004/resnet20"], "RECIPE 004/resnet20: there is none of that name"),
+    ([*TRAIN, "--scale", "big"], "Invalid value for '--scale'"),
+    ([*TRAIN, "--algorithm", "adamv"], "--algorithm adamv: unknown algorithm; did you mean 'adam'"),
+    ([*TRAIN, "--data", "digit"], "--data digit: must be one of cifar10, cifar100, digits,"),
+    ([*TRAIN, "--data", "text"], "--data text: resnet20-nobn reads images; name such data"),
+    ([*TRAIN, "--data-root", "nowhere"], "cifar10: not found in "),
+    ([*GPT], "--data-root: the data set 'text' must be a file; name it"),
+    ([*GPT, "--data-root", "nowhere.txt"], "nowhere.txt: missing, expected a text in UTF-8; put it there"),
+    ([*DIGITS, "--batch-size", "5000"], "--batch-size 5000: the training set of digits has 1437 rows"),
+    ([*DIGITS, "--accumulate", "200"], "--accumulate 200: a process has 128 rows of a batch"),
+    ([*DIGITS, "--precision", "16-mixed"], "--precision 16-mixed: needs a GPU; pass --precision bf16"),
+    ([*DIGITS, "--strategy", "fsdp2", "--ema", "0.9"], "which --strategy fsdp2 shards; leave it out"),
+    ([*DIGITS, "--accelerator", "gpuu"], "--accelerator gpuu, --devices 1: Fabric cannot have them"),
+    ([*DIGITS, "--epochs", "0"], "epochs must be an integer >= 1, got 0"),
     # code of the user's
     (["audit", "train"], "'train': must name a module and its function, as train:build does"),
     (["audit", "train.py:build"], "must name a module, not a file; write train:build"),

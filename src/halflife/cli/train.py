@@ -5,20 +5,17 @@ from __future__ import annotations
 import os
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from .mistakes import extra
-from .terminal import print_json, say, show
+from .mistakes import extra, spoken
+from .terminal import Mistake, errors, print_json, say, show
 
-if TYPE_CHECKING:
-    from ..lab.recipes import Recipe
-
-__all__ = ["train"]
+__all__ = ["RUNS", "train"]
 
 RUN, WHERE, CHANGED = "The run", "Where it is trained", "What is changed of the recipe"
-_RUNS = Path("runs")
+RUNS = Path("runs")  # where runs are, if nothing is said
 
 
 class Scale(str, Enum):
@@ -28,6 +25,7 @@ class Scale(str, Enum):
     small = "small"
 
 
+@spoken(compiled="--compile", resume="--resume", recipe="RECIPE {}")
 def train(
     name: Annotated[
         str, typer.Argument(metavar="RECIPE", help="One of those that halflife recipes lists.")
@@ -90,7 +88,7 @@ def train(
     ] = None,
     algorithm: Annotated[
         str | None,
-        typer.Option(help="One of halflife algorithms.", rich_help_panel=CHANGED),
+        typer.Option(help="Another of halflife.algorithms.", rich_help_panel=CHANGED),
     ] = None,
     lr: Annotated[
         float | None, typer.Option(help="Peak learning rate.", rich_help_panel=CHANGED)
@@ -141,20 +139,23 @@ def train(
 
     At its size, on two GPUs:
 
-        halflife train 000/resnet18-cifar10/adams --devices 2
+        halflife train 004/resnet20-cifar10/adamw --devices 2
 
     In minutes on a CPU, and on from where it was cut:
 
         halflife train 000/resnet18-cifar10/adams --scale small
 
         halflife train 000/resnet18-cifar10/adams --scale small --resume
-    """
+    """  # noqa: DOC501 - this text is the command's help
     with extra("lab", "train"):
         from ..lab.recipes import recipe
         from ..lab.recipes.building import changed, small
+        from ..lab.recipes.folder import RunError
         from ..lab.recipes.options import Options
         from ..lab.recipes.running import train as run
+        from ..lab.recipes.runs import differences
         from ..lab.sweeping.display import Bar, Display
+        from ..lab.sweeping.signals import Terminated, terminable
 
     chosen = recipe(name)
     if scale is Scale.small:
@@ -169,32 +170,40 @@ def train(
         validation=validation, monitor_every=monitor_every, checkpoint_every=checkpoint_every,
         log_every=log_every, until=until, deterministic=deterministic, workers=workers,
     )  # fmt: skip
-    folder = _RUNS / name if out is None else out
+    folder = RUNS / name if out is None else out
     # Fabric starts the other processes by this same command: they are silent.
     first = os.environ.get("LOCAL_RANK", "0") == "0"
-    with Bar() if first else Display() as display:
-        if first and (differs := _differences(recipe(name), chosen)):
-            display.say(f"Not the paper's: {differs}.")
-        result: dict[str, Any] = run(chosen, folder, options, resume=resume, display=display)
+    display = Bar() if first else Display()
+    try:
+        with terminable():
+            result: dict[str, Any] = run(chosen, folder, options, resume=resume, display=display)
+    except KeyboardInterrupt as error:
+        if first:
+            why = "Terminated" if isinstance(error, Terminated) else "Interrupted"
+            _tell(f"{why}. {_going_on(folder)}")
+        raise typer.Exit(130) from None
+    except RunError as error:
+        raise ValueError(str(error)) from error
+    except ImportError as error:
+        raise Mistake(str(error)) from error
     if not first:
         return
     if as_json:
-        print_json(result)
+        print_json({"folder": str(folder), "changed": differences(chosen, options), **result})
         return
     show([(key, f"{value:.6g}") for key, value in result.items()], title=name, head=False)
     more = "" if "test_loss" in result else "; --resume goes on with it"
     say(f"In {folder}{more}.")
 
 
-def _differences(published: Recipe, chosen: Recipe) -> str:
-    """What is not as published, in words."""
-    told = []
-    for field in ("data", "epochs", "batch_size", "algorithm", "lr", "weight_decay"):
-        before, now = getattr(published, field), getattr(chosen, field)
-        if now != before:
-            told.append(f"{field} {now} (paper: {before})")
-    settings = dict(chosen.model_settings)
-    for key, value in settings.items():
-        if published.model_settings.get(key) != value:
-            told.append(f"{chosen.model} with {key}={value}")
-    return ", ".join(told)
+def _tell(text: str) -> None:
+    errors.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+def _going_on(folder: Path) -> str:
+    """From where a run goes on that was cut."""
+    from ..lab.recipes.folder import RunFolder
+
+    if step := RunFolder(folder).step:
+        return f"--resume goes on from step {step:,} in {folder}."
+    return f"There is no checkpoint in {folder} yet: --resume begins at step 0."

@@ -12,6 +12,7 @@ from torch import nn
 
 from ...algorithms import algorithm
 from ...algorithms.schedule import exponential_decay
+from ...checks import near
 from ...groups import param_groups
 from ...schedules import Curve, CurveLR, JointScheduler, normalized_decay, schedule_named
 from ...schedules.named import stretched
@@ -30,14 +31,29 @@ __all__ = [
 ]  # fmt: skip
 
 _SMALL_BATCH = 128
+_TEXTS = ("ptb", "text")
 
 
 def changed(recipe: Recipe, *, epochs: int | None = None, **fields: Any) -> Recipe:
     """A recipe with other fields, where they are not None.
 
     In another number of epochs the schedule's moments keep their shares of the run.
+
+    Raises:
+        ValueError: for data or an algorithm that there is not, or a text in the place of images.
     """
     new = replace(recipe, **{name: value for name, value in fields.items() if value is not None})
+    if new.data not in DATASETS:
+        raise ValueError(
+            f"data={new.data!r}: must be one of {', '.join(DATASETS)}{near(new.data, DATASETS)}"
+        )
+    if (new.data in _TEXTS) != (recipe.data in _TEXTS):
+        kind = "a text" if recipe.data in _TEXTS else "images"
+        raise ValueError(f"data={new.data!r}: {recipe.model} reads {kind}; name such data.")
+    try:
+        algorithm(new.algorithm)
+    except ValueError as error:
+        raise ValueError(str(error).replace("name=", "algorithm=", 1)) from None
     if epochs is None:
         return new
     return replace(new, epochs=epochs, schedule=stretched(new.schedule, new.epochs, epochs))
@@ -93,15 +109,28 @@ def feed_of(
     recipe: Recipe, data: Dataset, options: Options, *, rank: int, world: int,
     device: torch.device,
 ) -> Feed:  # fmt: skip
-    """What is read at each step."""
+    """What is read at each step.
+
+    Raises:
+        ValueError: if the training set does not fill one batch.
+    """
     shared: dict[str, Any] = {"rank": rank, "world": world, "device": device}
+    feed: Feed
     if recipe.time is None:
-        return Images(
+        feed = Images(
             data, recipe.batch_size, options.seed, recipe.augment, workers=options.workers, **shared
         )
-    if recipe.model.startswith("lstm"):
-        return Streams(data, recipe.batch_size, recipe.time, **shared)
-    return Windows(data, recipe.batch_size, recipe.time, seed=options.seed, **shared)
+    elif recipe.model.startswith("lstm"):
+        feed = Streams(data, recipe.batch_size, recipe.time, **shared)
+    else:
+        feed = Windows(data, recipe.batch_size, recipe.time, seed=options.seed, **shared)
+    if feed.steps_per_epoch < 1:
+        what = "rows" if recipe.time is None else "tokens"
+        raise ValueError(
+            f"batch_size={recipe.batch_size}: the training set of {recipe.data} has "
+            f"{len(data.train)} {what}, which fill no batch; pass a smaller one."
+        )
+    return feed
 
 
 def model_of(recipe: Recipe, data: Dataset, options: Options) -> nn.Module:

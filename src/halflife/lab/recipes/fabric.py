@@ -17,7 +17,8 @@ def launched(options: Options) -> Any:
 
     Raises:
         ImportError: without the extra ``lightning``.
-        ValueError: for float16 on a CPU, in whose place Fabric would take bfloat16.
+        ValueError: for float16 on a CPU, in whose place Fabric would take bfloat16; for devices
+            that are not here.
     """
     on_cpu = options.accelerator == "cpu" or (
         options.accelerator == "auto" and not torch.accelerator.is_available()
@@ -26,6 +27,7 @@ def launched(options: Options) -> Any:
         raise ValueError("precision='16-mixed': needs a GPU; pass precision='bf16-mixed' on a CPU.")
     try:
         from lightning.fabric import Fabric
+        from lightning.fabric.utilities.exceptions import MisconfigurationException
     except ImportError as error:
         raise ImportError(
             f"a recipe is trained through Lightning's Fabric ({error}): pip install "
@@ -36,9 +38,15 @@ def launched(options: Options) -> Any:
     strategy: Any = options.strategy
     if strategy == "fsdp2":
         strategy = sharding(options.devices)
-    fabric = Fabric(
-        accelerator=options.accelerator, devices=options.devices, precision=options.precision,
-        strategy=strategy,
-    )  # fmt: skip
+    try:
+        fabric = Fabric(
+            accelerator=options.accelerator, devices=options.devices, precision=options.precision,
+            strategy=strategy,
+        )  # fmt: skip
+    except (RuntimeError, ValueError, MisconfigurationException) as error:
+        raise ValueError(
+            f"accelerator={options.accelerator!r}, devices={options.devices}: Fabric cannot have "
+            f"them here: {error}"
+        ) from error
     fabric.launch()
     return fabric

@@ -22,6 +22,7 @@ from typing import Any
 __all__ = ["RunError", "RunFolder", "runs_below"]
 
 _RUN, _RESULT, _LATEST = "run.json", "result.json", "latest"
+_PARTS = ("recipe", "options")  # of what a run is
 _METRICS = "metrics.jsonl"
 _LOGS = (_METRICS, "monitor.jsonl")
 
@@ -54,7 +55,7 @@ class RunFolder:
         """Refuse to go on with another run than the one that is there."""
         mine = json.loads(json.dumps(run))
         theirs = _read(self.path / _RUN)
-        for part in ("recipe", "options"):
+        for part in _PARTS:
             for name, value in mine[part].items():
                 there = theirs[part].get(name)
                 if there != value:
@@ -89,6 +90,12 @@ class RunFolder:
         named = self.path / _LATEST
         return self.path / named.read_text("utf-8").strip() if named.exists() else None
 
+    @property
+    def step(self) -> int:
+        """Steps of the newest complete checkpoint, from which a run goes on."""
+        latest = self.latest()
+        return 0 if latest is None else int(latest.name.rpartition("-")[2])
+
     def open(self, name: str) -> Path:
         """An empty place beside where `name` will be."""
         beside = self.path / f"{name}.part"
@@ -119,9 +126,11 @@ def runs_below(root: Path) -> Iterator[tuple[Path, dict[str, Any], dict[str, Any
         try:
             run = _read(path)
             result = path.with_name(_RESULT)
-            yield path.parent, run, _read(result) if result.exists() else None
+            ended = _read(result) if result.exists() else None
         except (OSError, ValueError):  # another program's file of that name
             continue
+        if isinstance(run, dict) and all(isinstance(run.get(p), dict) for p in _PARTS):
+            yield path.parent, run, ended
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from .fabric import launched
 from .folder import RunError, RunFolder
 from .machine import machine_of, peak_mib, repeatable
 from .options import Options
+from .runs import differences
 
 __all__ = ["train"]
 
@@ -58,6 +59,7 @@ def train(
             is no number any more.
         DataError: if the data is missing, or not what it should be.
         ImportError: without the extra ``lightning``.
+        ValueError: for what cannot be run.
 
     Example:
         >>> from pathlib import Path
@@ -73,11 +75,9 @@ def train(
     with seeded(options.seed), repeatable(options.deterministic):
         run = _Run(recipe, RunFolder(Path(out)), options, display or Display())
         run.begin(resume)
-        try:
+        with contextlib.closing(run), run.display:
             run.go()
             return run.finish()
-        finally:
-            run.close()
 
 
 class _Run:
@@ -148,7 +148,8 @@ class _Run:
             if begun:
                 self.folder.cut(self.step)
             else:
-                self.folder.begin({**run, "machine": machine_of(self.fabric.device)})
+                machine = machine_of(self.fabric.device)
+                self.folder.begin({**run, "steps": self.total, "machine": machine})
             if self.options.monitor_every is not None:
                 self._watch()
         self.fabric.barrier()
@@ -170,6 +171,8 @@ class _Run:
 
     def go(self) -> None:
         """Train to the end, or to where it is to stop."""
+        if self.first and (told := differences(self.recipe, self.options)):
+            self.display.say(f"Not as published: {', '.join(told)}.")
         last = min(self.total, self.options.until or self.total)
         every = self.options.checkpoint_every or self.per_epoch
         self.model.train()
