@@ -31,6 +31,11 @@ PROMISES = {
     "monitor_training": ["settled", "epoch 11.1: weight RMS", "spread", "GradientNorms"],
     "plain_loop": ["nothing found", "step 60", "resumed bit for bit: True", "test error"],
     "schedules": ["snapshots after epochs", "epoch 13"],
+    "train_a_recipe": [
+        "not as published: data digits instead",
+        "step 44: test error",
+        "drawn: runs",
+    ],
     "train": ["half-life 60 epochs   validation error", "chosen: ", "predicted at equilibrium 0.0"],
     "typed": ["wieght_decay=0.1: unknown keyword, did you mean 'weight_decay'?"],
 }
@@ -41,6 +46,7 @@ NEEDS = {
     "lightning_digits": ("lightning", "lightning"),
     "sweep_hf_trainer": ("transformers", "hf"),
     "sweep_lightning": ("lightning", "lightning"),
+    "train_a_recipe": ("lightning", "lightning"),
 }
 
 
@@ -50,8 +56,12 @@ SHORT = {"train": ["--choose", "1", "--fresh", "2", "--length", "2"]}
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example_runs(
-    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # what it writes is not left here
     monkeypatch.setattr(sys, "argv", [str(path), *SHORT.get(path.stem, [])])
     if path.stem in NEEDS:
         package, extra = NEEDS[path.stem]

@@ -27,6 +27,8 @@ SAME_NAME = {
     "WeightDecayMonitor": "one for each framework; a script uses one of them",
     "sweep": "of tensors, over a list of them; of a training, over its settings",
     "build": "of the report, its page; of a model's name, the model",
+    "train": "of a recipe, from its name to its result; of a task, the loop of its cells",
+    "fitted": "of a model, its settings that data decides; of a page, a text that has room",
     "Setting": "of a recipe, one line of it; of a sweep, what is chosen: neither meets the other",
 }
 

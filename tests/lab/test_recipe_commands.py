@@ -16,7 +16,7 @@ from halflife.lab.recipes import RECIPES, recipe
 from halflife.lab.recipes.building import changed, small
 from halflife.lab.recipes.folder import RunFolder
 from halflife.lab.recipes.options import Options
-from halflife.lab.recipes.runs import differences, runs_of
+from halflife.lab.recipes.runs import departures, runs_of
 
 NAME = "004/resnet20-nobn-cifar10/adamw"
 TINY = [
@@ -42,11 +42,11 @@ def run(*words, code=0):
 
 @pytest.mark.parametrize("each", RECIPES.values(), ids=RECIPES)
 def test_a_published_recipe_differs_in_nothing_and_a_small_one_does(each):
-    assert differences(each) == []
-    told = ", ".join(differences(small(each)))
+    assert departures(each) == []
+    told = ", ".join(departures(small(each)))
     assert f"epochs 1 instead of {each.epochs}" in told
     assert "schedule" not in told  # it is the same, in one epoch
-    assert differences(tiny(each))
+    assert departures(tiny(each))
 
 
 @pytest.mark.parametrize(
@@ -63,22 +63,22 @@ def test_a_published_recipe_differs_in_nothing_and_a_small_one_does(each):
     ids=str,
 )
 def test_each_change_is_told(fields, told):
-    assert differences(replace(recipe("000/resnet18-cifar10/adams"), **fields)) == [told]
+    assert departures(replace(recipe("000/resnet18-cifar10/adams"), **fields)) == [told]
 
 
 def test_what_options_change_is_told_and_how_it_is_computed_is_not():
     chosen = recipe("000/resnet18-cifar10/adams")
     options = Options(model={"width": 8}, validation=0.1, devices=4, precision="bf16-mixed", seed=3)
-    assert differences(chosen, options) == [
+    assert departures(chosen, options) == [
         "resnet18 with width=8",
         "validation 0.1 held out of the training set",
     ]
-    assert differences(replace(chosen, name="own/mine/adams", lr=0.5)) == []  # there is no other
+    assert departures(replace(chosen, name="own/mine/adams", lr=0.5)) == []  # there is no other
 
 
 def test_settings_that_are_left_out_are_told():
     published = next(each for each in RECIPES.values() if each.model_settings)
-    told = differences(replace(published, model_settings={}))
+    told = departures(replace(published, model_settings={}))
     assert told == [f"{published.model} with {n} as by default" for n in published.model_settings]
 
 

@@ -349,7 +349,6 @@ def test_what_is_open_is_not_there(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:`torch.jit.*is deprecated:DeprecationWarning")
 def test_a_compiled_model_trains_and_goes_on(tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     options = replace(CPU, compiled=True)

@@ -15,7 +15,7 @@ from .train import RUNS
 
 if TYPE_CHECKING:
     from ..lab.recipes import Recipe
-    from ..lab.recipes.runs import Run
+    from ..lab.recipes.runs import RecipeRun
 
 __all__ = ["recipes"]
 
@@ -63,7 +63,7 @@ def recipes(
     if as_json:
         print_json([_data(each, here.get(each.name, [])) for each in found])
         return
-    rows = [("recipe", "parameters", "steps", "petaFLOP", "published")]
+    rows: list[tuple[str, ...]] = [("recipe", "parameters", "steps", "petaFLOP", "published")]
     for each in found:
         spent = cost(each)
         rows.append(
@@ -87,14 +87,14 @@ def recipes(
         say(f"None has been run here (in {where}).")
 
 
-def _data(each: Recipe, runs: list[Run]) -> dict[str, Any]:
+def _data(each: Recipe, runs: list[RecipeRun]) -> dict[str, Any]:
     from ..lab.recipes.cost import cost
 
     told = [{**asdict(run), "folder": str(run.folder)} for run in runs]
     return {**asdict(each), "cost": asdict(cost(each)), "runs": told}
 
 
-def _in_short(runs: list[Run]) -> str:
+def _in_short(runs: list[RecipeRun]) -> str:
     """The run that is nearest to what was published, in a word."""
     if any(run.as_published for run in runs):
         return "yes"
@@ -103,7 +103,7 @@ def _in_short(runs: list[Run]) -> str:
     return "changed" if runs else "-"
 
 
-def _one(each: Recipe, runs: list[Run], where: Path, as_json: bool) -> None:
+def _one(each: Recipe, runs: list[RecipeRun], where: Path, as_json: bool) -> None:
     from ..algorithms import algorithm
     from ..lab.recipes.cost import cost
 
@@ -141,7 +141,7 @@ def _one(each: Recipe, runs: list[Run], where: Path, as_json: bool) -> None:
         show(_told(run), title=f"Run in {run.folder}", head=False, prose=(1,))
 
 
-def _told(run: Run) -> list[tuple[str, str]]:
+def _told(run: RecipeRun) -> list[tuple[str, str]]:
     rows = [
         ("recipe", f"changed: {', '.join(run.changed)}" if run.changed else "as published"),
         ("options", ", ".join(f"{name} {value}" for name, value in run.options.items())),

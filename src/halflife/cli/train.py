@@ -61,7 +61,7 @@ def train(
     monitor_every: Annotated[
         int | None,
         typer.Option(
-            help="Steps between samples of halflife.Monitor, into monitor.jsonl.",
+            help="Steps between samples of a Monitor, into monitor.jsonl.",
             rich_help_panel=RUN,
         ),
     ] = None,
@@ -153,7 +153,7 @@ def train(
         from ..lab.recipes.folder import RunError
         from ..lab.recipes.options import Options
         from ..lab.recipes.running import train as run
-        from ..lab.recipes.runs import differences
+        from ..lab.recipes.runs import departures
         from ..lab.sweeping.display import Bar, Display
         from ..lab.sweeping.signals import Terminated, terminable
 
@@ -189,7 +189,7 @@ def train(
     if not first:
         return
     if as_json:
-        print_json({"folder": str(folder), "changed": differences(chosen, options), **result})
+        print_json({"folder": str(folder), "changed": departures(chosen, options), **result})
         return
     show([(key, f"{value:.6g}") for key, value in result.items()], title=name, head=False)
     more = "" if "test_loss" in result else "; --resume goes on with it"

@@ -103,7 +103,7 @@ class RunFolder:
         return beside
 
     def close(self, name: str) -> None:
-        """What was written beside it is complete: give it its name."""
+        """Give what was written beside it its name: it is complete."""
         _remove(self.path / name)  # of a run that was cut before it was named the latest
         os.replace(self.path / f"{name}.part", self.path / name)
 

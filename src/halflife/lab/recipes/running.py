@@ -1,4 +1,4 @@
-"""Trains a recipe through Fabric, with checkpoints from which it goes on bit for bit."""
+"""A recipe trained through Fabric, with checkpoints from which it goes on bit for bit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .fabric import launched
 from .folder import RunError, RunFolder
 from .machine import machine_of, peak_mib, repeatable
 from .options import Options
-from .runs import differences
+from .runs import departures
 
 __all__ = ["train"]
 
@@ -171,7 +171,7 @@ class _Run:
 
     def go(self) -> None:
         """Train to the end, or to where it is to stop."""
-        if self.first and (told := differences(self.recipe, self.options)):
+        if self.first and (told := departures(self.recipe, self.options)):
             self.display.say(f"Not as published: {', '.join(told)}.")
         last = min(self.total, self.options.until or self.total)
         every = self.options.checkpoint_every or self.per_epoch

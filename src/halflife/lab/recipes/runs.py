@@ -14,7 +14,7 @@ from .entry import Recipe
 from .folder import RunFolder, runs_below
 from .options import Options
 
-__all__ = ["Run", "differences", "runs_of"]
+__all__ = ["RecipeRun", "departures", "runs_of"]
 
 # What a recipe says besides how it is trained.
 _ABOUT = ("name", "source", "published", "note")
@@ -22,7 +22,7 @@ _SETTINGS = ("settings", "model_settings")
 
 
 @dataclass(frozen=True)
-class Run:
+class RecipeRun:
     """A run of a recipe, ended or not.
 
     Args:
@@ -51,14 +51,14 @@ class Run:
         return self.result is not None and not self.changed
 
 
-def runs_of(root: str | Path) -> dict[str, list[Run]]:
+def runs_of(root: str | Path) -> dict[str, list[RecipeRun]]:
     """The runs in a folder and those below it, by recipe; of recipes that are none, nothing.
 
     Example:
         >>> runs_of("nowhere")
         {}
     """
-    found: dict[str, list[Run]] = {}
+    found: dict[str, list[RecipeRun]] = {}
     for path, run, result in runs_below(Path(root)):
         if run["recipe"].get("name") in RECIPES:
             each = _run(path, run, result)
@@ -66,7 +66,7 @@ def runs_of(root: str | Path) -> dict[str, list[Run]]:
     return found
 
 
-def differences(recipe: Recipe, options: Options | None = None) -> list[str]:
+def departures(recipe: Recipe, options: Options | None = None) -> list[str]:
     """How what is trained differs from the recipe of its name, in words.
 
     Args:
@@ -75,13 +75,13 @@ def differences(recipe: Recipe, options: Options | None = None) -> list[str]:
 
     Example:
         >>> from halflife.lab.recipes.building import small
-        >>> print(*differences(small(RECIPES["004/resnet20-cifar10/adamw"])), sep=", ")
+        >>> print(*departures(small(RECIPES["004/resnet20-cifar10/adamw"])), sep=", ")
         data fashion-mnist instead of cifar10, epochs 1 instead of 300
     """
-    return _differences(asdict(recipe), asdict(options or Options()))
+    return _departures(asdict(recipe), asdict(options or Options()))
 
 
-def _differences(chosen: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]:
+def _departures(chosen: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]:
     if chosen["name"] not in RECIPES:  # of one's own
         return []
     published, chosen = _plain(asdict(RECIPES[chosen["name"]])), _plain(chosen)
@@ -118,7 +118,7 @@ def _written(value: Any) -> str:
     return "none" if value in (None, "") else str(value)
 
 
-def _run(path: Path, run: Mapping[str, Any], result: Mapping[str, Any] | None) -> Run:
+def _run(path: Path, run: Mapping[str, Any], result: Mapping[str, Any] | None) -> RecipeRun:
     recipe, options = run["recipe"], run["options"]
     usual = Options().binding()
     told = {
@@ -126,10 +126,10 @@ def _run(path: Path, run: Mapping[str, Any], result: Mapping[str, Any] | None) -
         for name, value in options.items()
         if name == "seed" or (name in usual and value != usual[name])
     }
-    return Run(
+    return RecipeRun(
         folder=path,
         recipe=recipe["name"],
-        changed=tuple(_differences(recipe, options)),
+        changed=tuple(_departures(recipe, options)),
         options={name: v for name, v in told.items() if name not in ("model", "validation")},
         device=run.get("machine", {}).get("device", ""),
         step=RunFolder(path).step if result is None else result["step"],
