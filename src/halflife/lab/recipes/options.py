@@ -37,8 +37,8 @@ class Options:
         ema: decay of an average of the weights, which is evaluated too; None for none.
         validation: rows to hold out of the official training set, or their share. Default: none of
             images, as the papers train; of text, the official part or a tenth.
-        monitor_every: steps between what a `halflife.diagnostics.Monitor` samples into ``monitor.jsonl``; None
-            for no monitor.
+        monitor_every: steps between what a `halflife.diagnostics.Monitor` samples into
+            ``monitor.jsonl``; None for no monitor.
         checkpoint_every: steps between checkpoints. Default: an epoch.
         log_every: steps between writes of the metrics; each waits for the device once.
         until: step after which the run stops, to go on later. Default: the recipe's end.
