@@ -137,8 +137,8 @@ def test_other_surroundings_are_asked_about(
 
 def test_torch_compiles_nothing_under_a_mode_of_operations() -> None:
     with OfOperations():
-        assert not versions.undisturbed()
-    assert versions.undisturbed()
+        assert not versions.calls_plainly()
+    assert versions.calls_plainly()
 
 
 def test_sizes_that_are_new_at_every_step_do_not_fill_the_memory(
@@ -200,7 +200,7 @@ def test_steps_are_those_that_ask(monkeypatch: pytest.MonkeyPatch) -> None:
     ends = []
     for asking in (False, True):
         if asking:
-            monkeypatch.setattr(versions, "undisturbed", lambda: False)
+            monkeypatch.setattr(versions, "calls_plainly", lambda: False)
         params = cases.make_params(shapes=[(300, 100), (300, 100), (20_000,), (7, 3), (5,), ()])
         optimizer = halflife.AdamW(params, PEAK, weight_decay=0.5, decay="cautious", **COMPILED)
         generator = torch.Generator().manual_seed(1)

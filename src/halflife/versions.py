@@ -85,7 +85,7 @@ __all__ = [
     "sharded_shapes",
     "takes_decay",
     "times_written",
-    "undisturbed",
+    "calls_plainly",
     "unflatten",
     "watch_step",
     "without_modes",
@@ -313,7 +313,7 @@ def same_call(tensors: Sequence[Tensor]) -> Callable[..., bool] | None:
     return lambda *others: at_large() and of_each(*others)
 
 
-def undisturbed() -> bool:
+def calls_plainly() -> bool:
     """Whether there is no mode, transform or stance, under which compiled functions run otherwise.
 
     A default device other than the CPU is such a mode.

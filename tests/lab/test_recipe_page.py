@@ -23,7 +23,7 @@ COMMANDS = re.findall(r"^\$ halflife (.+)$", PAGE, flags=re.M)
 HELP = CliRunner().invoke(app, ["train", "--help"], env={"COLUMNS": "80"}).output
 EXAMPLES = re.findall(r"^ +halflife (train .+?) *$", HELP, flags=re.M)
 TRAININGS = [words for words in COMMANDS if words.startswith("train ")]
-OF_THEIR_OWN = ("--devices", "--compile")  # these start processes
+OF_THEIR_OWN = ("--devices", "--compile")  # these start processes: `make test-recipes` runs them
 
 
 def shortened(command: str, folder: Path, until: int) -> list[str]:
@@ -50,7 +50,7 @@ def test_there_are_commands_to_try() -> None:
     "command",
     [
         pytest.param(
-            words, marks=[pytest.mark.slow] if any(s in words for s in OF_THEIR_OWN) else []
+            words, marks=[pytest.mark.recipes] if any(s in words for s in OF_THEIR_OWN) else []
         )
         for words in dict.fromkeys([*TRAININGS, *EXAMPLES])
     ],

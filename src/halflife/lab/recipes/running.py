@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +17,7 @@ from ...diagnostics import Monitor
 from ..data import Split
 from ..sweeping.display import Display
 from ..trials.randomness import generators, seeded, set_generators
+from .averaging import Average
 from .building import data_of, feed_of, model_of, optimizer_of, schedulers_of, snapshot_steps
 from .entry import Recipe
 from .fabric import launched
@@ -104,7 +104,7 @@ class _Run:
         self.bare = model_of(recipe, self.data, options)
         if recipe.time is None and options.strategy != "fsdp2":  # which takes no other layout
             self.bare.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = None if options.ema is None else _Average(self.bare, options.ema, device)
+        self.average = None if options.ema is None else Average(self.bare, options.ema, device)
         # First the model, whose parameters a strategy may replace.
         model = torch.compile(self.bare) if options.compiled else self.bare
         self.model = fabric.setup_module(model)
@@ -374,27 +374,3 @@ class _Run:
             self.average.model.load_state_dict(own["average"])
         self.watched = own["monitor"]
         set_generators(own["random"])
-
-
-class _Average:
-    """An exponential moving average of the weights, ``w' <- d w' + (1 - d) w``, in float32."""
-
-    def __init__(self, model: nn.Module, decay: float, device: torch.device) -> None:
-        self.model = copy.deepcopy(model).to(device).requires_grad_(False)
-        self.decay = decay
-
-    @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
-        """Take one step towards the model's weights; the means of batch norm too."""
-        mine, theirs = [], []
-        for a, b in zip(_tensors(self.model), _tensors(model), strict=True):
-            if a.is_floating_point():
-                mine.append(a)
-                theirs.append(b.to(a.dtype))
-            else:  # counts of batches
-                a.copy_(b)
-        torch._foreach_lerp_(mine, theirs, 1.0 - self.decay)
-
-
-def _tensors(model: nn.Module) -> list[Tensor]:
-    return [*model.parameters(), *model.buffers()]

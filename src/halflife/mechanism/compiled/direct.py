@@ -21,7 +21,7 @@ __all__ = ["Direct"]
 MOST = 1024  # sizes; such as are new at every step would fill the memory
 
 
-class Answer(NamedTuple):
+class CompiledCall(NamedTuple):
     """What the compiler ran, on what, and whether it would again."""
 
     same_call: Callable[..., bool]
@@ -39,7 +39,7 @@ class Direct:
     """
 
     def __init__(self, function: Callable[..., None], backend: Any) -> None:
-        self._answers: dict[Any, Answer] = {}
+        self._answers: dict[Any, CompiledCall] = {}
         self._thread = threading.local()
         compiler = versions.compiler_of(backend)
 
@@ -61,7 +61,7 @@ class Direct:
         given = [t for t in tensors if t is not None]
         key = given[-1].shape, given[-1].device, tuple([t is None for t in tensors])
         answer = self._answers.get(key)
-        if answer is not None and versions.undisturbed() and answer.same_call(*given):
+        if answer is not None and versions.calls_plainly() and answer.same_call(*given):
             known = zip(answer.arguments, answer.positions, strict=True)
             answer.run(*[tensors[a] if is_position else a for a, is_position in known])
             return
@@ -70,7 +70,7 @@ class Direct:
             # Symbols would be traced twice: the first graph is given up where it cannot hold one.
             with versions.floats_as_constants():
                 self._compiled(*tensors)
-            if versions.undisturbed() and (same := versions.same_call(given)) is not None:
+            if versions.calls_plainly() and (same := versions.same_call(given)) is not None:
                 self._note(key, same, tensors)
         finally:
             self._thread.ran = []  # which holds the tensors
@@ -88,4 +88,4 @@ class Direct:
             self._answers.clear()
         # A number is a size, and sizes are of a tensor's kind.
         known = [places[id(a)] if p else a for a, p in zip(arguments, positions, strict=True)]
-        self._answers[key] = Answer(same, run, known, positions)
+        self._answers[key] = CompiledCall(same, run, known, positions)
