@@ -2,10 +2,10 @@
 
 On an accelerator that torch.compile has a backend for, and where one pass was measured to take less
 time there than torch's step with the rule beside it (docs/benchmarks.md, "What is chosen on a
-GPU"). A compiled step costs the host a call for every large tensor; what it saves is passes of the
-device. There are enough of those in an elementwise map of half-precision weights, and in one that
-needs the preconditioner. Fewer in a map of other weights. A rule of one fraction has none to save,
-nor has the rounding of half-precision weights, which gathers what a weight cannot show yet.
+GPU"). A compiled step takes what the host takes to call it, under any rule; what it saves is passes
+of the device. There are enough of those in an elementwise map of half-precision weights, and in one
+that needs the preconditioner, and fewer in other maps. A rule of one fraction has none to save, and
+few where half-precision weights are rounded: that is done only once the weight can show it.
 
 Memory is not what decides. A map beside torch's step holds up to four temporaries of the largest
 tensor (in half precision six) in float32, each of 128 MiB at most; a compiled one holds none.
