@@ -13,11 +13,12 @@ from typing import Any
 
 import torch
 
-from . import accelerator, curvature, imports, monitor, operations, rules, step
+from . import accelerator, choice, curvature, imports, monitor, operations, rules, step
 from .shapes import MODELS
 
 BENCHMARKS = ("step", "rules", "operations", "lab", "recipes", "curvature", "monitor", "import")
-NAMED = (*BENCHMARKS, "accelerator")  # the last one where it is asked for only
+ON_A_DEVICE = {"accelerator": accelerator, "choice": choice}  # where they are asked for only
+NAMED = (*BENCHMARKS, *ON_A_DEVICE)
 
 EPILOG = """\
 how to read it
@@ -38,6 +39,7 @@ examples
   python -m benchmarks rules                             every rule, and other packages' optimizers
   python -m benchmarks curvature                         Hessian eigenvalues, half a minute
   python -m benchmarks accelerator --device cuda         every rule on a GPU, by torch's fused step
+  python -m benchmarks choice --device cuda              native and compiled steps on a GPU
   python -m benchmarks recipes --device cuda             halflife train and a plain loop
   python -m benchmarks monitor                           a training step with a monitor
   make bench BENCH_ARGS="step --models gpt2 --rounds 30"
@@ -50,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads[0])
     chosen = options.benchmark or BENCHMARKS
-    if "accelerator" in chosen and (reason := _lacking(options.device or "cuda")):
+    if {*ON_A_DEVICE} & {*chosen} and (reason := _lacking(options.device or "cuda")):
         parser.error(reason)
     machine = _machine()
     results: dict[str, Any] = {"machine": machine}
@@ -78,9 +80,10 @@ def main(arguments: list[str] | None = None) -> int:
         results["monitor"] = monitor.main(options.rounds)
     if "import" in chosen:
         results["import"] = imports.main(options.rounds)
-    if "accelerator" in chosen:
-        models = options.models or accelerator.DEFAULT
-        results["accelerator"] = accelerator.main(models, options.device or "cuda", options.rounds)
+    for name, benchmark in ON_A_DEVICE.items():
+        if name in chosen:
+            models = options.models or benchmark.DEFAULT
+            results[name] = benchmark.main(models, options.device or "cuda", options.rounds)
     if options.json:
         text = json.dumps(_rounded(results), indent=1, default=str)
         options.json.write_text(text + "\n", "utf-8")
@@ -104,7 +107,8 @@ def _parser() -> argparse.ArgumentParser:
         "trains the cells of a sweep, and what a record costs; recipes: halflife train against a "
         "plain loop; curvature: eigenvalues of a Hessian "
         "against other packages; monitor: a training step that is watched; import: the import; "
-        "accelerator: every rule on --device. Default: all but the last.",
+        "accelerator: every rule on --device; choice: native and compiled steps there. Default: "
+        "all but the last two.",
     )
     parser.add_argument(
         "--models",
@@ -140,7 +144,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--device",
-        help="for accelerator (default: cuda; cpu rehearses it) and recipes (default: cpu).",
+        help="for accelerator and choice (default: cuda; cpu rehearses them), and for recipes "
+        "(default: cpu).",
     )
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write all figures to this file too."

@@ -1,5 +1,6 @@
-"""The parameter lists of three well-known models, as shapes: no model is built, only its tensors.
+"""The parameter lists of some well-known models, as shapes: no model is built, only its tensors.
 
+mlp          6 tensors    0.27 M parameters
 resnet20    59 tensors    0.27 M parameters    many tiny tensors: the cost of a call shows
 resnet18    62 tensors   11.7  M parameters
 gpt2       148 tensors  124.4  M parameters    the cost of a pass over the memory shows
@@ -47,6 +48,11 @@ def gpt2() -> list[Shape]:
     return [*shapes, (width,), (width,)]
 
 
+def mlp() -> list[Shape]:
+    """Two hidden layers of 256 for the digits of MNIST."""
+    return [(256, 784), (256,), (256, 256), (256,), (10, 256), (10,)]
+
+
 def tiny() -> list[Shape]:
     """A handful of tensors, for the tests of these benchmarks."""
     return [*_convolution(2, 3, 3), (4, 3), (4,)]
@@ -56,6 +62,7 @@ MODELS: dict[str, Callable[[], list[Shape]]] = {
     "resnet20": resnet20,
     "resnet18": resnet18,
     "gpt2": gpt2,
+    "mlp": mlp,
     "tiny": tiny,
 }
 

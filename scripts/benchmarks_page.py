@@ -3,6 +3,7 @@
     python -m benchmarks rules --json benchmarks/results.json
     python -m benchmarks operations --json benchmarks/operations.json
     python -m benchmarks lab --json benchmarks/lab.json
+    python -m benchmarks choice --device cuda --json benchmarks/choice.json
     make test-gpu    # where there is a GPU: writes benchmarks/accelerator.json
     python scripts/benchmarks_page.py
 
@@ -17,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
+import choice_section  # noqa: E402
 from benchmarks import timing  # noqa: E402
 from benchmarks.lab import REQUIRED as STACKING  # noqa: E402
 from benchmarks.lab import SLOWER as CHOICE  # noqa: E402
@@ -103,9 +105,9 @@ ON_A_DEVICE = """\
 
 One step beside torch's fused one of the same optimizer, on the same tensors and in the same round;
 the clock is read once the device has finished. **native** is torch's kernel with the rule beside
-it, **compiled** one pass for both (`implementation=`; left open, elementwise maps and
-half-precision weights are compiled, the rest is not). **peak**: the most memory that a step holds
-beside weights, gradients and state.
+it, **compiled** one pass for both (`implementation=`; for what it is if left open, see
+[below](#what-is-chosen-on-a-gpu)). **peak**: the most memory that a step holds beside weights,
+gradients and state.
 """
 COUNTED = """\
 ### Operations
@@ -157,6 +159,7 @@ def page(
     if len(models) < len(everything):
         lines += ["", *by_threads(everything)]
     lines += ["", ON_A_DEVICE, *(device_section(device) if device else [NOT_MEASURED])]
+    lines += ["", *choice_section.section()]
     lines += ["", COUNTED, *counted(counts), "", LAB, *lab_section(of_lab)]
     return "\n".join([*lines, "", ALLOWS.format(**figures(models))])
 

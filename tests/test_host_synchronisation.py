@@ -39,6 +39,13 @@ BASES: dict[str, OptimizerCase] = {
         ("AMSGrad", "capturable", {"amsgrad": True, **FOREACH, **CAPTURABLE}),
         ("Yogi", "capturable", {**FOREACH, **CAPTURABLE}),
         ("RMSprop", "capturable", {**FOREACH, **CAPTURABLE}),
+        # They keep numbers beside the count of steps, on the host unless they are captured.
+        ("NAdam", "", {}),
+        ("NAdam", "foreach", FOREACH),
+        ("NAdam", "capturable", {**FOREACH, **CAPTURABLE}),
+        ("RAdam", "foreach", FOREACH),
+        ("Adamax", "foreach", FOREACH),
+        ("ASGD", "capturable", {**FOREACH, **CAPTURABLE}),
         ("Lion", "foreach", FOREACH),
         ("Adai", "capturable", {**FOREACH, **CAPTURABLE}),
     )
@@ -78,7 +85,9 @@ class NoNumbersThere(TorchFunctionMode):
 
 def make(base: str, rule: Any, weight_decay: float) -> tuple[Any, list[Tensor]]:
     cls, flags = BASES[base].cls, BASES[base].arguments
-    params = [torch.nn.Parameter(torch.empty(s, device=DEVICE)) for s in [(4, 3), (5,), ()]]
+    # Two of no dimension: where they go together, a number of the host has their very shape.
+    shapes = [(4, 3), (5,), (), ()]
+    params = [torch.nn.Parameter(torch.empty(s, device=DEVICE)) for s in shapes]
     try:
         return cls(params, lr=PEAK, weight_decay=weight_decay, decay=rule, **flags), params
     except ValueError as refusal:
@@ -86,9 +95,12 @@ def make(base: str, rule: Any, weight_decay: float) -> tuple[Any, list[Tensor]]:
 
 
 def steps(optimizer: Any, params: list[Tensor]) -> None:
-    for _ in range(3):
+    for t in range(3):
         for p in params:
             p.grad = torch.empty_like(p)
+        if t == 0 and isinstance(optimizer, torch.optim.ASGD):  # torch's own puts the lr there
+            optimizer.step()
+            continue
         with NoNumbersThere(), NoWaiting():
             optimizer.step()
 

@@ -133,7 +133,7 @@ def test_counts_of_steps_follow_who_reads_them(
     ends = []
     for switching in (False, True):
         w = torch.nn.Parameter(torch.linspace(-1.0, 1.0, 600, device=device, dtype=torch.float64))
-        optimizer = halflife.AdamW([w], LRS[0], weight_decay=0.5, decay="cautious", eps=1e-3)
+        optimizer = halflife.AdamW([w], LRS[0], weight_decay=0.5, decay="preconditioned", eps=1e-3)
         group = optimizer.param_groups[0]
         group |= how
         for t, lr in enumerate(LRS):

@@ -50,13 +50,15 @@ class SGD(Compilable, torch.optim.SGD):
         implementation: "native" for torch's own, or "compiled": update and elementwise rule in one
             pass over the memory, by torch.compile (some seconds for each rule at the first step).
             For `Cautious` and the other elementwise maps, which take passes of their own otherwise;
-            the rules that are numbers gain nothing in float32. None: compiled on an accelerator
-            that torch.compile has a backend for (Triton), for such a map and for half-precision
-            weights, whose whole update is then rounded stochastically; not where ``foreach``,
-            ``fused`` or ``capturable`` is given, nor under a gradient scaler; native otherwise, and
-            where compiling fails, which is said once. A compiled step is refused
-            with ``foreach``, ``fused``, ``differentiable``, rules with a norm, and
-            complex parameters.
+            the rules that are numbers gain nothing in float32, and on a GPU in no precision. None:
+            compiled on an accelerator that torch.compile has a backend for (Triton), where it was
+            measured to be the faster one: such a map of half-precision weights, whose whole update
+            is then rounded stochastically, or one that needs the preconditioner. Not where
+            ``foreach``, ``fused`` or ``capturable`` is given, nor under a gradient scaler; native
+            otherwise, and where compiling fails, which is said once. A map beside torch's step
+            holds some temporaries of the largest tensor there, a compiled one none. A compiled step
+            is refused with ``foreach``, ``fused``, ``differentiable``, rules with a
+            norm, and complex parameters.
 
     Example:
         >>> model = torch.nn.Linear(4, 2)

@@ -146,7 +146,8 @@ def kind_of(row: Row) -> tuple[Any, tuple[int, ...]] | None:
         return None
     numbers = []
     for place, t in enumerate(others, start=1):
-        if t.shape != first.shape:
+        # On the host is a number too, also beside what has no dimension either: it is brought over.
+        if t.shape != first.shape or t.device != first.device:
             if t.numel() != 1:
                 return None
             numbers.append(place)

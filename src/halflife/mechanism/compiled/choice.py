@@ -1,8 +1,16 @@
 """Where a group that leaves its implementation open is compiled all the same.
 
-On an accelerator that torch.compile has a backend for, an elementwise map, or the rounding of
-half-precision weights, is a part of the one kernel that takes the step, instead of some operations
-beside it. On the CPU it is not chosen, as compiling takes longer there than a small training.
+On an accelerator that torch.compile has a backend for, and where one pass was measured to take less
+time there than torch's step with the rule beside it (docs/benchmarks.md, "What is chosen on a
+GPU"). A compiled step takes what the host takes to call it, under any rule; what it saves is passes
+of the device. There are enough of those in an elementwise map of half-precision weights, and in one
+that needs the preconditioner, and fewer in other maps. A rule of one fraction has none to save, and
+few where half-precision weights are rounded: that is done only once the weight can show it.
+
+Memory is not what decides. A map beside torch's step holds up to four temporaries of the largest
+tensor (in half precision six) in float32, each of 128 MiB at most; a compiled one holds none.
+
+On the CPU it is not chosen, as compiling takes longer there than a small training.
 """
 
 from __future__ import annotations
@@ -25,7 +33,7 @@ if TYPE_CHECKING:
     from ..known import Known
     from .optimizer import Compilable
 
-__all__ = ["bring_back", "compiles_by_itself", "works"]
+__all__ = ["bring_back", "compiles_by_itself", "pays", "works"]
 
 
 def compiles_by_itself(
@@ -45,8 +53,7 @@ def compiles_by_itself(
         options: the kernel's.
     """
     rule, params = group["decay"], group["params"]
-    mapped = isinstance(rule, DecayMap)
-    if rule is None or not (rule.elementwise if mapped else known.halves):
+    if not pays(rule, known.halves):
         return False
     if not params or not versions.compiles_for(params[0].device):
         return False
@@ -57,17 +64,35 @@ def compiles_by_itself(
             return False
         if p.grad is not None and p.grad.layout is not torch.strided:
             return False
-    shown = rule if mapped else None
-    if not _is_hashable(shown):  # a rule of the user's own, whose kernel could not be kept
+    if not _is_hashable(rule):  # a rule of the user's own, whose kernel could not be kept
         return False
     kinds = {p.dtype for p in params}
-    return all(works(kernel, shown, options, d, params[0].device.type) for d in kinds)
+    return all(works(kernel, rule, options, d, params[0].device.type) for d in kinds)
+
+
+def pays(rule: Any, halves: bool) -> bool:
+    """Whether a compiled step is the faster one on a GPU.
+
+    Args:
+        rule: of the group, or None.
+        halves: whether some weights are in half precision.
+
+    Example:
+        >>> from halflife.rules import Cautious, Decoupled, Preconditioned
+        >>> [pays(rule, True) for rule in (Decoupled(), Cautious(), Preconditioned())]
+        [False, True, True]
+        >>> [pays(rule, False) for rule in (Decoupled(), Cautious(), Preconditioned())]
+        [False, False, True]
+    """
+    if not (isinstance(rule, DecayMap) and rule.elementwise):
+        return False
+    return halves or "preconditioner" in rule.needs
 
 
 @functools.cache
 def works(
     kernel: Callable[..., kernels.Kernel],
-    rule: DecayMap | None,
+    rule: DecayMap,
     options: tuple[Any, ...],
     dtype: torch.dtype,
     device: str,
@@ -90,7 +115,7 @@ def works(
     except Exception as error:  # whatever a compiler or its tools may raise, also without a word
         said = f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
         warnings.warn(
-            f"halflife: {_named(rule)} could not be compiled for {device} in {dtype} and takes "
+            f"halflife: {rule!r} could not be compiled for {device} in {dtype} and takes "
             "operations of its own beside torch's step, which is slower and equal up to rounding "
             f"({said[:200]}); "
             "implementation='native' says so from the start.",
@@ -100,16 +125,12 @@ def works(
     return True
 
 
-def _is_hashable(rule: DecayMap | None) -> bool:
+def _is_hashable(rule: DecayMap) -> bool:
     try:
         hash(rule)
     except TypeError:
         return False
     return True
-
-
-def _named(rule: DecayMap | None) -> str:
-    return "the rounding of half-precision weights" if rule is None else repr(rule)
 
 
 def bring_back(params: list[Tensor], state: Any) -> None:
