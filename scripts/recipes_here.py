@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -75,16 +76,18 @@ def runs() -> dict[str, tuple[Recipe, int | None]]:
 
 
 def train_all(arguments: argparse.Namespace) -> None:
-    """Train those that are asked for."""
-    for name, (chosen, until) in runs().items():
-        if arguments.only not in name:
-            continue
-        options = Options(
-            root=arguments.text if chosen.data == "text" else arguments.data_root,
-            accelerator=arguments.accelerator, precision=arguments.precision, until=until,
-        )  # fmt: skip
-        with Bar() as bar:
-            train(chosen, arguments.out / name, options, resume=True, display=bar)
+    """Train those that are asked for, each in a process of its own, whose memory is then its own."""
+    for name in runs():
+        if arguments.only in name and name != arguments.only:
+            subprocess.run([sys.executable, *sys.argv, "--only", name], check=True)
+    if arguments.only not in runs():
+        return
+    chosen, until = runs()[arguments.only]
+    options = Options(
+        root=arguments.text if chosen.data == "text" else arguments.data_root,
+        accelerator=arguments.accelerator, precision=arguments.precision, until=until,
+    )  # fmt: skip
+    train(chosen, arguments.out / arguments.only, options, resume=True, display=Bar())
 
 
 def summaries(out: Path, text: str) -> list[dict[str, Any]]:

@@ -100,5 +100,5 @@ def test_what_a_run_leaves_is_what_the_page_says(tmp_path: Path) -> None:
     ran([*words, "--batch-size", "512"])  # of which the digits have two
     left = {re.sub(r"-\d+$", "-...", path.name) for path in (tmp_path / "run").iterdir()}
     table = re.findall(r"^\| `([a-z.-]+)` \|", PAGE, flags=re.M)
-    assert left == {*table, "latest"}
+    assert left == {*table, "latest", "lock"}
     assert "which `latest` names" in PAGE

@@ -81,7 +81,7 @@ def stretched(text: str, before: int, after: int) -> str:
         value = float(moment)
         if value >= 1.0:  # epochs, not a share
             share = value / before
-            moment = f"{share:.6g}" if share < 1.0 else str(after)
+            moment = f"{share:.15f}".rstrip("0") if share < 1.0 else str(after)
         moved.append(moment)
     return f"{name}{colon}{','.join(moved)}{star}{factor}"
 

@@ -99,9 +99,11 @@ class _Cells(nn.RNNBase):
             zeros = inputs.new_zeros(self.num_layers, len(inputs), self.hidden_size)
             state = (zeros, zeros)
         weights: list[Tensor] = [weight for layer in self.all_weights for weight in layer]
+        # Whoever casts a model's inputs, as Fabric in mixed precision, casts the state too.
+        before = [s.to(inputs.dtype) for s in state]
         seen, hidden, memory = torch.lstm(
             inputs,
-            tuple(state),
+            before,
             weights,
             has_biases=True,
             num_layers=self.num_layers,

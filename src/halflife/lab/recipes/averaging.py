@@ -38,6 +38,12 @@ class Average:
                 a.copy_(b)
         torch._foreach_lerp_(mine, theirs, 1.0 - self.decay)
 
+    def agree(self) -> None:
+        """Take what the first process has of batch norm's means, which each has of its own rows."""
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            for buffer in self.model.buffers():
+                torch.distributed.broadcast(buffer, 0)
+
 
 def _tensors(model: nn.Module) -> list[Tensor]:
     return [*model.parameters(), *model.buffers()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from dataclasses import replace
 from typing import Any
@@ -20,24 +21,26 @@ from ...schedules.restarts import cosine_warm_restarts
 from ...units.strength import Normalized
 from ..data import DATASETS, Dataset, Split, load
 from ..models import build
+from .cost import cost
 from .entry import Recipe
 from .feed import Feed, Images, Streams, Windows
-from .fitting import LEAST, fitted, narrowed
+from .fitting import LEAST, fitted, image_shape, narrowed
 from .options import Options
 
 __all__ = [
-    "changed", "data_of", "feed_of", "model_of", "optimizer_of", "schedulers_of", "small",
-    "snapshot_steps",
+    "changed", "data_of", "digest_of", "feed_of", "model_of", "optimizer_of", "schedulers_of",
+    "small", "snapshot_steps",
 ]  # fmt: skip
 
 _SMALL_BATCH = 128
+_RATE = 0.99999  # Zhou et al., section 6: of the weight decay, at each step
 _TEXTS = ("ptb", "text")
 
 
 def changed(recipe: Recipe, *, epochs: int | None = None, **fields: Any) -> Recipe:
     """A recipe with other fields, where they are not None.
 
-    In another number of epochs the schedule's moments keep their shares of the run.
+    In another number of epochs the moments of the recipe's schedule keep their shares of the run.
 
     Raises:
         ValueError: for data or an algorithm that there is not, or a text in the place of images.
@@ -85,16 +88,29 @@ def data_of(recipe: Recipe, options: Options) -> Dataset:
             "leave it out."
         )
     data = load(recipe.data, options.root, **given)
+    if images != (data.vocabulary is None):
+        raise ValueError(
+            f"data={recipe.data!r}: {recipe.model} must have {'images' if images else 'text'}; "
+            "name other data, or another recipe."
+        )
     return _padded(data, LEAST.get(recipe.model, 0)) if images else data
 
 
-def _padded(data: Dataset, side: int) -> Dataset:
+def digest_of(data: Dataset) -> dict[str, Any]:
+    """What tells data from other data of the same name: of the rows' targets, or of a text."""
+    targets = data.train.targets
+    digest = hashlib.sha256(targets.contiguous().numpy().tobytes()).hexdigest()
+    return {"rows": len(targets), "classes": len(data.classes), "digest": digest[:16]}
+
+
+def _padded(data: Dataset, least: int) -> Dataset:
     """Images with black around them where a model needs more pixels."""
-    height, width = data.train.inputs.shape[-2:]
-    if min(height, width) >= side:
+    _, side = image_shape(data.train)
+    if side >= least:
         return data
-    above, left = (side - height) // 2, (side - width) // 2
-    frame = (left, side - width - left, above, side - height - above)
+    before = (least - side) // 2
+    after = least - side - before
+    frame = (before, after, before, after)
 
     def framed(split: Split | None) -> Split | None:
         return None if split is None else replace(split, inputs=F.pad(split.inputs, frame))
@@ -139,22 +155,21 @@ def model_of(recipe: Recipe, data: Dataset, options: Options) -> nn.Module:
     if recipe.time is not None:
         given = fitted(recipe.model, classes=classes, context=recipe.time)
     else:
-        shape = data.train.inputs.shape
-        # Files of many sizes are cut to what the network for ImageNet takes.
-        channels, side = (shape[1], shape[2]) if len(shape) == 4 else (3, 224)
+        channels, side = image_shape(data.train)
         given = fitted(recipe.model, classes=classes, channels=channels, side=side)
     return build(recipe.model, **{**given, **recipe.model_settings, **options.model})
 
 
 def optimizer_of(recipe: Recipe, model: nn.Module, steps_per_epoch: int) -> Any:
-    """The algorithm on the model's parameters, all of which decay but in transformers."""
+    """The algorithm on the model's parameters: of transformers matrices decay, of others all."""
     decay: Any = recipe.weight_decay
     if recipe.normalized and not recipe.schedule.startswith("restarts"):
         decay = Normalized(
             decay, batch_size=1, dataset_size=steps_per_epoch, epochs=recipe.epochs
         )  # fmt: skip
     chosen = algorithm(recipe.algorithm)
-    parameters = param_groups(model) if recipe.model.startswith("vit") else model.parameters()
+    transformer = recipe.model.startswith(("vit", "gpt"))
+    parameters = param_groups(model) if transformer else model.parameters()
     return chosen.create(parameters, lr=recipe.lr, weight_decay=decay, **recipe.settings)
 
 
@@ -166,8 +181,22 @@ def schedulers_of(recipe: Recipe, optimizer: Any, steps_per_epoch: int) -> list[
         return [JointScheduler(optimizer, lr=curve, weight_decay=normalized_decay(curve))]
     schedulers: list[Any] = [CurveLR(optimizer, curve)]
     if recipe.decay_schedule:
-        schedulers.append(exponential_decay(optimizer, total=total))
+        schedulers.append(exponential_decay(optimizer, rate=_rate(recipe, total)))
     return schedulers
+
+
+def _rate(recipe: Recipe, total: int) -> float:
+    """The paper's factor of the weight decay in a step; in a shorter run it ends at the same."""
+    from . import RECIPES
+
+    published = RECIPES.get(recipe.name)
+    if published is None or _length(published) == _length(recipe):
+        return _RATE
+    return float(_RATE ** (cost(published).steps / total))
+
+
+def _length(recipe: Recipe) -> tuple[object, ...]:
+    return recipe.data, recipe.epochs, recipe.batch_size
 
 
 def snapshot_steps(recipe: Recipe, steps_per_epoch: int) -> frozenset[int]:

@@ -46,12 +46,20 @@ class Cost:
 def cost(recipe: Recipe) -> Cost:
     """What a recipe would cost, from its model's shapes alone.
 
+    Raises:
+        ValueError: for data of which no official size is known.
+
     Example:
         >>> from . import recipe
         >>> found = cost(recipe("004/resnet20-nobn-cifar10/adamw"))
         >>> found.parameters, found.steps, round(found.petaflop, 1)
         (268346, 117000, 3.6)
     """
+    if recipe.data not in {**_IMAGES, **_TEXTS}:
+        raise ValueError(
+            f"data={recipe.data!r}: the cost is known of {', '.join({**_IMAGES, **_TEXTS})}; ask "
+            "it of the published recipe."
+        )
     flops, parameters = _of_a_row(
         recipe.model, recipe.data, recipe.time, tuple(sorted(recipe.model_settings.items()))
     )

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...checks import near, require_count, require_nonnegative, require_positive
-from ..data import Augmentation, PadCropFlip, RandomResizedCrop
+from ...checks import near, require, require_count, require_nonnegative, require_positive
+from ..data import DATASETS, Augmentation, PadCropFlip, RandomResizedCrop
+from ..models import MODELS
 
 __all__ = ["AUGMENTATIONS", "Recipe", "require_known"]
 
@@ -17,6 +18,9 @@ AUGMENTATIONS: Mapping[str, Augmentation | None] = {
     "crop-flip-mean": PadCropFlip(border="mean"),  # as fb.resnet.torch, where Shake-Shake is from
     "resized-crop-flip": RandomResizedCrop(),
 }
+
+
+_DECAY_SCHEDULES = ("", "exponential")
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,24 @@ class Recipe:
         require_nonnegative(f"{self.name}: weight_decay", self.weight_decay, "pass 0 for none")
         require_count(f"{self.name}: epochs", self.epochs, "pass passes over the training set")
         require_count(f"{self.name}: batch_size", self.batch_size, "pass rows of a step")
+        require_positive(f"{self.name}: loss_scale", self.loss_scale, "pass 1 for the loss itself")
+        smoothing = self.label_smoothing
+        require(0 <= smoothing < 1, f"{self.name}: label_smoothing", "in [0, 1)", smoothing,
+                "pass 0 for none")  # fmt: skip
+        if self.clip is not None:
+            require_positive(f"{self.name}: clip", self.clip, "pass None for no clipping")
+        if self.time is not None:
+            require_count(f"{self.name}: time", self.time, "pass the tokens of a window")
+        for field_, known in (
+            ("model", MODELS), ("data", DATASETS), ("augment", AUGMENTATIONS),
+            ("decay_schedule", _DECAY_SCHEDULES),
+        ):  # fmt: skip
+            value = getattr(self, field_)
+            if value not in known:
+                raise ValueError(
+                    f"{self.name}: {field_}={value!r}: must be one of "
+                    f"{', '.join(filter(None, known))}{near(value, known)}"
+                )
 
     @property
     def paper(self) -> str:

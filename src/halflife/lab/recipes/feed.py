@@ -22,6 +22,7 @@ from ..data import (
     windows,
 )
 from .entry import AUGMENTATIONS
+from .fitting import image_shape
 
 __all__ = ["Feed", "Images", "Streams", "Windows"]
 
@@ -71,8 +72,8 @@ class Images:
 
     def _augmentation(self) -> Augmentation | None:
         augment = AUGMENTATIONS[self.augment]
-        if isinstance(augment, RandomResizedCrop) and isinstance(self.data.train.inputs, Tensor):
-            return replace(augment, size=self.data.train.inputs.shape[-1])  # theirs, not ImageNet's
+        if isinstance(augment, RandomResizedCrop):
+            return replace(augment, size=image_shape(self.data.train)[1])
         return augment
 
     def evaluated(self, split: Split) -> Iterator[Batch]:

@@ -6,10 +6,16 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from ..data import Split
+from ..data.image_files import Pictures
 from ..models import MODELS
 
-__all__ = ["LEAST", "fitted", "narrowed"]
+__all__ = ["LEAST", "fitted", "image_shape", "narrowed"]
 
+_CUT = 224  # pixels that pictures in files are cut to
 _SMALL = 64  # pixels: below it a network has the stem of CIFAR
 _PATCHES = 7  # on a side, at least: of those few pixels
 LEAST = {"vgg16-bn": 32, "vgg16-nobn": 32}  # pixels that a model needs
@@ -50,6 +56,26 @@ def fitted(
             patch = max(p for p in range(1, max(2, side // _PATCHES + 1)) if side % p == 0)
             given |= {"stem": "cifar", "patch": patch}
     return {name: value for name, value in given.items() if name in _known(model) and value}
+
+
+def image_shape(split: Split) -> tuple[int, int]:
+    """Channels and side of the images that a network gets, held or read from files.
+
+    Pictures of many sizes are cut to those of the networks for ImageNet.
+
+    Raises:
+        ValueError: if the rows are no images.
+    """
+    inputs = split.inputs
+    if isinstance(inputs, Pictures):
+        return 3, _CUT
+    shape = inputs.shape[1:] if isinstance(inputs, Tensor) else inputs[torch.tensor([0])].shape[1:]
+    if len(shape) != 3:
+        raise ValueError(
+            f"data: its rows must be images, got {tuple(shape)}; name data of images, such as "
+            "fashion-mnist."
+        )
+    return int(shape[0]), int(shape[-1])
 
 
 def narrowed(model: str) -> dict[str, Any]:

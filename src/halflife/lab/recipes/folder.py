@@ -6,6 +6,7 @@
     checkpoint-STEP/    the whole state; `latest` names the newest that is complete
     weights-STEP        weights alone, at the end of each cycle of restarts and of the run
     result.json         what it came to
+    lock                held by the process that trains
 
 Whatever is there under its own name is complete: it is written beside it and moved.
 """
@@ -19,9 +20,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..ledger.lock import FileLock
+
 __all__ = ["RunError", "RunFolder", "runs_below"]
 
-_RUN, _RESULT, _LATEST = "run.json", "result.json", "latest"
+_RUN, _RESULT, _LATEST, _LOCK = "run.json", "result.json", "latest", "lock"
 _PARTS = ("recipe", "options")  # of what a run is
 _METRICS = "metrics.jsonl"
 _LOGS = (_METRICS, "monitor.jsonl")
@@ -40,6 +43,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock = FileLock(path / _LOCK)
 
     @property
     def begun(self) -> bool:
@@ -47,17 +51,47 @@ class RunFolder:
         return (self.path / _RUN).exists()
 
     def begin(self, run: Mapping[str, Any]) -> None:
-        """Write what the run is."""
+        """Write what the run is.
+
+        Raises:
+            RunError: if there are parts of another run, whose own file is missing.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
+        left = [name for name in (*_LOGS, _RESULT, _LATEST) if (self.path / name).exists()]
+        if left:
+            raise RunError(
+                f"out={str(self.path)!r}: holds {left[0]} of a run without its {_RUN}; name another"
+                " folder."
+            )
         self._write(_RUN, json.dumps(run, indent=1))
+
+    def hold(self) -> None:
+        """Keep other processes from training in it, until this one ends.
+
+        Raises:
+            RunError: if another one does.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise RunError(f"out={str(self.path)!r}: is a file; name a folder.") from None
+        if not self._lock.acquire(blocking=False):
+            raise RunError(
+                f"out={str(self.path)!r}: another process trains in it; wait for it, or name "
+                "another folder."
+            )
+
+    def release(self) -> None:
+        """Let others train in it."""
+        self._lock.release()
 
     def require(self, run: Mapping[str, Any]) -> None:
         """Refuse to go on with another run than the one that is there."""
         mine = json.loads(json.dumps(run))
         theirs = _read(self.path / _RUN)
-        for part in _PARTS:
+        for part in (*_PARTS, "data"):
             for name, value in mine[part].items():
-                there = theirs[part].get(name)
+                there = theirs.get(part, {}).get(name)
                 if there != value:
                     raise RunError(
                         f"{name}={value!r}: the run in {self.path} was begun with {name}={there!r};"
@@ -78,6 +112,12 @@ class RunFolder:
             if path.exists():
                 lines = path.read_text("utf-8").splitlines(keepends=True)
                 self._write(name, "".join(line for line in lines if _step_of(line) <= step))
+        result = self.path / _RESULT
+        if result.exists() and _read(result)["step"] > step:
+            _remove(result)
+        for weights in self.path.glob("weights-*"):
+            if not weights.name.rpartition("-")[2] <= f"{step:09d}":
+                _remove(weights)
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write what the run came to."""

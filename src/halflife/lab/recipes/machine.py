@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import torch
 
-__all__ = ["machine_of", "peak_mib", "repeatable"]
+__all__ = ["begin_peak", "machine_of", "peak_mib", "repeatable"]
 
 
 @contextlib.contextmanager
@@ -44,8 +44,17 @@ def machine_of(device: torch.device) -> dict[str, str]:
     }
 
 
+def begin_peak(device: torch.device) -> None:
+    """Measure the most memory from now on, where a device can."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 def peak_mib(device: torch.device) -> float | None:
-    """The most memory that was held: on CUDA by tensors, on a CPU by the process; else None."""
+    """The most memory that was held; None where it is not known.
+
+    On CUDA by tensors since the run began; on a CPU by the process since it did.
+    """
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
     if device.type != "cpu" or sys.platform == "win32":

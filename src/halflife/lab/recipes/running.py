@@ -18,11 +18,19 @@ from ..data import Split
 from ..sweeping.display import Display
 from ..trials.randomness import generators, seeded, set_generators
 from .averaging import Average
-from .building import data_of, feed_of, model_of, optimizer_of, schedulers_of, snapshot_steps
+from .building import (
+    data_of,
+    digest_of,
+    feed_of,
+    model_of,
+    optimizer_of,
+    schedulers_of,
+    snapshot_steps,
+)
 from .entry import Recipe
 from .fabric import launched
 from .folder import RunError, RunFolder
-from .machine import machine_of, peak_mib, repeatable
+from .machine import begin_peak, machine_of, peak_mib, repeatable
 from .options import Options
 from .runs import departures
 
@@ -74,10 +82,11 @@ def train(
     options = options or Options()
     with seeded(options.seed), repeatable(options.deterministic):
         run = _Run(recipe, RunFolder(Path(out)), options, display or Display())
-        run.begin(resume)
-        with contextlib.closing(run), run.display:
-            run.go()
-            return run.finish()
+        with contextlib.closing(run):
+            run.begin(resume)
+            with run.display:
+                run.go()
+                return run.finish()
 
 
 class _Run:
@@ -86,12 +95,14 @@ class _Run:
     ) -> None:
         self.recipe, self.folder, self.options, self.display = recipe, folder, options, display
         self.fabric = launched(options)
+        begin_peak(self.fabric.device)
         fabric, device = self.fabric, self.fabric.device
         self.data = data_of(recipe, options)
         self.feed = feed_of(
             recipe, self.data, options, rank=fabric.global_rank, world=fabric.world_size,
             device=device,
         )  # fmt: skip
+        next(self.feed.steps(0))  # what cannot be read is refused before the folder is begun
         self.per_epoch = self.feed.steps_per_epoch
         self.total = recipe.epochs * self.per_epoch
         rows = recipe.batch_size // fabric.world_size
@@ -132,7 +143,9 @@ class _Run:
     def begin(self, resume: bool) -> None:
         """Start the folder, or take up what is in it."""
         options = {**self.options.binding(), "device": self.fabric.device.type}
-        run = {"recipe": asdict(self.recipe), "options": options}
+        run = {"recipe": asdict(self.recipe), "options": options, "data": digest_of(self.data)}
+        if self.first:
+            self.folder.hold()
         begun = self.folder.begun
         self.fabric.barrier()
         if begun:
@@ -163,7 +176,8 @@ class _Run:
             self.monitor.load_state_dict(self.watched)
 
     def close(self) -> None:
-        """Take the hooks away."""
+        """Take the hooks away, and let go of the folder."""
+        self.folder.release()
         if self.monitor is not None:
             self.monitor.close()
 
@@ -194,11 +208,11 @@ class _Run:
                 if checkpoint:
                     self._save()
                 since = time.perf_counter()
-            self.display.progress(self.step, self.total, self.recipe.name)
+            self.display.progress(self.step, last, self.recipe.name)
 
     def _step(self, inputs: Tensor, targets: Tensor) -> None:
-        xs = inputs.chunk(self.options.accumulate)
-        ys = targets.chunk(self.options.accumulate)
+        xs = inputs.tensor_split(self.options.accumulate)
+        ys = targets.tensor_split(self.options.accumulate)
         total: Any = 0.0
         for piece, (x, y) in enumerate(zip(xs, ys, strict=True)):
             with self._alone(piece < len(xs) - 1):
@@ -306,6 +320,7 @@ class _Run:
             if getattr(self.data, part) is not None:
                 result |= self._evaluate(part)
         if self.average is not None:
+            self.average.agree()
             averaged = self._evaluate("test", self.average.model)
             result |= {f"{name}_of_average": value for name, value in averaged.items()}
         result["rows_per_s"] = round(self.step * self._rows() / self.seconds, 1)
