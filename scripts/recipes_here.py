@@ -76,7 +76,7 @@ def runs() -> dict[str, tuple[Recipe, int | None]]:
 
 
 def train_all(arguments: argparse.Namespace) -> None:
-    """Train those that are asked for, each in a process of its own, whose memory is then its own."""
+    """Train those that are asked for, each in a process of its own, which has its own memory."""
     for name in runs():
         if arguments.only in name and name != arguments.only:
             subprocess.run([sys.executable, *sys.argv, "--only", name], check=True)

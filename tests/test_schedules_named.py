@@ -82,6 +82,12 @@ def test_a_schedule_of_a_shorter_run_is_the_same_of_its_shares(text):
     assert [short(step) for step in range(6000)] == pytest.approx([whole(s) for s in range(6000)])
 
 
+def test_stretched_cycles_end_where_the_run_does():
+    """1 + 2 + 4 + 8 cycles of 14 of 210 epochs; in 105 of 390 steps each is half as long."""
+    curve = schedule_named(stretched("restarts:14*2", 210, 105), 105 * 390, 390)
+    assert curve.snapshot_epochs(105 * 390) == [2730, 8190, 19110, 40950]
+
+
 def test_restarts_do_not_begin_again_in_the_last_step():
     """1 + 2 + 4 + 8 cycles of a fifteenth: of 421 steps, a last cycle that is cut."""
     curve = schedule_named(stretched("restarts:14*2", 210, 1), 421, 421)

@@ -13,9 +13,10 @@ import recipe_runs
 import torch
 import torch.nn.functional as F
 from recipe_runs import apart, losses, text_in, tiny
+from test_data_imagenet import imagenet32
 
-from halflife.lab.data import batches, load
-from halflife.lab.recipes import RECIPES, recipe
+from halflife.lab.data import batches, load, load_imagenet, load_imagenet32, windows
+from halflife.lab.recipes import RECIPES, building, recipe
 from halflife.lab.recipes.building import (
     changed,
     data_of,
@@ -25,6 +26,8 @@ from halflife.lab.recipes.building import (
     small,
     snapshot_steps,
 )
+from halflife.lab.recipes.cost import cost
+from halflife.lab.recipes.entry import AUGMENTATIONS
 from halflife.lab.recipes.folder import RunError, RunFolder, runs_below
 from halflife.lab.recipes.options import Options
 from halflife.lab.recipes.running import train
@@ -42,26 +45,38 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return found
 
 
+def pictures(folder: Path) -> None:
+    """A true folder of ImageNet, of eight pictures."""
+    images = pytest.importorskip("PIL.Image", reason="needs Pillow: pip install pillow")
+    for split in ("train", "val"):
+        for name in ("n01440764", "n01443537"):
+            (folder / split / name).mkdir(parents=True)
+            for number in range(4):
+                picture = images.new("RGB", (40 + 9 * number, 50), (40 * number, 90, 30))
+                picture.save(folder / split / name / f"{name}_{number}.JPEG")
+
+
 def own(folder: Path) -> dict:
     latest = folder / (folder / "latest").read_text()
     return torch.load(latest / "process-0.pt", weights_only=True)
 
 
-def by_hand(recipe, steps, seed=0, smoothing=0.0, after=lambda model: None):
+def by_hand(recipe, steps, smoothing=0.0, after=lambda model: None):
     """The recipe in a plain loop; its losses and its model."""
     data = load(recipe.data, validation=0)
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     model = model_of(recipe, data, CPU).to(memory_format=torch.channels_last)
     per_epoch = len(data.train) // recipe.batch_size
     optimizer = optimizer_of(recipe, model, per_epoch)
     schedulers = schedulers_of(recipe, optimizer, per_epoch)
-    from halflife.lab.recipes.entry import AUGMENTATIONS
-
-    feed = batches(
-        data.train, recipe.batch_size, seed=seed, augment=AUGMENTATIONS[recipe.augment]
-    )  # fmt: skip
     found = []
-    for (x, y), _ in zip(feed, range(steps), strict=False):
+    for step in range(steps):
+        epoch, place = divmod(step, per_epoch)
+        if place == 0:
+            feed = batches(
+                data.train, recipe.batch_size, epoch=epoch, augment=AUGMENTATIONS[recipe.augment]
+            )
+        x, y = next(feed)
         loss = F.cross_entropy(model(x), y, label_smoothing=smoothing)
         (recipe.loss_scale * loss).backward()
         if recipe.clip is not None:
@@ -73,6 +88,58 @@ def by_hand(recipe, steps, seed=0, smoothing=0.0, after=lambda model: None):
         found.append(loss.item())
         after(model)
     return found, model
+
+
+def test_batch_norm_over_epochs_and_a_cut_is_the_plain_loop(tmp_path):
+    """Three epochs of three steps, evaluated after each, cut in the second: none of it is seen."""
+    chosen = changed(tiny(recipe("004/resnet20-cifar10/adamw")), epochs=3, batch_size=479)
+    train(chosen, tmp_path, replace(CPU, until=5))
+    result = train(chosen, tmp_path, CPU, resume=True)
+    wanted, model = by_hand(chosen, 9)
+    assert losses(tmp_path) == list(enumerate(wanted, 1))
+    for name, value in weights(tmp_path).items():
+        assert torch.equal(value, model.state_dict()[name]), name
+    data = load("digits", validation=0)
+    with torch.no_grad():
+        x, y = next(batches(data.test, 360, shuffle=False, drop_last=False))
+        assert result["test_loss"] == pytest.approx(F.cross_entropy(model.eval()(x), y).item())
+
+
+def test_a_text_over_epochs_is_the_plain_loop(tmp_path):
+    """A state is carried from window to window, and not into the next epoch."""
+    text = tmp_path / "text.txt"
+    text.write_text(18 * recipe_runs.TEXT)
+    chosen = changed(tiny(recipe("000/lstm-ptb/adams")), epochs=3)
+    chosen = replace(chosen, model_settings={**chosen.model_settings, "dropout": 0.0})
+    options = replace(CPU, root=str(text))
+    data = data_of(chosen, options)
+    torch.manual_seed(0)
+    model = model_of(chosen, data, options)
+    optimizer = optimizer_of(chosen, model, 1)
+    wanted = []
+    for _ in range(3):
+        state = None
+        for x, y in windows(data.train.inputs, chosen.batch_size, chosen.time):
+            logits, state = model(x, state)
+            state = [s.detach() for s in state]
+            loss = F.cross_entropy(logits.flatten(0, 1), y.flatten())
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), chosen.clip)
+            optimizer.step()
+            optimizer.zero_grad()
+            wanted.append(loss.item())
+    per_epoch = len(wanted) // 3
+    assert per_epoch >= 3
+    train(chosen, tmp_path / "run", replace(options, until=per_epoch + 1))
+    train(chosen, tmp_path / "run", options, resume=True)
+    assert losses(tmp_path / "run") == list(enumerate(wanted, 1))
+
+
+def test_a_recurrent_state_in_mixed_precision(tmp_path):
+    """Fabric casts what a model is given, its state too; its weights are in float32."""
+    options = replace(CPU, root=text_in(tmp_path), precision="bf16-mixed", until=3)
+    train(tiny(recipe("000/lstm-ptb/adams")), tmp_path / "run", options)
+    assert all(math.isfinite(x) for _, x in losses(tmp_path / "run"))
 
 
 @pytest.mark.parametrize(
@@ -289,6 +356,145 @@ def test_what_cannot_be_run_is_refused(options, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         train(PLAIN, tmp_path, Options(accelerator="cpu", **options))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"clip": -1.0}, r"^a: clip must be .* > 0, got -1.0; pass None for no clipping"),
+        ({"loss_scale": 0.0}, r"^a: loss_scale must be .* > 0, got 0.0; pass 1"),
+        ({"label_smoothing": 1.0}, r"^a: label_smoothing must be in \[0, 1\), got 1.0; pass 0"),
+        ({"decay_schedule": "expo"}, r"^a: decay_schedule='expo': must be one of exponential"),
+        ({"augment": "crop"}, r"^a: augment='crop': must be one of crop-flip, .*did you mean"),
+        ({"data": "cifar"}, r"^a: data='cifar': must be one of cifar10, .*did you mean 'cifar10'"),
+        ({"model": "resnet"}, r"^a: model='resnet': must be one of .*did you mean"),
+        ({"time": 0}, r"^a: time must be an integer >= 1, got 0; pass the tokens of a window"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_is_no_recipe_is_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        replace(PLAIN, name="a", **fields)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "data", "message"),
+    [
+        ("000/lstm-ptb/adams", "digits", r"^data='digits': lstm reads a text; name such data"),
+        ("000/resnet18-cifar10/adams", "text", r"^data='text': resnet18 reads images; name"),
+        ("000/resnet18-cifar10/adams", "mnist1d", r"^data: its rows must be images, got \(40,\);"),
+    ],
+)  # fmt: skip
+def test_data_of_another_kind_is_refused(chosen, data, message, tmp_path):
+    options = replace(CPU, root=text_in(tmp_path) if data == "text" else None)
+    with pytest.raises(ValueError, match=message):
+        train(changed(tiny(recipe(chosen)), data=data), tmp_path / "run", options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_refused_leaves_no_folder(tmp_path):
+    with pytest.raises(ValueError, match=r"batch_size"):
+        train(replace(PLAIN, batch_size=2000), tmp_path / "run", CPU)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_does_not_go_on_with_other_data(tmp_path):
+    """Of the same letters, in another order."""
+    chosen = tiny(recipe("000/lstm-ptb/adams"))
+    for name, text in (("a", recipe_runs.TEXT), ("b", recipe_runs.TEXT[::-1])):
+        (tmp_path / name).write_text(100 * text)
+    train(chosen, tmp_path / "run", replace(CPU, root=str(tmp_path / "a"), until=1))
+    with pytest.raises(RunError, match=r"^digest='\w+': the run in .* was begun with digest='\w+'"):
+        train(chosen, tmp_path / "run", replace(CPU, root=str(tmp_path / "b")), resume=True)
+    (tmp_path / "moved").write_text((tmp_path / "a").read_text())
+    moved = replace(CPU, root=str(tmp_path / "moved"), until=2)
+    assert train(chosen, tmp_path / "run", moved, resume=True)["step"] == 2
+
+
+def test_parts_of_another_run_are_not_gone_on_with(tmp_path):
+    train(PLAIN, tmp_path, replace(CPU, until=1))
+    (tmp_path / "run.json").unlink()
+    with pytest.raises(RunError, match=r"holds metrics.jsonl of a run without its run.json; name"):
+        train(PLAIN, tmp_path, CPU)
+
+
+def test_a_result_of_steps_that_are_taken_again_is_not_kept(tmp_path):
+    chosen = replace(changed(PLAIN, epochs=1), batch_size=512)
+    train(chosen, tmp_path, CPU)
+    (tmp_path / "latest").unlink()
+    train(chosen, tmp_path, replace(CPU, until=1), resume=True)
+    assert not (tmp_path / "result.json").exists()
+    assert not list(tmp_path.glob("weights-*"))
+
+
+def test_one_process_trains_in_a_folder(tmp_path):
+    holder = RunFolder(tmp_path)
+    holder.hold()
+    with pytest.raises(RunError, match=r"^out='.*': another process trains in it; wait for it"):
+        train(PLAIN, tmp_path, replace(CPU, until=1))
+    holder.release()
+    train(PLAIN, tmp_path, replace(CPU, until=1))
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match=r"^out='.*file': is a file; name a folder"):
+        train(PLAIN, tmp_path / "file", CPU)
+
+
+@pytest.mark.parametrize("name", ["003/resnet18-imagenet/adamw", "003/vit-s16-imagenet-100/adamw"])
+@pytest.mark.parametrize("data", ["imagenet", "imagenet32"])
+def test_pictures_in_files_and_in_parts(name, data, tmp_path, monkeypatch):
+    """Those of files are cut to 224 pixels; those of ImageNet32 stay as they are."""
+    if data == "imagenet":
+        pictures(tmp_path)
+        read = load_imagenet(tmp_path, verify=False)
+    else:
+        imagenet32(tmp_path, "stored")
+        read = load_imagenet32(tmp_path, verify=False)
+    monkeypatch.setattr(building, "load", lambda *args, **settings: read)
+    chosen = replace(changed(small(recipe(name)), data=data, batch_size=4))
+    model = model_of(chosen, read, CPU)
+    side, first = (224, (16, 16)) if data == "imagenet" else (32, (4, 4))
+    if chosen.model == "vit-s16":
+        assert model.patches.kernel_size == first
+    else:  # its first convolution, of ImageNet's stem or CIFAR's
+        kernel = next(m for m in model.modules() if isinstance(m, torch.nn.Conv2d)).kernel_size
+        assert kernel == ((7, 7) if data == "imagenet" else (3, 3))
+    feed = building.feed_of(chosen, read, CPU, rank=0, world=1, device=torch.device("cpu"))
+    assert next(feed.steps(0))[0].shape == (4, 3, side, side)
+    assert next(feed.evaluated(read.test))[0].shape[1:] == (3, side, side)
+    train(chosen, tmp_path / "run", replace(CPU, until=2))
+    assert len(losses(tmp_path / "run")) == 2
+
+
+def test_the_decay_falls_as_published(tmp_path):
+    """By 0.99999 a step, whatever the length; in a shorter run to where it ends in the paper's."""
+    for length in (100, 300):
+        each = recipe(f"003/vit-s16-imagenet-{length}/adamw-d")
+        steps = cost(each).steps
+        for chosen, taken in ((each, 1000), (changed(each, epochs=1), steps // length)):
+            optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 1.0, weight_decay=0.5)
+            optimizer.step()
+            per_epoch = steps // length
+            schedulers = schedulers_of(chosen, optimizer, per_epoch)
+            for _ in range(taken):
+                schedulers[-1].step()
+            factor = optimizer.param_groups[0]["weight_decay"] / 0.5
+            fallen = taken if chosen is each else steps
+            assert factor == pytest.approx(0.99999**fallen, rel=1e-6)
+
+
+def test_cost_is_that_of_official_data():
+    with pytest.raises(ValueError, match=r"^data='fashion-mnist': the cost is known of cifar10, "):
+        cost(small(PLAIN))
+
+
+def test_transformers_decay_their_matrices_alone(tmp_path):
+    chosen = tiny(recipe("own/gpt-text/adamw"))
+    options = replace(CPU, root=text_in(tmp_path))
+    model = model_of(chosen, data_of(chosen, options), options)
+    for group in optimizer_of(chosen, model, 1).param_groups:
+        assert group["params"]
+        for p in group["params"]:
+            assert (group["weight_decay"] > 0) == (p.ndim == 2)
 
 
 def test_a_validation_part_of_ones_own_is_not_held_out_again():

@@ -88,11 +88,6 @@ def data_of(recipe: Recipe, options: Options) -> Dataset:
             "leave it out."
         )
     data = load(recipe.data, options.root, **given)
-    if images != (data.vocabulary is None):
-        raise ValueError(
-            f"data={recipe.data!r}: {recipe.model} must have {'images' if images else 'text'}; "
-            "name other data, or another recipe."
-        )
     return _padded(data, LEAST.get(recipe.model, 0)) if images else data
 
 
