@@ -20,15 +20,17 @@ from typing import Any
 import torch
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
+from halflife.lab.data import batches
 from halflife.lab.models import MODELS
 from halflife.lab.recipes import RECIPES, Recipe
-from halflife.lab.recipes.building import changed, small
+from halflife.lab.recipes.building import changed, data_of, model_of, small
 from halflife.lab.recipes.options import Options
 from halflife.lab.recipes.running import train
 
 ROWS = 8
 PLAIN = "004/resnet20-nobn-cifar10/adamw"  # no batch norm, no dropout: a step is a mean over rows
 SHALLOW = {"res": {"depth": 8}, "vit": {"depth": 1}}
+NORMALIZED = "004/resnet20-cifar10/adamw"
 TEXT = "the quick brown fox jumps over the lazy dog and on it goes, "
 
 
@@ -122,6 +124,23 @@ def losses(folder: Path) -> list[tuple[int, float]]:
     return [(line["step"], line["loss"]) for line in lines if "loss" in line]
 
 
+def whole_epoch(name: str, folder: Path, options: Options) -> dict[str, Any]:
+    """What an epoch of two steps comes to."""
+    return train(replace(changed(tiny(RECIPES[name]), epochs=1), batch_size=600), folder, options)
+
+
+def test_loss_of(folder: Path) -> float:
+    """The test loss of the first process's average, by this process alone."""
+    recipe, alone = tiny(RECIPES[NORMALIZED]), Options()
+    data = data_of(recipe, alone)
+    model = model_of(recipe, data, alone)
+    latest = folder / (folder / "latest").read_text()
+    model.load_state_dict(torch.load(latest / "process-0.pt", weights_only=True)["average"])
+    with torch.no_grad():
+        x, y = next(batches(data.test, 360, shuffle=False, drop_last=False))
+        return float(torch.nn.functional.cross_entropy(model.eval()(x), y))
+
+
 def main(folder: Path, strategy: str, names: list[str]) -> None:
     """Write ``report.json``: by recipe, where its two runs come apart; and losses of one of them.
 
@@ -148,6 +167,13 @@ def main(folder: Path, strategy: str, names: list[str]) -> None:
     for pieces in (1, 2):
         train(tiny(RECIPES[PLAIN]), folder / "run", replace(options, until=6, accumulate=pieces))
         finished(f"{pieces} pieces", [loss for _, loss in losses(folder / "run")])
+    report["test_loss"] = whole_epoch(PLAIN, folder / "run", options)["test_loss"]
+    finished("losses", None)
+    if strategy != "fsdp2":  # which keeps no average
+        found = whole_epoch(NORMALIZED, folder / "run", replace(options, ema=0.5))
+        averages = [test_loss_of(folder / "run")] if rank == 0 else []
+        report["averages"] = [found["test_loss_of_average"], *averages]
+        finished("end", None)
     if rank == 0:
         (folder / "report.json").write_text(json.dumps(report))
 

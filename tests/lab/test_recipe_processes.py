@@ -9,12 +9,13 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from recipe_runs import PLAIN, apart, come_apart, covering, losses, text_in, tiny
+from recipe_runs import PLAIN, apart, come_apart, covering, losses, text_in, tiny, whole_epoch
 from torch import nn
 
 from halflife.lab.recipes import RECIPES
@@ -71,17 +72,23 @@ def test_two_processes_train_every_recipe(strategy, one_process, tmp_path):
 
 @pytest.fixture(scope="module")
 def one_process(tmp_path_factory):
-    """Losses of six steps of one process."""
+    """Losses of six steps of one process, and the test loss of an epoch."""
     folder = tmp_path_factory.mktemp("one")
-    train(tiny(RECIPES[PLAIN]), folder, Options(accelerator="cpu", until=6))
-    return [loss for _, loss in losses(folder)]
+    alone = Options(accelerator="cpu")
+    train(tiny(RECIPES[PLAIN]), folder / "six", replace(alone, until=6))
+    tested = whole_epoch(PLAIN, folder / "epoch", alone)["test_loss"]
+    return [loss for _, loss in losses(folder / "six")], tested
 
 
-def require_alike(report: dict[str, Any], names: list[str], wanted: list[float]) -> None:
+def require_alike(report: dict[str, Any], names: list[str], one: tuple[list[float], float]) -> None:
     """No recipe comes apart, and whoever has the rows of a batch, their mean is the same."""
     assert {name: report[name] for name in names} == {name: [] for name in names}
     for pieces in (1, 2):
-        assert report[f"{pieces} pieces"] == pytest.approx(wanted, rel=1e-4)
+        assert report[f"{pieces} pieces"] == pytest.approx(one[0], rel=1e-4)
+    assert report["test_loss"] == pytest.approx(one[1], rel=1e-4)
+    if "averages" in report:  # of both processes one network, though each has its batch norm
+        ours, alone = report["averages"]
+        assert ours == pytest.approx(alone, rel=1e-5)
 
 
 def halflife_train(*arguments: str) -> list[str]:
