@@ -28,8 +28,15 @@ from .fitting import LEAST, fitted, image_shape, narrowed
 from .options import Options
 
 __all__ = [
-    "changed", "data_of", "digest_of", "feed_of", "model_of", "optimizer_of", "schedulers_of",
-    "small", "snapshot_steps",
+    "changed",
+    "data_of",
+    "feed_of",
+    "identity_of",
+    "model_of",
+    "optimizer_of",
+    "schedulers_of",
+    "small",
+    "snapshot_steps",
 ]  # fmt: skip
 
 _SMALL_BATCH = 128
@@ -91,7 +98,7 @@ def data_of(recipe: Recipe, options: Options) -> Dataset:
     return _padded(data, LEAST.get(recipe.model, 0)) if images else data
 
 
-def digest_of(data: Dataset) -> dict[str, Any]:
+def identity_of(data: Dataset) -> dict[str, Any]:
     """What tells data from other data of the same name: of the rows' targets, or of a text."""
     targets = data.train.targets
     digest = hashlib.sha256(targets.contiguous().numpy().tobytes()).hexdigest()

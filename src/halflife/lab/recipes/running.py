@@ -20,8 +20,8 @@ from ..trials.randomness import generators, seeded, set_generators
 from .averaging import Average
 from .building import (
     data_of,
-    digest_of,
     feed_of,
+    identity_of,
     model_of,
     optimizer_of,
     schedulers_of,
@@ -143,7 +143,7 @@ class _Run:
     def begin(self, resume: bool) -> None:
         """Start the folder, or take up what is in it."""
         options = {**self.options.binding(), "device": self.fabric.device.type}
-        run = {"recipe": asdict(self.recipe), "options": options, "data": digest_of(self.data)}
+        run = {"recipe": asdict(self.recipe), "options": options, "data": identity_of(self.data)}
         if self.first:
             self.folder.hold()
         begun = self.folder.begun
