@@ -31,6 +31,7 @@ from halflife.lab.sweeping.display import Bar
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE, KEPT = ROOT / "docs" / "recipes.md", ROOT / "docs" / "recipes.json"
+SPEED = ROOT / "benchmarks" / "recipes.json"
 BEGIN, END = "<!-- runs -->", "<!-- /runs -->"
 LAST = 20  # steps that the loss at the end is a mean of
 
@@ -159,7 +160,25 @@ def page(kept: dict[str, Any]) -> str:
         "",
         f"Who knows how often each character occurs, and nothing else, has a loss of {entropy:.3f} "
         "on that text's test part. Rows of text are tokens; memory is the whole process's. These "
-        "are trials of the engine and not of the papers: one seed, and settings that nobody chose.",
+        "are trials of the engine and not of the papers: one seed, and settings that nobody chose. "
+        "The machine had other work, so that the speeds say little; what the engine costs is "
+        "measured in turns with a plain loop of torch:",
+        "",
+        "| | rows of a step | plain loop, rows/s | halflife train, rows/s | ratio (10 to 90 %) |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    measured = json.loads(SPEED.read_text("utf-8"))["recipes"]
+    for name, case in measured["cases"].items():
+        ratio = case["ratio"]
+        lines.append(
+            f"| {name} | {case['batch_size']} | {case['plain']:,.0f} | {case['ours']:,.0f} "
+            f"| {ratio['median']:.3f} ({ratio['low']:.3f} to {ratio['high']:.3f}) |"
+        )
+    lines += [
+        "",
+        f"(`python -m benchmarks recipes --json benchmarks/recipes.json`, on {measured['device']}, "
+        f"{measured['threads']} thread(s), {case['rounds']} rounds.) No recipe has been trained at "
+        "its size, and none on a GPU yet.",
     ]
     return "\n".join(lines)
 
