@@ -152,12 +152,16 @@ def main(folder: Path, strategy: str, names: list[str]) -> None:
     text = text_in(folder) if rank == 0 else str(folder / "text.txt")
     options = Options(devices=world, accelerator="cpu", strategy=strategy, log_every=1)
 
-    def finished(what: str, value: Any) -> None:
+    def together() -> None:
         if world > 1:
             torch.distributed.barrier()
+
+    def finished(what: str, value: Any) -> None:
         report[what] = value
+        together()
         if rank == 0:
             shutil.rmtree(folder / "run")
+        together()  # nobody takes it for a run that was begun
 
     report: dict[str, Any] = {}
     for name in names or RECIPES:
