@@ -25,6 +25,7 @@ from .process import WorkerProcess
 __all__ = ["STARTS", "Local", "cores"]
 
 STARTS = 3  # times a worker may die before it is ready
+_WITNESS = 1.0  # seconds in which a process that fails may have met the end of another
 
 
 def cores() -> int:
@@ -183,6 +184,9 @@ class Local(Executor):
         failed = self._processes > 1 and any(o.status == "failed" for o in outcomes)
         if not failed and len(slot.answers) < self._processes:
             return []
+        moment = time.monotonic() + _WITNESS
+        if failed and any(worker.ends_by(moment) for worker in slot.workers):
+            return []  # it met the end of another, which says why
         slot.number, slot.since = None, None
         if failed:  # the others may wait for it for ever
             said = f"of rank {rank} of {self._processes}:\n"

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, cast
 
@@ -51,6 +52,12 @@ class WorkerProcess:
         for reader in self._readers:
             reader.start()
         threading.Thread(target=self._watch, daemon=True).start()
+
+    def ends_by(self, moment: float) -> bool:
+        """Whether it is gone by then, in `time.monotonic`; what it ended with is heard later."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(max(0.0, moment - time.monotonic()))
+        return self._process.poll() is not None
 
     def send(self, frame: bytes) -> None:
         """Hand a frame over; one that is gone says so by itself."""
