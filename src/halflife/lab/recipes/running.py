@@ -129,7 +129,6 @@ class _Run:
         self.carried: list[Any] = []  # states of a recurrent model, one for each piece of a batch
         self.step = 0
         self.seconds = 0.0  # spent in steps
-        self.steps_done = 0  # in them, here
         self.losses: list[Tensor] = []
         self.pending: list[dict[str, Any]] = []
 
@@ -230,7 +229,6 @@ class _Run:
         if self.average is not None:
             self.average.update(self.bare)
         self.step += 1
-        self.steps_done += 1
         self.losses.append(total)
 
     def _alone(self, more: bool) -> Any:
