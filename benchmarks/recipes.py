@@ -3,8 +3,8 @@
     python -m benchmarks recipes [--device cuda]
 
 The same network, the same batches in the same order and torch's own fused AdamW and scheduler,
-without Fabric, metrics and checkpoints, against a run of the recipe, whose second half is timed. The two
-take turns; a ratio is taken within a turn.
+without Fabric, metrics and checkpoints, against a run of the recipe, whose second half is timed.
+The two take turns; a ratio is taken within a turn.
 """
 
 from __future__ import annotations
