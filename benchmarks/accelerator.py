@@ -118,6 +118,11 @@ def counted_on_host(optimizer: Optimizer) -> Optimizer:
     return optimizer
 
 
+def name_of(device: torch.device) -> str:
+    """What a table of results calls the device."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def synchronize(device: torch.device) -> None:
     """Wait until the device has done what it was given."""
     if device.type != "cpu":
@@ -161,10 +166,9 @@ def main(
 ) -> dict[str, Any]:
     """Measure the models one after the other, in each dtype, showing each table as it is ready."""
     where = torch.device(device)
-    named = torch.cuda.get_device_name(where) if where.type == "cuda" else where.type
     results = []
     for model in models:
         for dtype in DTYPES:
             results.append(measure(model, dtype, where, rounds))
             show(table(results[-1]) + "\n")
-    return {"device": named, "models": results}
+    return {"device": name_of(where), "models": results}

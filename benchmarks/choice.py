@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 import halflife
 from halflife.mechanism.compiled import calls
 
-from .accelerator import DTYPES, synchronize
+from .accelerator import DTYPES, name_of, synchronize
 from .rules import ELEMENTWISE, LR, PEAK, SCALAR_RULES, WEIGHT_DECAY
 from .timing import Parts, paired
 from .workbench import ADAM, Workbench
@@ -94,7 +94,6 @@ def main(
 ) -> dict[str, Any]:
     """Measure every rule on the models in each dtype, showing each row as it is ready."""
     where = torch.device(device)
-    named = torch.cuda.get_device_name(where) if where.type == "cuda" else where.type
     rows = []
     show("milliseconds until step() returns / until the device has done its work")
     for dtype in DTYPES:
@@ -102,7 +101,7 @@ def main(
             for name in RULES:
                 rows.append(measure(model, dtype, name, where, rounds))
                 show(line(rows[-1]))
-    return {"device": named, "rounds": rounds or ROUNDS, "rows": rows}
+    return {"device": name_of(where), "rounds": rounds or ROUNDS, "rows": rows}
 
 
 def line(row: dict[str, Any]) -> str:

@@ -27,6 +27,7 @@ from halflife.lab.recipes.options import Options
 from halflife.lab.recipes.running import train
 
 from . import timing
+from .accelerator import name_of, synchronize
 
 REQUIRED = 0.97  # of the plain loop's speed
 ROUNDS = 8
@@ -60,8 +61,11 @@ def main(rounds: int | None, device: str) -> dict[str, Any]:
                 f"  {name:<12}{found['plain']:>15,.0f}{found['ours']:>17,.0f}"
                 f"{ratio['median']:>14.3f} ({ratio['low']:.3f}-{ratio['high']:.3f})"
             )
-    named = torch.cuda.get_device_name() if device == "cuda" else device
-    return {"device": named, "threads": torch.get_num_threads(), "cases": results}
+    return {
+        "device": name_of(torch.device(device)),
+        "threads": torch.get_num_threads(),
+        "cases": results,
+    }
 
 
 def _measure(
@@ -116,7 +120,7 @@ def _plain(chosen: Recipe, options: Options, steps: int) -> float:
     batches = feed.steps(0)
     for step in range(WARM + steps):
         if step == WARM:
-            _wait(device)
+            synchronize(device)
             since = time.perf_counter()
         inputs, targets = next(batches)
         loss = F.cross_entropy(model(inputs).flatten(0, -2), targets.flatten())
@@ -126,11 +130,6 @@ def _plain(chosen: Recipe, options: Options, steps: int) -> float:
         optimizer.step()
         optimizer.zero_grad()
         scheduler.step()
-    _wait(device)
+    synchronize(device)
     rows = chosen.batch_size * (chosen.time or 1)
     return steps * rows / (time.perf_counter() - since)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)
