@@ -234,6 +234,16 @@ def test_mixed_precision_keeps_weights_in_float32(tmp_path):
     assert [x for _, x in half] == pytest.approx([x for _, x in full], rel=0.05)
 
 
+def test_the_callers_determinism_is_left_alone(tmp_path):
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        train(PLAIN, tmp_path, replace(CPU, until=1, deterministic=True))
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_the_callers_generators_are_left_alone(tmp_path):
     torch.manual_seed(3)
     wanted = torch.rand(2)

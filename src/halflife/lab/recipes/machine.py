@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 import torch
 
+from ..trials.surroundings import determinism, set_determinism
+
 __all__ = ["begin_peak", "machine_of", "peak_mib", "repeatable"]
 
 
@@ -21,15 +23,12 @@ def repeatable(wanted: bool) -> Iterator[None]:
         return
     # Read when cuBLAS is first used; which of its two values matters little.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    before = torch.are_deterministic_algorithms_enabled()
-    timed = torch.backends.cudnn.benchmark
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = False
+    before = determinism()
+    set_determinism((True, False, before[2], False))
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before)
-        torch.backends.cudnn.benchmark = timed
+        set_determinism(before)
 
 
 def machine_of(device: torch.device) -> dict[str, str]:

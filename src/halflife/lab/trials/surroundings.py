@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["alone", "kept"]
+__all__ = ["alone", "determinism", "kept", "set_determinism"]
 
 
 @contextlib.contextmanager
@@ -81,7 +81,8 @@ def _default_device(device: torch.device) -> None:
     torch.set_default_device(None if device.type == "cpu" else device)
 
 
-def _determinism() -> tuple[bool, ...]:
+def determinism() -> tuple[bool, ...]:
+    """Torch's modes of algorithms that give the same bits each time, and cuDNN's."""
     cudnn = torch.backends.cudnn
     return (
         torch.are_deterministic_algorithms_enabled(),
@@ -91,7 +92,8 @@ def _determinism() -> tuple[bool, ...]:
     )
 
 
-def _set_determinism(mode: tuple[bool, ...]) -> None:
+def set_determinism(mode: tuple[bool, ...]) -> None:
+    """Put the modes back, or others."""
     torch.use_deterministic_algorithms(mode[0], warn_only=mode[1])
     with contextlib.suppress(RuntimeError):  # where they may not be set, they were not
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = mode[2:]
@@ -123,7 +125,7 @@ _SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
     (torch.get_default_dtype, torch.set_default_dtype),
     (torch.get_default_device, _default_device),
     (torch.get_num_threads, torch.set_num_threads),
-    (_determinism, _set_determinism),
+    (determinism, set_determinism),
     (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
     (torch.is_grad_enabled, torch.set_grad_enabled),
 )
