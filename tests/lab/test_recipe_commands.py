@@ -206,3 +206,10 @@ def test_ctrl_c_says_from_which_step_it_goes_on(step, monkeypatch):
         2: f"Interrupted. --resume goes on from step 2 in runs/{NAME}.",
     }
     assert told.splitlines()[-1] == words[step]
+
+
+def test_memory_that_is_not_known_is_left_out(monkeypatch):
+    monkeypatch.setattr("halflife.lab.recipes.running.peak_mib", lambda device: None)
+    told = run(*TINY)
+    assert "test_error" in told
+    assert "peak_mib" not in told

@@ -150,7 +150,6 @@ def train(
     with extra("lab", "train"):
         from ..lab.recipes import recipe
         from ..lab.recipes.building import changed, small
-        from ..lab.recipes.folder import RunError
         from ..lab.recipes.options import Options
         from ..lab.recipes.running import train as run
         from ..lab.recipes.runs import departures
@@ -182,8 +181,6 @@ def train(
             why = "Terminated" if isinstance(error, Terminated) else "Interrupted"
             _tell(f"{why}. {_going_on(folder)}")
         raise typer.Exit(130) from None
-    except RunError as error:
-        raise ValueError(str(error)) from error
     except ImportError as error:
         raise Mistake(str(error)) from error
     if not first:
@@ -191,7 +188,8 @@ def train(
     if as_json:
         print_json({"folder": str(folder), "changed": departures(chosen, options), **result})
         return
-    show([(key, f"{value:.6g}") for key, value in result.items()], title=name, head=False)
+    rows = [(key, f"{value:.6g}") for key, value in result.items() if value is not None]
+    show(rows, title=name, head=False)
     more = "" if "test_loss" in result else "; --resume goes on with it"
     say(f"In {folder}{more}.")
 

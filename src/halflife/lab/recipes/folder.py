@@ -30,7 +30,7 @@ _METRICS = "metrics.jsonl"
 _LOGS = (_METRICS, "monitor.jsonl")
 
 
-class RunError(RuntimeError):
+class RunError(ValueError):
     """A run that cannot begin, or go on."""
 
 
