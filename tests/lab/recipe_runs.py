@@ -6,6 +6,7 @@ processes takes all recipes, as starting it takes longer than training one.
 
 from __future__ import annotations
 
+import atexit
 import inspect
 import json
 import os
@@ -146,6 +147,7 @@ def main(folder: Path, strategy: str, names: list[str]) -> None:
 
     They are of a batch as a whole and of one in pieces.
     """
+    atexit.register(_tell_a_group_that_is_left, folder)
     warnings.simplefilter("ignore")  # those of frameworks, which differ from process to process
     torch.set_num_threads(1)
     rank, world = (int(os.environ.get(key, d)) for key, d in (("RANK", "0"), ("WORLD_SIZE", "1")))
@@ -180,6 +182,12 @@ def main(folder: Path, strategy: str, names: list[str]) -> None:
         finished("end", None)
     if rank == 0:
         (folder / "report.json").write_text(json.dumps(report))
+
+
+def _tell_a_group_that_is_left(folder: Path) -> None:
+    """Registered before all others, so called after them."""
+    if torch.distributed.is_initialized():
+        (folder / "group-is-left").touch()
 
 
 if __name__ == "__main__":

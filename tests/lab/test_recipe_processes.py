@@ -52,6 +52,7 @@ def by_two(strategy: str, folder: Path, *names: str) -> dict[str, Any]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert not (folder / "group-is-left").exists()  # its threads may abort a process that ends
     report: dict[str, Any] = json.loads((folder / "report.json").read_text())
     return report
 

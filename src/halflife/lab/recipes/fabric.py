@@ -33,7 +33,7 @@ def launched(options: Options) -> Any:
             f"a recipe is trained through Lightning's Fabric ({error}): pip install "
             "torch-halflife[lightning]"
         ) from error
-    from ..trials.fabric import sharding
+    from ..trials.fabric import launch, sharding
 
     strategy: Any = options.strategy
     if strategy == "fsdp2":
@@ -48,5 +48,5 @@ def launched(options: Options) -> Any:
             f"accelerator={options.accelerator!r}, devices={options.devices}: Fabric cannot have "
             f"them here: {error}"
         ) from error
-    fabric.launch()
+    launch(fabric)
     return fabric

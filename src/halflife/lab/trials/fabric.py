@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,7 +12,7 @@ from torch import nn
 
 from ...checks import near
 
-__all__ = ["made_fabric", "placed", "sharding", "units_to_shard", "world_size"]
+__all__ = ["launch", "made_fabric", "placed", "sharding", "units_to_shard", "world_size"]
 
 _KNOWN = ("callbacks", "loggers", "plugins", "precision", "strategy")
 
@@ -74,8 +75,24 @@ def made_fabric(options: Mapping[str, Any], device: torch.device, seed: int) -> 
     if given.get("strategy") == "fsdp2":
         given["strategy"] = sharding(world_size())
     fabric = Fabric(**given)
-    fabric.launch()
+    launch(fabric)
     return fabric
+
+
+def launch(fabric: Any) -> None:
+    """Start the processes of a Fabric, and end their group when this process ends.
+
+    Fabric ends a group of NCCL only. Threads of gloo that are still there when Python is gone abort
+    the process now and then, after its work is done.
+    """
+    fabric.launch()
+    atexit.unregister(_end_group)
+    atexit.register(_end_group)
+
+
+def _end_group() -> None:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def sharding(processes: int) -> Any:
