@@ -10,8 +10,8 @@ from torch import nn
 __all__ = ["mlp"]
 
 
-def mlp(widths: Sequence[int], *, batch_norm: bool = False) -> nn.Sequential:
-    """Linear layers with ReLU between them, and with batch norm before each ReLU if asked for.
+def mlp(widths: Sequence[int], *, batch_norm: bool = False, slope: float = 0.0) -> nn.Sequential:
+    """Linear layers with (leaky) ReLU between them, and with batch norm before each ReLU if asked for.
 
     Batch norm has no affine parameters, and the layers before it no bias: what it would cancel
     has a gradient of pure rounding noise, which Adam would scale up to full-sized steps. Its
@@ -21,6 +21,7 @@ def mlp(widths: Sequence[int], *, batch_norm: bool = False) -> nn.Sequential:
     Args:
         widths: features of the input, of each hidden layer, and of the output.
         batch_norm: normalise before each ReLU.
+        slope: of the ReLU below 0.
 
     Example:
         >>> sum(p.numel() for p in mlp([64, 64, 64, 10]).parameters())
@@ -31,11 +32,11 @@ def mlp(widths: Sequence[int], *, batch_norm: bool = False) -> nn.Sequential:
         layers.append(nn.Linear(inputs, outputs, bias=not batch_norm))
         if batch_norm:
             layers.append(nn.BatchNorm1d(outputs, affine=False, momentum=1.0))
-        layers.append(nn.ReLU())
+        layers.append(nn.LeakyReLU(slope) if slope else nn.ReLU())
     layers.append(nn.Linear(widths[-2], widths[-1]))
     for layer in layers:
         if isinstance(layer, nn.Linear):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.kaiming_normal_(layer.weight, slope, nonlinearity="leaky_relu")
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
     return nn.Sequential(*layers)

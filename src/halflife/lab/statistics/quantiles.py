@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["chi_square_quantile", "t_quantile", "t_tail"]
+__all__ = ["chi_square_quantile", "t_power", "t_quantile", "t_tail"]
 
 
 def t_quantile(level: float, freedom: float) -> float:
@@ -33,6 +33,23 @@ def t_tail(value: float, freedom: float) -> float:
     from scipy import stats
 
     return float(stats.t.sf(value, freedom))
+
+
+def t_power(noncentrality: float, freedom: float, level: float) -> float:
+    """Probability that a one-sided test of Student's t at a level tells an effect.
+
+    Args:
+        noncentrality: the effect over its standard error.
+        freedom: degrees of freedom.
+        level: of the test.
+
+    Example:
+        >>> round(t_power(2.8, 1e6, 0.025), 2)
+        0.8
+    """
+    from scipy import stats
+
+    return float(stats.nct.sf(stats.t.ppf(1.0 - level, freedom), freedom, noncentrality))
 
 
 def chi_square_quantile(level: Any, freedom: float) -> Any:

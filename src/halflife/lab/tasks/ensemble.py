@@ -15,9 +15,9 @@ Members are independent: one that diverges to NaN touches no other.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -36,13 +36,13 @@ from .single import Scores, Single, train
 from .task import Data
 from .training import SCORES, STACKED, Member, Training
 
-__all__ = ["Ensemble", "train_ensemble", "train_one"]
+__all__ = ["LANES", "Ensemble", "train_ensemble", "train_one"]
 
 # Vector kernels round the last elements of a tensor, those that fill no vector, a little
 # differently (without fused multiply-add). In stacks of a multiple of this many members every
 # element is in a full vector, so that a member's result does not depend on its company: bit for
 # bit, as resuming needs.
-_LANES = 16
+LANES = 16
 
 # Members evaluated at a time: the activations of a whole test set are large.
 _EVALUATED_AT_ONCE = 8
@@ -64,7 +64,7 @@ def train_ensemble(
     Raises:
         ValueError: if the seeds differ, or a rule would remove a whole weight in one step.
     """
-    padding = [members[-1]] * (-len(members) % _LANES)
+    padding = [members[-1]] * (-len(members) % LANES)
     return train(training, Ensemble(training, [*members, *padding]), until)[: len(members)]
 
 
@@ -79,12 +79,19 @@ class Ensemble:
     Args:
         training: what they share.
         members: the runs; those of one rule should be adjacent, as each change costs a little.
+        native: class and settings of the optimizer whose direction moves them; by default that of
+            the training. Each element's step must be its own, and proportional to the lr.
 
     Raises:
         ValueError: if the seeds differ, or a rule would remove a whole weight in one step.
     """
 
-    def __init__(self, training: Training, members: Sequence[Member]) -> None:
+    def __init__(
+        self,
+        training: Training,
+        members: Sequence[Member],
+        native: tuple[type[Any], Mapping[str, Any]] | None = None,
+    ) -> None:
         seeds = {member.seed for member in members}
         if len(seeds) != 1:
             raise ValueError(
@@ -104,8 +111,10 @@ class Ensemble:
         }
         # The direction: the native optimizer's, and the zeros it moves.
         self._moved = [torch.zeros_like(p) for p in self.params.values()]
-        native, settings = STACKED[training.optimizer]
-        self._native = native(self._moved, lr=1.0, weight_decay=0.0, fused=True, **settings)
+        kind, settings = native or STACKED[training.optimizer]
+        if native is None:
+            settings = {"fused": True, **settings}
+        self._native = kind(self._moved, lr=1.0, weight_decay=0.0, **settings)
         self._segments = list(_segments(members))
         self._measures = Measures(
             self._native,
@@ -125,13 +134,16 @@ class Ensemble:
         Returns:
             Fraction ``d`` and step size ``s``, each of shape ``[E]``, float64.
         """
-        losses = torch.vmap(self._loss, in_dims=(0, 0, None, None))(
-            self.params, self._buffers, inputs, targets
-        )
         # The members share no parameter, so the gradient of the sum is each member's own.
-        losses.sum().backward()
+        self.losses(inputs, targets).sum().backward()
         with torch.no_grad():
             return self._update(multiplier)
+
+    def losses(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Training loss of each member on the same rows, to be differentiated; shape ``[E]``."""
+        return torch.vmap(self._loss, in_dims=(0, 0, None, None))(
+            self.params, self._buffers, inputs, targets
+        )
 
     def _loss(
         self, params: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Tensor, targets: Tensor

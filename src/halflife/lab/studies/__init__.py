@@ -1,0 +1,8 @@
+"""Every published claim, registered, measured and judged.
+
+A `design` says what is claimed and how it is judged, before anything is run. A plan (`calls`) asks
+for measurements, which `running` has done by worker processes and a `ledger` keeps; `verdict` says
+what they say of the claim. The papers' studies are in a module each; `bench` is what they train.
+"""
+
+from . import xie as xie

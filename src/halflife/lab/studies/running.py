@@ -1,0 +1,216 @@
+"""Studies run: what their plans ask for is measured by worker processes and kept in ledgers."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+import platform
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy
+import torch
+
+from ... import __version__
+from ..executors import Executor
+from ..sweeping.display import Display
+from ..sweeping.signals import terminable, undisturbed
+from ..trials.bases import OptimizerKind
+from ..trials.cell import BASELINE, Cell, Outcome
+from ..trials.job import Job, Portion
+from .calls import Call, Findings, advance, studies
+from .design import Design, designs
+from .ledger import StudyError, StudyLedger
+
+__all__ = ["code_of", "measured", "require_study", "run_studies"]
+
+_WAIT = 1.0
+_TRIES = 2
+
+
+def require_study(name: str) -> Design:
+    """The registered design of a name.
+
+    Raises:
+        StudyError: for another, with those that begin like it.
+    """
+    known = designs()
+    if name in known:
+        return known[name]
+    begun = [each for each in known if each.startswith(name)] or list(known)
+    raise StudyError(f"study={name!r}: is none; there are {', '.join(begun)}.")
+
+
+def measured(trial: Any) -> Outcome:
+    """Measure what a cell names: what a worker process is handed."""
+    target, _, arguments = trial.params["call"].partition(" ")
+    module, _, function = target.partition(".")
+    found = importlib.import_module(f"{__package__}.{module}")
+    return Outcome(metrics=getattr(found, function)(**json.loads(arguments)))
+
+
+def code_of(name: str) -> str:
+    """Digest of the code that a study's plan and measurements are in, and of what they share."""
+    module = studies()[name].__module__
+    folder = Path(__file__).parent
+    files = {folder / f"{module.rpartition('.')[2]}.py", *folder.glob("bench*.py")}
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+@dataclass
+class _Running:
+    """A study that is being run."""
+
+    design: Design
+    ledger: StudyLedger
+    settings: Mapping[str, Any]
+    open: int = 0  # calls that are queued or in hand
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def next(self) -> list[Call]:
+        """What it asks for now; nothing if it has ended, or cannot go on."""
+        if self.failed:
+            return []
+        wanted, _ = advance(studies()[self.design.name], self.settings, self.ledger.recorded.values)
+        return wanted
+
+
+def run_studies(
+    names: Sequence[str],
+    out: Path,
+    executor: Executor,
+    *,
+    budget: str = "minutes",
+    display: Display | None = None,
+    time_limit: float | None = None,
+) -> dict[str, Findings | None]:
+    """Measure what is missing of some studies.
+
+    Args:
+        names: of the studies, in the order in which they are begun.
+        out: folder of the ledgers, one a study. What they have is not measured again.
+        executor: who measures.
+        budget: ``"minutes"`` or ``"hours"``.
+        display: what is shown.
+        time_limit: seconds after which nothing new is begun; what is in hand is finished.
+
+    Returns:
+        Findings by name; None of a study that has not ended.
+
+    Raises:
+        StudyError: for an unknown study, a ledger that another design began, or calls that failed
+            twice, after everything else has been measured.
+    """
+    display = display or Display()
+    about = _about()
+    waiting = deque(
+        _Running(
+            design,
+            StudyLedger(out / f"{design.slug}.jsonl", design, budget, code_of(name), about),
+            design.settings(budget),
+        )
+        for name in names
+        for design in [require_study(name)]
+    )
+    every = list(waiting)
+    for each in every:
+        for note in each.ledger.notes:
+            display.say(note)
+    deadline = None if time_limit is None else time.monotonic() + time_limit
+    job = Job(measured, OptimizerKind("adamw"), ())
+    with terminable(), display, executor:
+        executor.open(job)
+        _measure(waiting, len(every), executor, display, deadline)
+    failed = {key: why for each in every for key, why in each.failed.items()}
+    if failed:
+        key, why = next(iter(failed.items()))
+        raise StudyError(f"{len(failed)} measurements failed twice; the first is {key}:\n{why}")
+    found = {}
+    for each in every:
+        plan = studies()[each.design.name]
+        found[each.design.name] = advance(plan, each.settings, each.ledger.recorded.values)[1]
+    return found
+
+
+def _measure(
+    waiting: deque[_Running],
+    total: int,
+    executor: Executor,
+    display: Display,
+    deadline: float | None,
+) -> None:
+    queue: deque[tuple[_Running, Call]] = deque()
+    hand: dict[int, tuple[_Running, Call]] = {}
+    tries: dict[str, int] = {}
+    begun: list[_Running] = []
+    number = 0
+    while True:
+        late = deadline is not None and time.monotonic() > deadline
+        if late:
+            queue.clear()
+        while not late and len(queue) + len(hand) < executor.slots and waiting:
+            # Another study is begun where those that are running leave a worker without work.
+            begun.append(waiting.popleft())
+            _enqueue(begun[-1], queue)
+        while queue and len(hand) < executor.slots:
+            hand[number] = queue.popleft()
+            call = hand[number][1]
+            seed = int(call.arguments.get("seed", 0))
+            cell = Cell(BASELINE, 1.0, 0.0, seed, (("call", call.key),))
+            executor.submit(number, Portion((cell,)))
+            number += 1
+        done = total - len(waiting) - sum(1 for each in begun if each.open)
+        running = ", ".join(dict.fromkeys(each.design.name for each, _ in hand.values()))
+        display.progress(done, total, f"studies ({running})" if running else "studies")
+        if not hand:
+            if late or not waiting:
+                return
+            continue
+        for answer in executor.wait(_WAIT):
+            each, call = hand.pop(answer.number)
+            each.open -= 1
+            outcome = answer.outcomes[0] if answer.outcomes else None
+            if outcome is not None and outcome.status == "done":
+                with undisturbed():
+                    each.ledger.record(call.key, outcome.metrics, outcome.seconds)
+            else:
+                tries[call.key] = tries.get(call.key, 0) + 1
+                why = answer.error if outcome is None else str(outcome.error)
+                if tries[call.key] < _TRIES:
+                    each.open += 1
+                    queue.append((each, call))
+                else:
+                    display.say(f"{call.key} failed: {why.strip().splitlines()[-1]}")
+                    each.failed[call.key] = why
+            if not each.open and not late:
+                _enqueue(each, queue)
+
+
+def _enqueue(each: _Running, queue: deque[tuple[_Running, Call]]) -> None:
+    wanted = each.next()
+    each.open += len(wanted)
+    # First what was begun first.
+    queue.extendleft((each, call) for call in reversed(wanted))
+
+
+def _about() -> dict[str, Any]:
+    return {
+        "began": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "versions": {
+            "halflife": __version__, "torch": torch.__version__, "numpy": np.__version__,
+            "scipy": scipy.__version__, "python": platform.python_version(),
+        },
+        "machine": {"system": platform.system(), "processor": platform.machine(),
+                    "cores": os.cpu_count()},
+    }  # fmt: skip

@@ -1,0 +1,184 @@
+r"""What a claim's values say of it: replicates, contradicts or undecided, from the design alone.
+
+A claim is about one number, its endpoint, of which there is a value for each fresh seed. With the
+mean m of n values and its standard error, Student's t decides:
+
+    kind          replicates                         contradicts
+    above         mean > 0 told, and m >= effect     mean < effect told
+    below         mean < 0 told, and m <= -effect    mean > -effect told
+    equivalent    |mean| < effect told (TOST)        |mean| > effect told
+    exact         every |value| <= effect            any is larger
+
+where "told" is at 2.5 % one-sided, after Holm's correction over all registered primaries. So an
+effect that is there and smaller than the smallest of interest contradicts, and what no test tells
+is undecided, with the power that the study had. An exact claim has no noise and needs no test.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..statistics.intervals import Interval, holm, mean_and_error
+from ..statistics.quantiles import t_power, t_quantile, t_tail
+from .design import Claim
+
+__all__ = ["LEVEL", "Verdict", "among_all", "judged"]
+
+LEVEL = 0.025  # of each one-sided test
+LEAST_SEEDS = 3
+_POWER = 0.8
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a claim, or of one of its controls.
+
+    Attributes:
+        outcome: ``"replicates"``, ``"contradicts"`` or ``"undecided"``.
+        reason: why it is undecided, or what should be known of the outcome; may be empty.
+        mean: of the values; of an exact claim the one of the largest size.
+        interval: Student's, 95 %, not corrected; None of an exact claim.
+        seeds: values.
+        p_replicates: one-sided, as corrected; None where there is no test.
+        p_contradicts: likewise.
+        power: probability to tell an effect of the smallest size of interest from none, given the
+            deviation that was measured and no correction; of an equivalence, to tell it where there
+            is no difference.
+        needed: seeds at which that is 80 %.
+    """
+
+    outcome: str
+    reason: str = ""
+    mean: float = math.nan
+    interval: Interval | None = None
+    seeds: int = 0
+    p_replicates: float | None = None
+    p_contradicts: float | None = None
+    power: float | None = None
+    needed: int | None = None
+
+
+def judged(claim: Claim, values: Sequence[float]) -> Verdict:
+    """What values say of a claim, by themselves: as a single test says it.
+
+    Args:
+        claim: kind, smallest effect of interest, floor of the deviation.
+        values: of the endpoint, one a seed.
+
+    Example:
+        >>> claim = Claim("gain", kind="above", effect=0.5, unit="points")
+        >>> judged(claim, [1.1, 0.9, 1.3, 1.0, 0.7, 1.2]).outcome
+        'replicates'
+        >>> judged(claim, [0.1, -0.1, 0.2, 0.0, -0.2, 0.1]).outcome
+        'contradicts'
+    """
+    found = np.asarray(values, dtype=np.float64)
+    if not len(found):
+        return Verdict("undecided", "nothing was measured")
+    if claim.kind == "exact":
+        return _exact(claim, found)
+    if not np.isfinite(found).all():
+        lost = int((~np.isfinite(found)).sum())
+        return Verdict("undecided", f"{lost} of {len(found)} values are no numbers",
+                       seeds=len(found))  # fmt: skip
+    if len(found) < LEAST_SEEDS:
+        return Verdict("undecided", f"{len(found)} values, and a verdict needs {LEAST_SEEDS}",
+                       float(found.mean()), seeds=len(found))  # fmt: skip
+    return _tested(claim, found)
+
+
+def among_all(claims: Mapping[str, Claim], alone: Mapping[str, Verdict]) -> dict[str, Verdict]:
+    """Verdicts after Holm's correction over all primaries that are registered.
+
+    Args:
+        claims: every registered claim. One that has not run counts as a test that tells nothing.
+        alone: what `judged` says of those that have.
+
+    Returns:
+        The verdicts of `alone`; those of exact and exploratory claims unchanged.
+    """
+    tested = [k for k, c in claims.items() if c.kind != "exact" and not c.exploratory]
+    corrected: dict[str, Verdict] = dict(alone)
+    for which in ("p_replicates", "p_contradicts"):
+        raw = [getattr(alone.get(k), which, None) for k in tested]
+        p = holm([1.0 if value is None else value for value in raw])
+        for key, before, after in zip(tested, raw, p, strict=True):
+            if before is not None:
+                changed: dict[str, Any] = {which: after}
+                corrected[key] = replace(corrected[key], **changed)
+    return {
+        key: _decided(claims[key], verdict) if key in tested else verdict
+        for key, verdict in corrected.items()
+    }
+
+
+def _exact(claim: Claim, found: np.ndarray) -> Verdict:
+    finite = bool(np.isfinite(found).all())
+    worst = float(found[np.abs(found).argmax()]) if finite else math.nan
+    holds = finite and abs(worst) <= claim.effect
+    return Verdict("replicates" if holds else "contradicts", "", worst, seeds=len(found))
+
+
+def _tested(claim: Claim, found: np.ndarray) -> Verdict:
+    sign = -1.0 if claim.kind == "below" else 1.0
+    mean, error = mean_and_error(sign * found, claim.floor)
+    n = len(found)
+    if error is None:  # all values are equal, and no floor says how far to trust them
+        tiny = max(abs(mean), claim.effect, 1e-300) * 1e-9
+        error = tiny / math.sqrt(n)
+    half = t_quantile(1.0 - LEVEL, n - 1) * error
+
+    def tail(distance: float) -> float:
+        return t_tail(distance / error, n - 1)
+
+    if claim.kind == "equivalent":
+        replicates, contradicts = tail(claim.effect - abs(mean)), tail(abs(mean) - claim.effect)
+    else:
+        replicates, contradicts = tail(mean), tail(claim.effect - mean)
+    low, high = sign * mean - half, sign * mean + half
+    deviation = error * math.sqrt(n)
+    verdict = Verdict(
+        "undecided", "", sign * mean, (low, high), n, replicates, contradicts,
+        power=_power(claim, deviation, n), needed=_needed(claim, deviation),
+    )  # fmt: skip
+    return _decided(claim, verdict)
+
+
+def _decided(claim: Claim, verdict: Verdict) -> Verdict:
+    if verdict.p_replicates is None or verdict.p_contradicts is None:
+        return verdict
+    size = -verdict.mean if claim.kind == "below" else verdict.mean
+    large_enough = claim.kind == "equivalent" or size >= claim.effect
+    if verdict.p_contradicts <= LEVEL:
+        small = claim.kind != "equivalent" and verdict.p_replicates <= LEVEL
+        why = "the effect is there, and smaller than the smallest of interest" if small else ""
+        return replace(verdict, outcome="contradicts", reason=why)
+    if verdict.p_replicates <= LEVEL and large_enough:
+        return replace(verdict, outcome="replicates", reason="")
+    told = verdict.p_replicates <= LEVEL
+    why = (
+        "an effect is told, and whether it is as large as the smallest of interest is not" if told
+        else "neither is told"
+    )  # fmt: skip
+    return replace(verdict, outcome="undecided", reason=why)
+
+
+def _power(claim: Claim, deviation: float, n: int) -> float | None:
+    if claim.effect <= 0.0 or deviation <= 0.0:
+        return None
+    one = t_power(claim.effect * math.sqrt(n) / deviation, n - 1, LEVEL)
+    # Both one-sided tests must succeed: at no difference, each does with this probability.
+    return max(2.0 * one - 1.0, 0.0) if claim.kind == "equivalent" else one
+
+
+def _needed(claim: Claim, deviation: float) -> int | None:
+    for n in (*range(LEAST_SEEDS, 64), *range(64, 1025, 16)):
+        power = _power(claim, deviation, n)
+        if power is None or power >= _POWER:
+            return None if power is None else n
+    return None
