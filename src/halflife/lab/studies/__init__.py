@@ -5,4 +5,8 @@ for measurements, which `running` has done by worker processes and a `ledger` ke
 what they say of the claim. The papers' studies are in a module each; `bench` is what they train.
 """
 
+from . import loshchilov as loshchilov
+from . import loshchilov_anytime as loshchilov_anytime
 from . import xie as xie
+from . import xie_stable as xie_stable
+from . import xie_tables as xie_tables

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -198,13 +198,13 @@ class Bench:
             v = [part.detach() for part in product]
         return self._own(value.detach())
 
-    def scale(self, factors: Tensor) -> None:
-        """Multiply all weights of each member by a factor."""
+    def only(self, index: int, factors: Tensor) -> None:
+        """Give every member the weights of one of them, times a factor of its own."""
         padded = torch.ones(len(next(iter(self.ensemble.params.values()))))
         padded[: len(factors)] = factors
         with torch.no_grad():
             for p in self.ensemble.params.values():
-                p.mul_(padded.view(-1, *[1] * (p.dim() - 1)))
+                p.copy_(p[index] * padded.view(-1, *[1] * (p.dim() - 1)))
 
     def network(self, index: int) -> nn.Module:
         """The network of one member, in training mode, in double precision."""
@@ -224,7 +224,7 @@ def trained(
     schedule: str = "cosine",
     epochs: int | None = None,
     observe: Mapping[int, Callable[[Bench], None]] | None = None,
-    before: Callable[[int], None] | None = None,
+    before: Callable[[int, Ensemble], None] | None = None,
 ) -> Bench:
     """Train members of one seed to the end.
 
@@ -236,7 +236,7 @@ def trained(
         schedule: of the learning rate, by name.
         epochs: passes; by default the task's.
         observe: called when so many steps are done.
-        before: called with the number of each step before it is taken.
+        before: called before each step with its number and the ensemble.
     """
     training = Training(
         task, optimizer, task.epochs if epochs is None else epochs, task.batch_size, schedule
@@ -247,7 +247,7 @@ def trained(
     rates: list[tuple[Tensor, Tensor]] = []
     for step, rows in enumerate(training.batches(members[0].seed)):
         if before is not None:
-            before(step)
+            before(step, ensemble)
         batch = bench.data.train_inputs[rows], bench.data.train_targets[rows]
         rates.append(ensemble.step(*batch, training.curve(step)))
         if step + 1 == training.steps or (observe and step + 1 in observe):
@@ -256,11 +256,6 @@ def trained(
             if observe and step + 1 in observe:
                 observe[step + 1](bench)
     return bench
-
-
-def with_factor(task: Net, factor: float) -> Net:
-    """The task with its loss multiplied."""
-    return replace(task, factor=factor)
 
 
 def _norm(parts: Sequence[Tensor]) -> Tensor:
