@@ -10,3 +10,4 @@ from . import loshchilov_anytime as loshchilov_anytime
 from . import xie as xie
 from . import xie_stable as xie_stable
 from . import xie_tables as xie_tables
+from . import zhuang as zhuang

@@ -128,6 +128,11 @@ class Ensemble:
         anchored = any(isinstance(segment.rule, Anchored) for segment in self._segments)
         self._initial = [p.detach().clone() for p in self.params.values()] if anchored else []
 
+    @property
+    def native(self) -> Optimizer:
+        """What moves the members: its state is of the stacks, in the order of `params`."""
+        return self._native
+
     def set_weight_decay(self, member: int, value: float) -> None:
         """Give a member another coefficient from here on."""
         for segment in self._segments:
