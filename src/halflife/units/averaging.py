@@ -51,9 +51,7 @@ def averaging_of(
             "of the scalar rules, such as the map's inner rule."
         )
     measured = None if effective_rate is None else {"effective_rate": effective_rate}
-    steps = steps_along(
-        "averaging_of", rule, lrs, weight_decay, peak_lr=peak_lr, measured=measured
-    )
+    steps = steps_along("averaging_of", rule, lrs, weight_decay, peak_lr=peak_lr, measured=measured)
     fractions = [float(rule.fraction(step)) for step in steps]
     sizes = [float(step.lr * rule.direction_scale(step)) for step in steps]
     return averaging(fractions, sizes)
