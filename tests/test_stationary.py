@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 import pytest
@@ -56,7 +57,7 @@ def test_steps_keep_the_points_that_they_are_said_to_keep(case: RuleCase) -> Non
 
 def test_theorem_1_is_the_rule_constants() -> None:
     found = stationarity_of("constant", LRS, 0.04)
-    for t, (lr, next_lr) in enumerate(zip(LRS, LRS[1:], strict=False)):
+    for t, (lr, next_lr) in enumerate(itertools.pairwise(LRS)):
         wanted = uncoupled_decay_gradient(
             weight_norm=3.0, weight_decay=0.04, lr=lr, next_lr=next_lr
         )

@@ -32,7 +32,7 @@ def test_gradient_is_that_of_the_value() -> None:
 
 @pytest.mark.parametrize("l2", [False, True])
 def test_a_run_ends_where_its_cosine_is_one(l2: bool) -> None:
-    """AdamW as analysed; with b2 = 0 its v stays that of the first gradient, and x* is solved for."""
+    """AdamW as analysed, whose v stays that of the first gradient with b2 = 0; x* is solved for."""
     hessian = torch.tensor([[3.0, 1.0, 0.0], [1.0, 2.0, 0.5], [0.0, 0.5, 1.0]], dtype=F64)
     target = torch.tensor([1.0, -2.0, 0.5], dtype=F64)
     lam = 0.7

@@ -2,8 +2,8 @@ r"""The loss that AdamW minimises: the network's, and a penalty in the metric of
 
     F_k(x) = F(x) + (lambda_k / 2) |x|^2_{v_k}        |x|^2_v = sum_j v_j x_j^2
 
-A step ``x - lr m / v - lr lambda x`` is ``x - (lr / v) (m + lambda v x)``: with m at the gradient of
-F, one of descent on F_k in the metric v. It stands still where ``-grad F = lambda v x``, and not
+A step ``x - lr m / v - lr lambda x`` is ``x - (lr / v) (m + lambda v x)``: with m at the gradient
+of F, one of descent on F_k in the metric v. It stands still where ``-grad F = lambda v x``, and not
 where ``-grad F = lambda x``, as that of Adam with L2 does. So two cosines at the end of a training
 tell which of the two it came near to, and neither needs to know lambda.
 
