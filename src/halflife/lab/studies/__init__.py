@@ -10,4 +10,5 @@ from . import loshchilov_anytime as loshchilov_anytime
 from . import xie as xie
 from . import xie_stable as xie_stable
 from . import xie_tables as xie_tables
+from . import zhou as zhou
 from . import zhuang as zhuang
