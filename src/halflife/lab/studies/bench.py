@@ -183,7 +183,7 @@ class Bench:
         squares = [_norm(self.gradients(*part)) ** 2 for part in parts]
         return self._own(torch.stack(squares).mean(0))
 
-    def sharpness(self, rows: int = 500, iterations: int = 60) -> Tensor:
+    def sharpness(self, rows: int = 500, iterations: int = 40) -> Tensor:
         """Largest eigenvalue, by size, of the Hessian on some rows: power iteration."""
         params = list(self.ensemble.params.values())
         gradients = self.gradients(*self.rows(rows), graph=True)

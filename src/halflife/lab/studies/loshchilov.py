@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from ..statistics.ridge import fit_ridge
 from ..statistics.valley import FloatArray
 from .bench_arms import Arm, measured_cells, tuned
+from .bench_moving import moving, shifted
 from .bench_runs import FRESH, OTHER, findings, jackknife
 from .calls import Call, Curve, Findings, Values, study
 
@@ -189,38 +190,18 @@ def supplement_3(settings: Mapping[str, Any]) -> Generator[list[Call], list[Valu
     figures = []
     for claim, (_, lengths) in tasks.items():
         errors = np.stack([found[f"{claim} {epochs}"]["test"] for epochs in lengths], axis=1)
-        slope = _moving(lengths, wds)
+        slope = moving(lengths, wds)
         own = jackknife(errors, slope)
-        middle = np.log(np.array(wds)[len(wds) // 2])
-        shift = 0.5 * np.log(np.array(lengths) / lengths[len(lengths) // 2])
-        noise = errors - errors.mean(0)
-
-        def surface(
-            moved: FloatArray, m: float = float(middle), noise: FloatArray = noise
-        ) -> FloatArray:
-            return np.asarray(noise + (np.log(wds)[None] - m + moved[:, None]) ** 2)
-
+        still, moved = (jackknife(shifted(errors, wds, lengths, s), slope) for s in (0.0, -0.5))
         values |= {
             claim: own + 0.5,
             f"{claim}/a fixed timescale": own,
             f"{claim}/a fixed share of the run": own + 1.0,
-            f"{claim}/null": jackknife(surface(0.0 * shift), slope) + 0.5,
-            f"{claim}/planted": jackknife(surface(shift), slope) + 0.5,
+            f"{claim}/null": still + 0.5,
+            f"{claim}/planted": moved + 0.5,
         }
         lines = {f"{epochs} epochs": list(zip(wds, errors[:, i].mean(0).tolist(), strict=True))
                  for i, epochs in enumerate(lengths)}  # fmt: skip
         figures.append(Curve(f"Test error by weight decay: {claim}", "weight decay (paper's unit)",
                              "test error, %", lines, log_x=True))  # fmt: skip
     return findings(values, figures)
-
-
-def _moving(lengths: list[int], wds: list[float]) -> Callable[[FloatArray], float]:
-    """Slope of the log of the best weight decay on that of the length, of errors by seed."""
-
-    def slope(of: FloatArray) -> float:
-        # Each length has its own lowest error: what is compared is where it lies.
-        risen = of - of.mean(0).min(-1)[None, :, None]
-        found = fit_ridge(np.array(lengths, float), np.array(wds), risen.transpose(1, 2, 0)).slope
-        return float("nan") if found is None else found
-
-    return slope
