@@ -15,4 +15,5 @@ from . import xie_sharpness as xie_sharpness
 from . import xie_stable as xie_stable
 from . import xie_tables as xie_tables
 from . import zhou as zhou
+from . import zhou_matrices as zhou_matrices
 from . import zhuang as zhuang

@@ -98,8 +98,12 @@ def _fashion() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def task_of(kind: str, **settings: Any) -> Net:
-    """The digits (``"digits"``) or Fashion-MNIST (``"fashion"``) with settings of `Net`."""
+    """The digits, Fashion-MNIST (``"fashion"``) or characters (``"text"``), with their settings."""
     settings = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+    if kind == "text":
+        from .bench_text import Characters
+
+        return Characters(kind, **settings)
     return {"digits": Net, "fashion": Fashion}[kind](kind, **settings)
 
 

@@ -31,6 +31,7 @@ NATIVE: Mapping[str, tuple[str, Any]] = {
     "adamw": ("adamw", None),
     "sgd": ("sgd", None),
     "sgd-plain": ("sgd", PLAIN_SGD),
+    "adagrad": ("adamw", (torch.optim.Adagrad, {})),
     "amsgrad": ("adamw", (torch.optim.Adam, {**_ADAM, "amsgrad": True})),
     "padam": ("adamw", (Padam, {})),
     "radam": ("adamw", (RAdam, {})),

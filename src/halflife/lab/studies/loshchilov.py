@@ -205,3 +205,30 @@ def supplement_3(settings: Mapping[str, Any]) -> Generator[list[Call], list[Valu
         figures.append(Curve(f"Test error by weight decay: {claim}", "weight decay (paper's unit)",
                              "test error, %", lines, log_x=True))  # fmt: skip
     return findings(values, figures)
+
+
+@study("001/other-optimizers")
+def other_optimizers(settings: Mapping[str, Any]) -> Generator[list[Call], list[Values], Findings]:
+    """AMSGrad and AdaGrad, with L2 and decoupled."""
+    n, shared = settings["seeds"], {"task": settings["task"], "schedule": "cosine"}
+    arms = {
+        f"{name} {rule}": Arm(rule, settings[lrs], settings[rule], {"optimizer": name})
+        for name, lrs in (("amsgrad", "lr"), ("adagrad", "lr_adagrad"))
+        for rule in ("independent", "l2")
+    }
+    best = yield from tuned(arms, range(settings["tuning"]), **shared)
+    at = {name: arm.at(best[name]) for name, arm in arms.items()}
+    ours = {name: f"{name} independent" for name in ("amsgrad", "adagrad")}
+    at |= {f"far {name}": arms[own].at(best[own], 20.0) for name, own in ours.items()}
+    found = yield from measured_cells(at, range(FRESH, FRESH + n), **shared)
+    null = {name: at[own] for name, own in ours.items()}
+    others = yield from measured_cells(null, range(OTHER, OTHER + n), **shared)
+    error = {name: each["test"] for name, each in found.items()}
+    values: dict[str, Any] = {}
+    for name, own in ours.items():
+        values[name] = error[own] - error[f"{name} l2"]
+        values[f"{name}/null"] = others[name]["test"] - error[own]
+        values[f"{name}/planted"] = error[own] - error[f"far {name}"]
+    notes = [f"{name}: chosen {choice}; test error {error[name].mean():.2f}"
+             for name, choice in best.items()]  # fmt: skip
+    return findings(values, (), notes)

@@ -78,3 +78,25 @@ def _robust(ours: FloatArray, theirs: FloatArray) -> dict[str, FloatArray]:
         "robust/null": share(theirs[:half]) - share(theirs[half : 2 * half]),
         "robust/planted": share(ours) - share(ours + 2.0),
     }
+
+
+@study("000/figure-13")
+def figure_13(settings: Mapping[str, Any]) -> Generator[list[Call], list[Values], Findings]:
+    """Bits a character of three methods, each at its best."""
+    n, lr = settings["seeds"], settings["lr"]
+    shared = {"task": {"kind": "text"}, "schedule": "cosine", "epochs": settings["epochs"]}
+    arms = {rule: Arm(rule, [lr], settings[rule]) for rule in ("l2", "stable", "decoupled")}
+    best = yield from tuned(arms, range(settings["tuning"]), **shared)
+    at = {rule: arm.at(best[rule]) for rule, arm in arms.items()}
+    far = best["stable"]._replace(weight_decay=max(best["stable"].weight_decay, 3e-5))
+    at["far"] = arms["stable"].at(far, 100.0)
+    found = yield from measured_cells(at, range(FRESH, FRESH + n), **shared)
+    others = yield from measured_cells({"null": at["l2"]}, range(OTHER, OTHER + n), **shared)
+    bits = {name: each["test"] for name, each in found.items()}
+    values = {"l2-adams": bits["l2"] - bits["stable"], "l2-adamw": bits["l2"] - bits["decoupled"]}
+    for claim in ("l2-adams", "l2-adamw"):
+        values[f"{claim}/null"] = others["null"]["test"] - bits["l2"]
+        values[f"{claim}/planted"] = bits["l2"] - bits["far"]
+    notes = [f"{rule}: chosen {choice}; {bits[rule].mean():.3f} bits a character"
+             for rule, choice in best.items()]  # fmt: skip
+    return findings(values, (), notes)
