@@ -43,6 +43,11 @@ class Arm:
         """The chosen cell alone, or with multiples of its weight decay and lr."""
         return replace(self, lrs=[lr * choice.lr], weight_decays=[factor * choice.weight_decay])
 
+    def far(self, choice: Choice) -> Arm:
+        """The chosen lr, with half of each weight removed in each step: too much for any task."""
+        fraction = 0.5 if self.rule in ("independent", "constant") else 0.5 / choice.lr
+        return replace(self, lrs=[choice.lr], weight_decays=[fraction])
+
     def none(self, choice: Choice) -> Arm:
         """The chosen lr, without decay."""
         return replace(self, lrs=[choice.lr], weight_decays=[0.0])

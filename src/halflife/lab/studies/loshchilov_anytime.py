@@ -61,7 +61,7 @@ def figure_4(settings: Mapping[str, Any]) -> Generator[list[Call], list[Values],
     """Errors of AdamWR and AdamW on the way, and losses of AdamS and AdamW under restarts."""
     n, lr, end = settings["seeds"], settings["lr"], settings["epochs"]
     looks, wd = settings["looks"], settings["independent"]
-    adamw = [("independent", lr, wd), ("independent", lr, 20 * wd), ("independent", lr, 1.01 * wd),
+    adamw = [("independent", lr, wd), ("independent", lr, 0.5), ("independent", lr, 1.01 * wd),
              ("decoupled", lr, 0.0), ("stable", lr, settings["stable"])]  # fmt: skip
     every = [*looks, end]
     ways = {

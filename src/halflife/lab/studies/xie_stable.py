@@ -86,7 +86,7 @@ def figure_4(settings: Mapping[str, Any]) -> Generator[list[Call], list[Values],
     total = np.mean([each["K"][best[0].place] for each in tuned])
     per_unit = np.mean([each["K"][first + best[1].place] for each in tuned]) / best[1].weight_decay
     theirs_at = best[1].weight_decay
-    own = [theirs_at, theirs_at / 3, 30 * theirs_at, float(total / per_unit)]
+    own = [theirs_at, theirs_at / 3, 0.5 / lr, float(total / per_unit)]
     options = {"decoupled": own, "best": best[0].place, **shared}
     found = yield [call(yoked, seed=FRESH + s, replay=OTHER + s, **options) for s in range(n)]
     others = yield [call(yoked, seed=OTHER + s, **options) for s in range(n + len(stable) - 1)]
