@@ -44,9 +44,8 @@ class Arm:
         return replace(self, lrs=[lr * choice.lr], weight_decays=[factor * choice.weight_decay])
 
     def far(self, choice: Choice) -> Arm:
-        """The chosen lr, with half of each weight removed in each step: too much for any task."""
-        fraction = 0.5 if self.rule in ("independent", "constant") else 0.5 / choice.lr
-        return replace(self, lrs=[choice.lr], weight_decays=[fraction])
+        """A hundredth of the chosen lr: as far from the best as any control must see."""
+        return self.at(choice, lr=0.01)
 
     def none(self, choice: Choice) -> Arm:
         """The chosen lr, without decay."""

@@ -44,7 +44,10 @@ def adamc(settings: Mapping[str, Any]) -> Generator[list[Call], list[Values], Fi
     steep = settings["steep"]
     own, theirs = best["adamw"].weight_decay, best["adamc"].weight_decay
     cells = [
-        *cells_of("decoupled", [lr], [steep, own, 0.5 / lr, 0.75 * theirs]),
+        ("decoupled", lr, steep),
+        ("decoupled", lr, own),
+        ("decoupled", 0.01 * lr, own),
+        ("decoupled", lr, 0.75 * theirs),
         *cells_of("corrected", [lr], [steep, theirs]),
         *cells_of("decoupled", [lr], [10.0 * steep]),
     ]

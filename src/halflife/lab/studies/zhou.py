@@ -72,7 +72,7 @@ def figure_2(settings: Mapping[str, Any]) -> Generator[list[Call], list[Values],
     at = {
         **{name: choice.cell(name.removesuffix("-d")) for name, choice in best.items()},
         "matched": theirs.cell("decoupled", share),
-        "far": [("decoupled", own_decay.lr, 0.5 / own_decay.lr)],
+        "far": [("decoupled", 0.01 * own_decay.lr, own_decay.weight_decay)],
         "near": own_decay.cell("decoupled", 1.01),
     }
     found = yield [_falling(at, FRESH + s, **shared) for s in range(n)]

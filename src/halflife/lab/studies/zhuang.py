@@ -261,6 +261,7 @@ def grid_002(settings: Mapping[str, Any]) -> Generator[list[Call], list[Values],
     at = {name: arm.at(best[name]) for name, arm in arms.items()}
     at["far"] = arms["adamw"].far(best["adamw"])
     at["near"] = arms["adamw"].at(best["adamw"], 1.01)
+    at["more"] = arms["adamw"].at(best["adamw"], 10.0)
     found = yield from measured_cells(at, range(FRESH, FRESH + n), **shared)
     others = yield from measured_cells({"null": at["adamw"]}, range(OTHER, OTHER + n), **shared)
     error = {name: each["test"] for name, each in found.items()}
@@ -271,7 +272,7 @@ def grid_002(settings: Mapping[str, Any]) -> Generator[list[Call], list[Values],
         "as-good/planted": error["near"] - error["adamw"],
         "norm": norm["adamp"] - norm["adamw"],
         "norm/null": np.log(others["null"]["norm"]) - norm["adamw"],
-        "norm/planted": norm["far"] - norm["adamw"],
+        "norm/planted": norm["more"] - norm["adamw"],
     }
     notes = [f"{name}: chosen {choice}; test error {error[name].mean():.2f}"
              for name, choice in best.items()]  # fmt: skip
