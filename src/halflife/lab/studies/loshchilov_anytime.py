@@ -61,8 +61,12 @@ def figure_4(settings: Mapping[str, Any]) -> Generator[list[Call], list[Values],
     """Errors of AdamWR and AdamW on the way, and losses of AdamS and AdamW under restarts."""
     n, lr, end = settings["seeds"], settings["lr"], settings["epochs"]
     looks, wd = settings["looks"], settings["independent"]
-    adamw = [("independent", lr, wd), ("independent", 0.01 * lr, wd), ("independent", lr, 1.01 * wd),
-             ("stable", lr, settings["stable"])]  # fmt: skip
+    adamw = [
+        ("independent", lr, wd),
+        ("independent", 0.01 * lr, wd),
+        ("independent", lr, 1.01 * wd),
+        ("stable", lr, settings["stable"]),
+    ]
     every = [*looks, end]
     ways = {
         "restarts": {"schedule": "restarts:1*2", "epochs": end, "looks": every},
