@@ -101,12 +101,14 @@ def blocked(packages: tuple[str, ...], code: str) -> subprocess.CompletedProcess
     return subprocess.run(command, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("package", ["typer", "rich"])
 @pytest.mark.parametrize(
-    "start",
+    ("start", "package"),
     [
-        "from halflife.cli import main; main()",  # the `halflife` of an environment's bin
-        "import runpy; runpy.run_module('halflife', run_name='__main__')",
+        (
+            "from halflife.cli import main; main()",
+            "typer",
+        ),  # the `halflife` of an environment's bin
+        ("import runpy; runpy.run_module('halflife', run_name='__main__')", "rich"),
     ],
 )
 def test_without_the_extra_one_sentence_says_what_to_install(package: str, start: str) -> None:
