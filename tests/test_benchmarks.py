@@ -370,6 +370,23 @@ def test_without_arguments_every_benchmark_is_run(monkeypatch: pytest.MonkeyPatc
     ]
 
 
+@pytest.mark.slow
+def test_the_benchmark_of_recipes_rehearsed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its networks and data; a step of a few rows, once."""
+    pytest.importorskip("lightning", reason="needs the extra lightning")
+    recipes = importlib.import_module("benchmarks.recipes")
+    few = {n: (recipe, data, (2, 2), (1, 1)) for n, (recipe, data, *_) in recipes.CASES.items()}
+    monkeypatch.setattr(recipes, "CASES", few)
+    found = recipes.main(1, "cpu")["cases"]
+    assert found.keys() == few.keys()
+    shown = capsys.readouterr().out
+    for name, row in found.items():
+        assert row["ratio"]["median"] == pytest.approx(row["ours"] / row["plain"]), name
+        assert f"{row['ratio']['median']:.3f}" in shown
+
+
 def test_rules_are_measured_with_each_number_of_threads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, benchmarks_page: Any
 ) -> None:
