@@ -176,7 +176,8 @@ def supplement_3(settings: Mapping[str, Any]) -> Generator[list[Call], list[Valu
     n, wds = settings["seeds"], settings["weight_decay"]
     tasks = {
         "memorising": ({"kind": "digits", "batch_norm": True}, settings["digits"]),
-        "few-passes": ({"kind": "fashion", "batch_norm": True, "images": settings["images"]},
+        "few-passes": ({"kind": "fashion", "batch_norm": True, "label_noise": 0.2,
+                         "images": settings["images"]},
                        settings["fashion"]),
     }  # fmt: skip
     arms = {
