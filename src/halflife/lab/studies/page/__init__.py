@@ -1,0 +1,187 @@
+"""The page of the studies: every registered claim with its verdict, from the ledgers alone.
+
+One self-contained HTML file. It needs no network, and its few lines of script only narrow the
+table down; it is read on a phone, in dark mode, without colours, on paper and by a screen reader.
+The same ledgers make the same bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from ...report import __name__ as report_package
+from ...report.document import part_of, placed, policy_of, template_of
+from ...report.svg import STYLE
+from ...wording import in_digits
+from ..results import ClaimResult, StudyResult, read_results
+from . import words
+from .forest import forest
+from .lines import drawn_curve, numbers_of
+from .record import facts_of
+
+__all__ = ["page_of", "write_page"]
+
+_SHOWN = 60  # values of a claim that are written out
+_POINTS = 200  # of a figure
+NONE = "\N{EN DASH}"
+SIGNS = {
+    "replicates": "\N{CHECK MARK}",
+    "contradicts": "\N{MULTIPLICATION X}",
+    "undecided": "?",
+    "not run": NONE,
+}
+
+
+def write_page(folder: Path, out: Path) -> Path:
+    """The page of all registered studies, with what a folder of ledgers says of them.
+
+    Args:
+        folder: of the ledgers, one a study; what has none is told as not run.
+        out: the HTML file, replaced at once; its folder is made if missing.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        StudyError: for a ledger that another design began or that is damaged.
+    """
+    content = page_of(read_results(folder))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return placed(out, content)
+
+
+def page_of(results: Sequence[StudyResult]) -> str:
+    """The page as HTML.
+
+    Args:
+        results: of every registered study, in their order.
+    """
+    script = part_of(__name__, "page.js")
+    family = words.family_of(results)
+    known: dict[str, int] = {}
+    studies = [_study(each, family, known) for each in results]
+    papers = list(dict.fromkeys(each["paper"] for each in studies))
+    return template_of(__name__, "template.html").render(
+        policy=policy_of(script),
+        style=Markup(
+            part_of(report_package, "style.css") + STYLE + part_of(__name__, "style.css")
+        ),
+        script=Markup(script),
+        lead=words.lead(results),
+        family=family,
+        states=words.STATES,
+        signs=SIGNS,
+        papers=[
+            {
+                "key": paper,
+                "title": words.PAPERS.get(paper, paper),
+                "studies": [each for each in studies if each["paper"] == paper],
+            }
+            for paper in papers
+        ],
+        alarmed=[c for each in studies for c in each["claims"] if c["alarms"]],
+        nothing=NONE,
+    )
+
+
+def _study(study: StudyResult, family: int, known: dict[str, int]) -> dict[str, Any]:
+    """What the template says of a study."""
+    design, findings = study.design, study.findings
+    anchor = _anchor(f"study-{design.slug}", known)
+    curves = []
+    for number, curve in enumerate(findings.curves if findings else ()):
+        if drawn := drawn_curve(curve, f"{anchor}-figure-{number}"):
+            rows = numbers_of(curve)
+            curves.append(
+                {
+                    "title": curve.title,
+                    "drawn": Markup(drawn),
+                    "columns": ["line", curve.x_label, curve.y_label, "low", "high"][
+                        : max(map(len, rows))
+                    ],
+                    "rows": rows[:_POINTS],
+                    "more": max(len(rows) - _POINTS, 0),
+                }
+            )
+    return {
+        "anchor": anchor,
+        "name": design.name,
+        "paper": design.paper,
+        "title": design.title,
+        "source": design.source,
+        "published": design.published,
+        "small": design.small,
+        "confounds": design.confounds,
+        "cannot_say": design.cannot_say,
+        "notes": list(findings.notes) if findings else [],
+        "run": findings is not None,
+        "claims": [_claim(study, claim, anchor, family, known) for claim in study.claims],
+        "curves": curves,
+        "recipes": list(design.recipes),
+        "sha256": design.sha256,
+        **facts_of(study),
+    }
+
+
+def _claim(
+    study: StudyResult, result: ClaimResult, anchor: str, family: int, known: dict[str, int]
+) -> dict[str, Any]:
+    """What the template says of a claim."""
+    claim, verdict = result.claim, result.verdict
+    own = _anchor(f"{anchor}-{claim.name}", known)
+    findings = study.findings
+    every: Mapping[str, Sequence[float]] = findings.values if findings else {}
+    state = words.state_of(study, result)
+    drawn = forest(result, every, f"{own}-forest") if findings else ""
+    run = findings is not None
+    return {
+        "anchor": own,
+        "study": study.design.name,
+        "state": state,
+        "class": state.replace(" ", "-"),
+        "words": claim.words,
+        "statement": claim.statement,
+        "kind": claim.kind,
+        "unit": claim.unit,
+        "effect": f"{claim.effect:g}",
+        "exploratory": claim.exploratory,
+        "published": claim.published,
+        "measured": words.measured_text(claim, verdict, unit=False) if run else "",
+        "sentence": words.verdict_text(study, result, family),
+        "scope": words.scope_text(result) if run else "",
+        "short_scope": result.scope if run else "",
+        "alarms": words.alarms(result) if run else [],
+        "forest": Markup(drawn) if drawn else "",
+        "null": claim.null,
+        "planted": claim.planted,
+        "matched": list(claim.matched),
+        "controls": [
+            (key, control.outcome, words.measured_text(claim, control, unit=False) or NONE)
+            for key, control in result.controls.items()
+        ],
+        "values": _values(result),
+        "count": len(result.values),
+    }
+
+
+def _values(result: ClaimResult) -> str:
+    """The values as text, one a seed; of many the largest."""
+    values = list(result.values)
+    if len(values) > _SHOWN:
+        largest = sorted(values, key=lambda v: -abs(v) if v == v else float("-inf"))[:_SHOWN]
+        return "The largest: " + "; ".join(map(in_digits, largest))
+    return "; ".join(map(in_digits, values))
+
+
+def _anchor(words_: str, known: dict[str, int]) -> str:
+    """An id of a page: what it is made of, and a number where that is taken."""
+    base = re.sub(r"[^a-z0-9]+", "-", words_.lower()).strip("-") or "x"
+    known[base] = known.get(base, 0) + 1
+    if known[base] == 1:
+        return base
+    return _anchor(f"{base}-{known[base]}", known)
