@@ -18,7 +18,8 @@ def claim(name="gain", kind="above", effect=0.5, **more):
         **{
             "name": name, "kind": kind, "effect": effect, "unit": UNIT,
             "words": f"Claim {name} in words.", "statement": f"Statement of {name}.",
-            "null": "the same against itself", "planted": "" if kind == "exact" else "ten times as much",
+            "null": "the same against itself",
+            "planted": "" if kind == "exact" else "ten times as much",
             **more,
         }
     )  # fmt: skip
@@ -29,7 +30,12 @@ def design(name="000/figure-1", claims=(), **more):
         key: f"The {key} of {name}."
         for key in ("title", "source", "published", "small", "confounds", "cannot_say")
     }
-    given = {"minutes": {"lr": 0.1, "seeds": 8}, "hours": {"seeds": 32}, "sha256": "ab" * 32, **more}
+    given = {
+        "minutes": {"lr": 0.1, "seeds": 8},
+        "hours": {"seeds": 32},
+        "sha256": "ab" * 32,
+        **more,
+    }
     return Design(name, **{**texts, **given}, claims=tuple(claims))
 
 
@@ -52,7 +58,9 @@ def values_of(each, mean, null=0.0, planted=None, deviation=0.5, matched=None):
         f"{each.name}/planted": normal(far if planted is None else planted, 0.1, seed=3),
     }
     for key in each.matched:
-        found[f"{each.name}/{key}"] = normal(mean if matched is None else matched, deviation, seed=4)
+        found[f"{each.name}/{key}"] = normal(
+            mean if matched is None else matched, deviation, seed=4
+        )
     return found
 
 
@@ -109,13 +117,16 @@ def a_page_of_results():
     told = claim("told", exploratory=True)
     first = design("000/figure-1", [holds, fails, open_, scoped], recipes=("000/resnet18/adams",))
     second = design("000/table-1", [untrusted, equal, told])
-    third, fourth = design("003/theorem-1", [exact, broken]), design("004/figure-2", [claim("later")])
+    third, fourth = (
+        design("003/theorem-1", [exact, broken]),
+        design("004/figure-2", [claim("later")]),
+    )
     curves = [
         Curve("Error over decay", "weight decay", "error, %",
               {"adamw": [(10.0**-k, 5.0 + k, 4.0 + k, 6.0 + k) for k in range(4)],
                "adams, which has a long name and a half": [(10.0**-k, 6.0) for k in range(4)]},
               log_x=True),
-        Curve("Norm", "epoch", "norm", {"one": [(float(k), 2.0**k) for k in range(40)]}, log_y=True),
+        Curve("Norm", "epoch", "norm", {"one": [(1.0 * k, 2.0**k) for k in range(40)]}, log_y=True),
         Curve("Nothing", "x", "y", {"none": [(1.0, float("nan"))]}),
     ]  # fmt: skip
     return results_of(

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from ..statistics.intervals import Interval, holm, mean_and_error
-from ..statistics.quantiles import t_power, t_quantile, t_tail
+from ..statistics.quantiles import chi_square_quantile, t_power, t_quantile, t_tail
 from .design import Claim
 
 __all__ = ["LEVEL", "Verdict", "among_all", "judged"]
@@ -32,6 +32,7 @@ __all__ = ["LEVEL", "Verdict", "among_all", "judged"]
 LEVEL = 0.025  # of each one-sided test
 LEAST_SEEDS = 3
 _POWER = 0.8
+_NODES = 200
 
 
 @dataclass(frozen=True)
@@ -171,9 +172,25 @@ def _decided(claim: Claim, verdict: Verdict) -> Verdict:
 def _power(claim: Claim, deviation: float, n: int) -> float | None:
     if claim.effect <= 0.0 or deviation <= 0.0:
         return None
-    one = t_power(claim.effect * math.sqrt(n) / deviation, n - 1, LEVEL)
-    # Both one-sided tests must succeed: at no difference, each does with this probability.
-    return max(2.0 * one - 1.0, 0.0) if claim.kind == "equivalent" else one
+    if claim.kind == "equivalent":
+        return _equivalence_power(claim.effect * math.sqrt(n) / deviation, n - 1)
+    return t_power(claim.effect * math.sqrt(n) / deviation, n - 1, LEVEL)
+
+
+def _equivalence_power(margin: float, freedom: int) -> float:
+    """Probability that both one-sided tests tell it, where there is no difference.
+
+    The mean must lie nearer to 0 than the margin by t times the error that is drawn; so the normal
+    probability of that is averaged over the errors' distribution.
+
+    Args:
+        margin: over the true standard error.
+        freedom: degrees of freedom.
+    """
+    levels = (np.arange(_NODES) + 0.5) / _NODES
+    errors = np.sqrt(chi_square_quantile(levels, freedom) / freedom)
+    room = np.maximum(margin - t_quantile(1.0 - LEVEL, freedom) * errors, 0.0)
+    return sum(math.erf(each / math.sqrt(2.0)) for each in room.tolist()) / _NODES
 
 
 def _needed(claim: Claim, deviation: float) -> int | None:

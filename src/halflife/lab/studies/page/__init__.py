@@ -18,11 +18,11 @@ from ...report import __name__ as report_package
 from ...report.document import part_of, placed, policy_of, template_of
 from ...report.svg import STYLE
 from ...wording import in_digits
+from .. import words
+from ..record import facts_of
 from ..results import ClaimResult, StudyResult, read_results
-from . import words
 from .forest import forest
 from .lines import drawn_curve, numbers_of
-from .record import facts_of
 
 __all__ = ["page_of", "write_page"]
 
@@ -50,27 +50,25 @@ def write_page(folder: Path, out: Path) -> Path:
     Raises:
         StudyError: for a ledger that another design began or that is damaged.
     """
-    content = page_of(read_results(folder))
+    content = page_of(read_results(folder), words.family_of())
     out.parent.mkdir(parents=True, exist_ok=True)
     return placed(out, content)
 
 
-def page_of(results: Sequence[StudyResult]) -> str:
+def page_of(results: Sequence[StudyResult], family: int) -> str:
     """The page as HTML.
 
     Args:
         results: of every registered study, in their order.
+        family: how many primaries the verdicts are corrected for.
     """
     script = part_of(__name__, "page.js")
-    family = words.family_of(results)
     known: dict[str, int] = {}
     studies = [_study(each, family, known) for each in results]
     papers = list(dict.fromkeys(each["paper"] for each in studies))
     return template_of(__name__, "template.html").render(
         policy=policy_of(script),
-        style=Markup(
-            part_of(report_package, "style.css") + STYLE + part_of(__name__, "style.css")
-        ),
+        style=Markup(part_of(report_package, "style.css") + STYLE + part_of(__name__, "style.css")),
         script=Markup(script),
         lead=words.lead(results),
         family=family,

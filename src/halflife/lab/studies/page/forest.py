@@ -11,7 +11,7 @@ from ...report.svg import label, path, svg_figure, tag, text, width_of
 from ..design import Claim
 from ..results import ClaimResult
 from ..verdict import Verdict
-from .words import measured_text
+from ..words import measured_text
 
 __all__ = ["forest"]
 
@@ -135,7 +135,9 @@ def _strip(claim: Claim, axis: Ruler, top: float, bottom: float) -> list[str]:
     right = _RIGHT if claim.kind == "above" else axis(effect)
     height = bottom - top
     body = [tag("rect", x=_LEFT, y=top, width=_RIGHT - _LEFT, height=height, class_="ground")]
-    body.append(tag("rect", x=left, y=top, width=max(right - left, 0.0), height=height, class_="zone"))
+    body.append(
+        tag("rect", x=left, y=top, width=max(right - left, 0.0), height=height, class_="zone")
+    )
     edges = [effect, -effect] if claim.kind == "equivalent" else [effect]
     for edge in edges if claim.effect > 0.0 else []:
         body.append(path([(axis(edge), top), (axis(edge), bottom)], class_="edge"))

@@ -6,10 +6,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from ....units.writing import counted
-from ..design import Design
-from ..ledger import Recorded
-from ..results import StudyResult
+from ...units.writing import counted
+from .design import Design
+from .ledger import Recorded
+from .results import StudyResult
 
 __all__ = ["facts_of", "rerun_command", "seconds_text", "settings_of"]
 
@@ -92,6 +92,10 @@ def _written(value: Any) -> str:
         return ", ".join(f"{key} {_written(part)}" for key, part in value.items())
     if isinstance(value, (list, tuple)):
         return ", ".join(map(_written, value))
-    return f"{value:g}" if isinstance(value, float) else str(value) if isinstance(
-        value, str
-    ) else json.dumps(value)
+    return (
+        f"{value:g}"
+        if isinstance(value, float)
+        else str(value)
+        if isinstance(value, str)
+        else json.dumps(value)
+    )

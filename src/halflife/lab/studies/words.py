@@ -6,11 +6,11 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from ....units.writing import counted
-from ...wording import in_digits, listed, spread
-from ..design import Claim
-from ..results import ClaimResult, StudyResult
-from ..verdict import Verdict
+from ...units.writing import counted
+from ..wording import in_digits, listed, short, spread
+from .design import Claim, designs
+from .results import ClaimResult, StudyResult
+from .verdict import LEVEL, Verdict
 
 __all__ = [
     "PAPERS", "STATES", "alarms", "family_of", "lead", "measured_text", "p_text", "scope_text",
@@ -33,9 +33,9 @@ def state_of(study: StudyResult, claim: ClaimResult) -> str:
     return claim.verdict.outcome if study.findings is not None else "not run"
 
 
-def family_of(results: Sequence[StudyResult]) -> int:
-    """How many primaries Holm's correction is over."""
-    claims = (claim for each in results for claim in each.design.claims)
+def family_of() -> int:
+    """How many registered primaries Holm's correction is over, run or not."""
+    claims = (claim for design in designs().values() for claim in design.claims)
     return sum(claim.kind != "exact" and not claim.exploratory for claim in claims)
 
 
@@ -82,7 +82,7 @@ def measured_text(claim: Claim, verdict: Verdict, unit: bool = True) -> str:
         return ""
     said = f" {claim.unit}" if unit else ""
     if claim.kind == "exact":
-        return f"{in_digits(abs(verdict.mean))}{said}"
+        return f"{short(abs(verdict.mean))}{said}"
     if verdict.interval is None:
         return f"{in_digits(verdict.mean)}{said}"
     low, high = verdict.interval
@@ -127,8 +127,8 @@ def verdict_text(study: StudyResult, claim: ClaimResult, family: int) -> str:
         return said
     both = f"{p_text(verdict.p_replicates)} and {p_text(verdict.p_contradicts)}, {by}"
     said = f"{found}: it is not told that {holds}, nor that {against} ({both})."
-    if verdict.p_replicates <= 0.025:
-        said = f"{found}: {verdict.reason} ({both})."
+    if verdict.p_replicates <= LEVEL:  # what is open is its size, of which the power says nothing
+        return f"{found}: {verdict.reason} ({both})."
     return f"{said} {_power_text(verdict, effect, own.kind)}".rstrip()
 
 
@@ -150,18 +150,20 @@ def _exact_text(name: str, claim: Claim, verdict: Verdict) -> str:
         return f"{name}: of {counted(verdict.seeds, 'case')}, one at least came to no number."
     if not verdict.seeds:
         return f"{name}: {verdict.reason}."
-    worst, most = in_digits(abs(verdict.mean)), f"{claim.effect:g}"
+    worst, most = short(abs(verdict.mean)), f"{claim.effect:g}"
     cases = counted(verdict.seeds, "case")
+    said = f"{name}: in {cases} the worst deviation is {worst}"
     if verdict.outcome == "replicates":
-        return f"{name}: in {cases} the worst deviation is {worst}, and {most} is allowed ({claim.unit})."
-    return f"{name}: in {cases} the worst deviation is {worst}, more than the {most} allowed ({claim.unit})."
+        return f"{said}, and {most} is allowed ({claim.unit})."
+    return f"{said}, more than the {most} allowed ({claim.unit})."
 
 
 def _power_text(verdict: Verdict, effect: str, kind: str) -> str:
     if verdict.power is None:
         return ""
     what = "no difference to be none" if kind == "equivalent" else f"an effect of {effect}"
-    said = f"With this noise, a study of this size tells {what} with a probability of {verdict.power:.0%}"
+    percent = f"{100 * verdict.power:.0f} %"
+    said = f"With this noise, a study of this size tells {what} with a probability of {percent}"
     if verdict.power >= 0.8:
         return f"{said}, without the correction."
     needed = f"{verdict.needed:,} seeds" if verdict.needed else "more than 1,024 seeds"
