@@ -183,7 +183,8 @@ def run_studies(
     failed = {key: why for each in every for key, why in each.failed.items()}
     if failed:
         key, why = next(iter(failed.items()))
-        raise StudyError(f"{len(failed)} measurements failed twice; the first is {key}:\n{why}")
+        many = counted(len(failed), "measurement")
+        raise StudyError(f"{many} failed twice; the first is {key}:\n{why}")
     found = {}
     for each in every:
         plan = studies()[each.design.name]

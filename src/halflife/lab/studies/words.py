@@ -146,10 +146,10 @@ def _told(claim: Claim, effect: str) -> tuple[str, str]:
 
 
 def _exact_text(name: str, claim: Claim, verdict: Verdict) -> str:
-    if not math.isfinite(verdict.mean):
-        return f"{name}: of {counted(verdict.seeds, 'case')}, one at least came to no number."
     if not verdict.seeds:
         return f"{name}: {verdict.reason}."
+    if not math.isfinite(verdict.mean):
+        return f"{name}: of {counted(verdict.seeds, 'case')}, one at least came to no number."
     worst, most = short(abs(verdict.mean)), f"{claim.effect:g}"
     cases = counted(verdict.seeds, "case")
     said = f"{name}: in {cases} the worst deviation is {worst}"

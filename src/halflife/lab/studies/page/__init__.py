@@ -162,18 +162,18 @@ def _claim(
             (key, control.outcome, words.measured_text(claim, control, unit=False) or NONE)
             for key, control in result.controls.items()
         ],
-        "values": _values(result),
+        "written": _written(result),
         "count": len(result.values),
     }
 
 
-def _values(result: ClaimResult) -> str:
+def _written(result: ClaimResult) -> str:
     """The values as text, one a seed; of many the largest."""
-    values = list(result.values)
-    if len(values) > _SHOWN:
-        largest = sorted(values, key=lambda v: -abs(v) if v == v else float("-inf"))[:_SHOWN]
-        return "The largest: " + "; ".join(map(in_digits, largest))
-    return "; ".join(map(in_digits, values))
+    shown = list(result.values)
+    if len(shown) > _SHOWN:
+        shown = sorted(shown, key=lambda v: (v == v, -abs(v)))[:_SHOWN]  # no numbers come first
+    said = "; ".join("no number" if v != v else in_digits(v) for v in shown)
+    return f"The largest: {said}" if len(shown) < len(result.values) else said
 
 
 def _anchor(words_: str, known: dict[str, int]) -> str:
