@@ -5,4 +5,15 @@ for measurements, which `running` has done by worker processes and a `ledger` ke
 what they say of the claim. The papers' studies are in a module each; `bench` is what they train.
 """
 
+from . import loshchilov as loshchilov
+from . import loshchilov_anytime as loshchilov_anytime
+from . import practice as practice
+from . import practice_dynamics as practice_dynamics
+from . import practice_transfer as practice_transfer
 from . import xie as xie
+from . import xie_sharpness as xie_sharpness
+from . import xie_stable as xie_stable
+from . import xie_tables as xie_tables
+from . import zhou as zhou
+from . import zhou_matrices as zhou_matrices
+from . import zhuang as zhuang
