@@ -53,7 +53,7 @@ def test_a_study_from_the_list_to_the_page(here):
     assert "000/figure-1: goes on from 10 measurements in studies-run/000-figure-1.jsonl." in bar
     assert len(measured) == 10
     said, _ = study("list", "000")
-    assert re.search(r"000/figure-1 +1 +1 replicates +0 s +The title of 000/figure-1\.", said)
+    assert re.search(r"000/figure-1 +1 +The title of 000/figure-1\. +1 replicates +0 s", said)
     said, _ = study("show", DESIGN.name)
     for part in ("ten times as much", "Replicates: 1.0", "Note: chosen: 1", DESIGN.sha256):
         assert part in said

@@ -69,12 +69,16 @@ def list_studies(
     if as_json:
         print_json([each.as_dict() for each in found])
         return
-    rows: list[tuple[str, ...]] = [("study", "claims", "verdicts", "time", "title")]
-    for each in found:
-        time = seconds_text(each.recorded.seconds) if each.recorded else "-"
-        design = each.design
-        rows.append((design.name, str(len(design.claims)), _in_short(each), time, design.title))
-    show(rows, title=f"{len(found)} studies", prose=(2, 4))
+    rows: list[tuple[str, ...]] = [("study", "claims", "title")]
+    rows += [(d.name, str(len(d.claims)), d.title) for d in (each.design for each in found)]
+    if any(each.recorded for each in found):  # else the columns would only take room
+        told = [("verdicts", "time")]
+        told += [
+            (_in_short(each), seconds_text(each.recorded.seconds) if each.recorded else "-")
+            for each in found
+        ]
+        rows = [(*row, *more) for row, more in zip(rows, told, strict=True)]
+    show(rows, title=f"{len(found)} studies", prose=(2, 3) if len(rows[0]) > 3 else (2,))
     say()
     say(f"{lead(found)} Ledgers: {out}." if out.is_dir() else f"None has been run (in {out}).")
 

@@ -108,7 +108,7 @@ def verdict_text(study: StudyResult, claim: ClaimResult, family: int) -> str:
         return _exact_text(name, own, verdict)
     if verdict.p_replicates is None or verdict.p_contradicts is None:
         return f"{name}: {verdict.reason}."
-    effect = f"{own.effect:g} {own.unit}"
+    effect = f"{own.effect:g}"
     found = f"{name}: {measured_text(own, verdict)} on {counted(verdict.seeds, 'fresh seed')}"
     holds, against = _told(own, effect)
     by = (
@@ -117,7 +117,7 @@ def verdict_text(study: StudyResult, claim: ClaimResult, family: int) -> str:
     )  # fmt: skip
     if verdict.outcome == "replicates":
         said = f"{found}: {holds} ({p_text(verdict.p_replicates)}, {by})"
-        if own.kind != "equivalent":
+        if own.kind != "equivalent" and own.effect:
             said += f", and the mean is no smaller than the smallest effect of interest, {effect}"
         return f"{said}."
     if verdict.outcome == "contradicts":
@@ -142,6 +142,8 @@ def _told(claim: Claim, effect: str) -> tuple[str, str]:
     side = "above" if claim.kind == "above" else "below"
     least = effect if claim.kind == "above" else f"\N{MINUS SIGN}{effect}"
     other = "below" if claim.kind == "above" else "above"
+    if not claim.effect:
+        return f"the effect is {side} 0", f"the effect is {other} 0"
     return f"the effect is {side} 0", f"the effect is {other} the smallest of interest, {least}"
 
 

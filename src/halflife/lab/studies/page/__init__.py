@@ -24,7 +24,7 @@ from ..results import ClaimResult, StudyResult, read_results
 from .forest import forest
 from .lines import drawn_curve, numbers_of
 
-__all__ = ["page_of", "write_page"]
+__all__ = ["anchor_of", "page_of", "write_page"]
 
 _SHOWN = 60  # values of a claim that are written out
 _POINTS = 200  # of a figure
@@ -90,7 +90,7 @@ def page_of(results: Sequence[StudyResult], family: int) -> str:
 def _study(study: StudyResult, family: int, known: dict[str, int]) -> dict[str, Any]:
     """What the template says of a study."""
     design, findings = study.design, study.findings
-    anchor = _anchor(f"study-{design.slug}", known)
+    anchor = _anchor(known, design.name)
     curves = []
     for number, curve in enumerate(findings.curves if findings else ()):
         if drawn := drawn_curve(curve, f"{anchor}-figure-{number}"):
@@ -110,6 +110,7 @@ def _study(study: StudyResult, family: int, known: dict[str, int]) -> dict[str, 
         "anchor": anchor,
         "name": design.name,
         "paper": design.paper,
+        "item": design.name.partition("/")[2],
         "title": design.title,
         "source": design.source,
         "published": design.published,
@@ -118,7 +119,7 @@ def _study(study: StudyResult, family: int, known: dict[str, int]) -> dict[str, 
         "cannot_say": design.cannot_say,
         "notes": list(findings.notes) if findings else [],
         "run": findings is not None,
-        "claims": [_claim(study, claim, anchor, family, known) for claim in study.claims],
+        "claims": [_claim(study, claim, family, known) for claim in study.claims],
         "curves": curves,
         "recipes": list(design.recipes),
         "sha256": design.sha256,
@@ -127,11 +128,11 @@ def _study(study: StudyResult, family: int, known: dict[str, int]) -> dict[str, 
 
 
 def _claim(
-    study: StudyResult, result: ClaimResult, anchor: str, family: int, known: dict[str, int]
+    study: StudyResult, result: ClaimResult, family: int, known: dict[str, int]
 ) -> dict[str, Any]:
     """What the template says of a claim."""
     claim, verdict = result.claim, result.verdict
-    own = _anchor(f"{anchor}-{claim.name}", known)
+    own = _anchor(known, study.design.name, claim.name)
     findings = study.findings
     every: Mapping[str, Sequence[float]] = findings.values if findings else {}
     state = words.state_of(study, result)
@@ -176,10 +177,21 @@ def _written(result: ClaimResult) -> str:
     return f"The largest: {said}" if len(shown) < len(result.values) else said
 
 
-def _anchor(words_: str, known: dict[str, int]) -> str:
-    """An id of a page: what it is made of, and a number where that is taken."""
-    base = re.sub(r"[^a-z0-9]+", "-", words_.lower()).strip("-") or "x"
+def anchor_of(*parts: str) -> str:
+    """The id of a study, or of a claim of it, in the page.
+
+    Args:
+        *parts: the study's name, and the claim's.
+
+    Example:
+        >>> anchor_of("000/figure-1", "error")
+        'study-000-figure-1-error'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", " ".join(("study", *parts)).lower()).strip("-")
+
+
+def _anchor(known: dict[str, int], *parts: str) -> str:
+    """An id, with a number where it is taken."""
+    base = anchor_of(*parts)
     known[base] = known.get(base, 0) + 1
-    if known[base] == 1:
-        return base
-    return _anchor(f"{base}-{known[base]}", known)
+    return base if known[base] == 1 else _anchor(known, *parts, str(known[base]))

@@ -189,5 +189,5 @@ def _arrow(axis: Ruler, right: bool, middle: float, kind: str) -> list[str]:
     return [
         path([(at + way * 34, middle), (at + way * 9, middle)], class_=f"interval {kind}"),
         path(head, class_=f"mean {kind}"),
-        text(at + way * 40, middle + 4, words, class_="soft", **anchor),
+        text(at + way * 40, middle + 4, words, class_="soft far", **anchor),
     ]
