@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 
 from halflife.lab.studies import words
-from halflife.lab.studies.page import SIGNS, anchor_of, page_of
+from halflife.lab.studies.page import SIGNS, page_id, page_of
 from halflife.lab.studies.results import ClaimResult, StudyResult, read_results
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,7 +21,10 @@ LEDGERS = ROOT / "studies"
 PAGE = ROOT / "docs" / "studies.md"
 HTML = ROOT / "docs" / "assets" / "studies.html"
 
-HEAD = ("| claim | study | verdict | measured here | least | published |", "|---|---|---|---|---|---|")
+HEAD = (
+    "| claim | study | verdict | measured here | least | published |",
+    "|---|---|---|---|---|---|",
+)
 
 
 def verdicts(results: list[StudyResult]) -> list[str]:
@@ -37,7 +40,7 @@ def verdicts(results: list[StudyResult]) -> list[str]:
 
 def row(study: StudyResult, result: ClaimResult) -> str:
     """A claim in a line of the table."""
-    claim, state = result.claim, words.state_of(study, result)
+    claim, state = result.claim, words.outcome_of(study, result)
     name = study.design.name
     verdict = f"{SIGNS[state]} {state}"
     run = study.findings is not None
@@ -47,7 +50,7 @@ def row(study: StudyResult, result: ClaimResult) -> str:
         verdict += "; **a control failed**"
     said = claim.words + (" (exploratory)" if claim.exploratory else "")
     cells = (
-        f"[{plain(said)}](assets/studies.html#{anchor_of(name, claim.name)})",
+        f"[{plain(said)}](assets/studies.html#{page_id(name, claim.name)})",
         f"`{name}`",
         verdict,
         plain(words.measured_text(claim, result.verdict) if run else "") or "–",

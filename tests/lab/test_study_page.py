@@ -18,7 +18,7 @@ from halflife.lab.report.colour import contrast
 from halflife.lab.studies import words
 from halflife.lab.studies.calls import Curve
 from halflife.lab.studies.page import page_of
-from halflife.lab.studies.page.forest import forest
+from halflife.lab.studies.page.forests import forest
 from halflife.lab.studies.page.lines import drawn_curve
 
 EVIL = '<script>document.title="run"</script>&"\'' + "W" * 160
@@ -135,7 +135,7 @@ def test_every_claim_stands_in_the_table_and_in_its_study(results, html):
     assert len(rows) == len(claims) == 10
     for (state, row), (study, each) in zip(rows, claims, strict=True):
         said = text_of(row.replace("<wbr>", ""))
-        assert state == words.state_of(study, each)
+        assert state == words.outcome_of(study, each)
         assert each.claim.words in said
         assert study.design.name in said
         assert each.claim.published in said

@@ -24,7 +24,7 @@ from ..statistics.surface import Record
 from ..wording import listed
 from . import failures, legend, summary, svg, tables, weights
 from .curves import Curves, examples, learning_curves
-from .document import part_of, placed, policy_of, template_of
+from .document import part_of, replaced_file, policy_of, template_of
 from .heatmap import scattered
 from .maps import heading, maps_of, picture
 
@@ -63,10 +63,10 @@ def write_report(records: Sequence[Record], meta: Meta, directory: Path) -> Path
     """
     directory.mkdir(parents=True, exist_ok=True)
     report = build(records, meta)
-    placed(directory / "landscape.svg", report.picture)
-    placed(directory / "summary.json", json.dumps(report.numbers, indent=1, allow_nan=False))
+    replaced_file(directory / "landscape.svg", report.picture)
+    replaced_file(directory / "summary.json", json.dumps(report.numbers, indent=1, allow_nan=False))
     page = directory / "report.html"
-    placed(page, report.html)
+    replaced_file(page, report.html)
     return page
 
 

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from . import svg
 
-__all__ = ["part_of", "placed", "policy_of", "template_of"]
+__all__ = ["part_of", "replaced_file", "policy_of", "template_of"]
 
 _LONG = 24  # characters of a table's cell, from which on its whole text is a tooltip
 
@@ -52,7 +52,7 @@ def policy_of(script: str) -> str:
     )
 
 
-def placed(path: Path, content: str) -> Path:
+def replaced_file(path: Path, content: str) -> Path:
     """The path, at which the content stands now: readers see the old file or the new one."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

@@ -14,7 +14,7 @@ from .verdict import LEVEL, Verdict
 
 __all__ = [
     "PAPERS", "STATES", "alarms", "family_of", "lead", "measured_text", "p_text", "scope_text",
-    "state_of", "verdict_text",
+    "outcome_of", "verdict_text",
 ]  # fmt: skip
 
 STATES = ("replicates", "contradicts", "undecided", "not run")
@@ -28,7 +28,7 @@ PAPERS = {
 }
 
 
-def state_of(study: StudyResult, claim: ClaimResult) -> str:
+def outcome_of(study: StudyResult, claim: ClaimResult) -> str:
     """One of `STATES`."""
     return claim.verdict.outcome if study.findings is not None else "not run"
 
@@ -42,7 +42,7 @@ def family_of() -> int:
 def lead(results: Sequence[StudyResult]) -> str:
     """How many claims came out how, in a sentence or two."""
     pairs = [(study, c) for study in results for c in study.claims if not c.claim.exploratory]
-    counts = Counter(state_of(study, c) for study, c in pairs)
+    counts = Counter(outcome_of(study, c) for study, c in pairs)
     words = {
         "replicates": ("replicates", "replicate"),
         "contradicts": ("is contradicted", "are contradicted"),

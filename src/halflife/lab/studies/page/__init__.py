@@ -15,16 +15,16 @@ from typing import Any
 from markupsafe import Markup
 
 from ...report import __name__ as report_package
-from ...report.document import part_of, placed, policy_of, template_of
+from ...report.document import part_of, replaced_file, policy_of, template_of
 from ...report.svg import STYLE
 from ...wording import in_digits
 from .. import words
 from ..record import facts_of
 from ..results import ClaimResult, StudyResult, read_results
-from .forest import forest
-from .lines import drawn_curve, numbers_of
+from .forests import forest
+from .lines import drawn_curve, points_of
 
-__all__ = ["anchor_of", "page_of", "write_page"]
+__all__ = ["page_id", "page_of", "write_page"]
 
 _SHOWN = 60  # values of a claim that are written out
 _POINTS = 200  # of a figure
@@ -52,7 +52,7 @@ def write_page(folder: Path, out: Path) -> Path:
     """
     content = page_of(read_results(folder), words.family_of())
     out.parent.mkdir(parents=True, exist_ok=True)
-    return placed(out, content)
+    return replaced_file(out, content)
 
 
 def page_of(results: Sequence[StudyResult], family: int) -> str:
@@ -94,7 +94,7 @@ def _study(study: StudyResult, family: int, known: dict[str, int]) -> dict[str, 
     curves = []
     for number, curve in enumerate(findings.curves if findings else ()):
         if drawn := drawn_curve(curve, f"{anchor}-figure-{number}"):
-            rows = numbers_of(curve)
+            rows = points_of(curve)
             curves.append(
                 {
                     "title": curve.title,
@@ -135,7 +135,7 @@ def _claim(
     own = _anchor(known, study.design.name, claim.name)
     findings = study.findings
     every: Mapping[str, Sequence[float]] = findings.values if findings else {}
-    state = words.state_of(study, result)
+    state = words.outcome_of(study, result)
     drawn = forest(result, every, f"{own}-forest") if findings else ""
     run = findings is not None
     return {
@@ -177,14 +177,14 @@ def _written(result: ClaimResult) -> str:
     return f"The largest: {said}" if len(shown) < len(result.values) else said
 
 
-def anchor_of(*parts: str) -> str:
+def page_id(*parts: str) -> str:
     """The id of a study, or of a claim of it, in the page.
 
     Args:
         *parts: the study's name, and the claim's.
 
     Example:
-        >>> anchor_of("000/figure-1", "error")
+        >>> page_id("000/figure-1", "error")
         'study-000-figure-1-error'
     """
     return re.sub(r"[^a-z0-9]+", "-", " ".join(("study", *parts)).lower()).strip("-")
@@ -192,6 +192,6 @@ def anchor_of(*parts: str) -> str:
 
 def _anchor(known: dict[str, int], *parts: str) -> str:
     """An id, with a number where it is taken."""
-    base = anchor_of(*parts)
+    base = page_id(*parts)
     known[base] = known.get(base, 0) + 1
     return base if known[base] == 1 else _anchor(known, *parts, str(known[base]))

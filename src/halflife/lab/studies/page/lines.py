@@ -12,7 +12,7 @@ from ...report.svg import label, marker, path, svg_figure, text, width_of
 from ...wording import in_digits
 from ..calls import Curve
 
-__all__ = ["drawn_curve", "numbers_of"]
+__all__ = ["drawn_curve", "points_of"]
 
 WIDTH, HEIGHT = 420.0, 300.0
 _MARKED = 24  # a line of at most so many points has a marker at each
@@ -69,7 +69,7 @@ def drawn_curve(curve: Curve, name: str) -> str:
     return svg_figure(WIDTH, HEIGHT + 8.0 + legend, about, *body, name=name, most=520)
 
 
-def numbers_of(curve: Curve) -> list[list[str]]:
+def points_of(curve: Curve) -> list[list[str]]:
     """The figure's points as a table's rows: line, x, y, and the band's ends where it has one."""
     return [
         [key, *(in_digits(float(v)) for v in point)]
