@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 
 from halflife.lab.studies import words
-from halflife.lab.studies.page import SIGNS, page_id, page_of
+from halflife.lab.studies.page import NONE, SIGNS, page_id, page_of
 from halflife.lab.studies.results import ClaimResult, StudyResult, read_results
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,9 +53,9 @@ def row(study: StudyResult, result: ClaimResult) -> str:
         f"[{plain(said)}](assets/studies.html#{page_id(name, claim.name)})",
         f"`{name}`",
         verdict,
-        plain(words.measured_text(claim, result.verdict) if run else "") or "–",
+        plain(words.measured_text(claim, result.verdict) if run else "") or NONE,
         f"{claim.effect:g}",
-        plain(claim.published) or "–",
+        plain(claim.published) or NONE,
     )
     return f"| {' | '.join(cells)} |"
 

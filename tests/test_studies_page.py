@@ -45,4 +45,4 @@ def test_a_row_tells_scope_failed_controls_and_what_was_measured():
     assert "replicates, not at equal total decay | 1.50 \\[1.18, 1.82\\] points of test" in scoped
     (untrusted,) = [row for row in rows if "Claim untrusted" in row]
     assert "; **a control failed** |" in untrusted
-    assert "| – not run | – |" in rows[-1]
+    assert "| {0} not run | {0} |".format(SCRIPT["NONE"]) in rows[-1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from study_plans import DESIGN, FAILING, OTHER, UNDERFED, faults, measured, planted
@@ -101,13 +102,15 @@ def test_data_that_is_missing_is_named_and_its_studies_left_out_or_refused(here)
     assert "none of these studies has its data" in study("run", "004", code=2)[1]
 
 
-def test_the_papers_own_size_is_told_by_commands_and_trains_nothing(here):
+def test_the_papers_own_size_is_told_by_commands_and_trains_nothing(here, monkeypatch):
+    spent = SimpleNamespace(petaflop=3.6)  # which takes seconds to count
+    monkeypatch.setattr("halflife.lab.recipes.cost.cost", lambda each: spent)
     first = "004/resnet20-nobn-cifar10/adamw"
     designs()[DESIGN.name] = replace(DESIGN, recipes=(first, first))
     said, why = study("run", "000", "--budget", "paper")
     assert said.splitlines() == [f"halflife train {first}"]
     assert "Nothing is trained here" in why
-    assert "petaFLOP" in why
+    assert "one run each, 4 petaFLOP in all" in " ".join(why.split())
     data = json.loads(study("run", "000", "--budget", "paper", "--json")[0])
     assert data[0]["command"] == f"halflife train {first}"
     assert measured == []

@@ -130,7 +130,7 @@ def test_a_call_that_fails_twice_is_told_after_everything_else_was_measured(tmp_
     faults[1] = 2
     display = Said()
     with pytest.raises(
-        StudyError, match=r"1 measurements failed twice.*\"seed\":1(.|\n)*for seed 1"
+        StudyError, match=r"1 measurement failed twice.*\"seed\":1(.|\n)*for seed 1"
     ):
         run(tmp_path, FAILING.name, DESIGN.name, display=display)
     assert any("no value for seed 1" in line for line in display.said)

@@ -24,7 +24,7 @@ from ..statistics.surface import Record
 from ..wording import listed
 from . import failures, legend, summary, svg, tables, weights
 from .curves import Curves, examples, learning_curves
-from .document import part_of, replaced_file, policy_of, template_of
+from .document import part_of, policy_of, replaced_file, template_of
 from .heatmap import scattered
 from .maps import heading, maps_of, picture
 

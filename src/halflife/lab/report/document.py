@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from . import svg
 
-__all__ = ["part_of", "replaced_file", "policy_of", "template_of"]
+__all__ = ["part_of", "policy_of", "replaced_file", "template_of"]
 
 _LONG = 24  # characters of a table's cell, from which on its whole text is a tooltip
 

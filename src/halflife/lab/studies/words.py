@@ -13,8 +13,16 @@ from .results import ClaimResult, StudyResult
 from .verdict import LEVEL, Verdict
 
 __all__ = [
-    "PAPERS", "STATES", "alarms", "family_of", "lead", "measured_text", "p_text", "scope_text",
-    "outcome_of", "verdict_text",
+    "PAPERS",
+    "STATES",
+    "alarms",
+    "family_of",
+    "lead",
+    "measured_text",
+    "outcome_of",
+    "p_text",
+    "scope_text",
+    "verdict_text",
 ]  # fmt: skip
 
 STATES = ("replicates", "contradicts", "undecided", "not run")

@@ -15,7 +15,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ...report import __name__ as report_package
-from ...report.document import part_of, replaced_file, policy_of, template_of
+from ...report.document import part_of, policy_of, replaced_file, template_of
 from ...report.svg import STYLE
 from ...wording import in_digits
 from .. import words
