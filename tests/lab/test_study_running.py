@@ -96,7 +96,7 @@ def test_what_a_study_asks_for_is_measured_once_and_never_again(tmp_path):
     found = run(tmp_path, DESIGN.name, OTHER.name, display=display)
     assert len(measured) == len(set(measured)) == 10 + 3
     assert found[DESIGN.name].notes == ["chosen: 1"]
-    assert display.said == []
+    assert display.said == ["000/figure-1: ended.", "001/table-2: ended."]
     assert display.shown[-1] == (2, 2, "studies")
     assert all(0 <= done <= total == 2 for done, total, _ in display.shown)
     content = path_of(tmp_path).read_bytes()
@@ -104,7 +104,7 @@ def test_what_a_study_asks_for_is_measured_once_and_never_again(tmp_path):
     assert len(measured) == 13
     assert again[DESIGN.name] == found[DESIGN.name]
     assert path_of(tmp_path).read_bytes() == content  # whoever adds nothing leaves no trace
-    assert display.said[0].startswith("000/figure-1: goes on from 10 measurements in ")
+    assert display.said[2].startswith("000/figure-1: goes on from 10 measurements in ")
 
 
 def test_what_is_no_number_comes_back_as_none(tmp_path):

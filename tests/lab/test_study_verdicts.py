@@ -132,6 +132,8 @@ def test_a_verdict_that_stands_alone_may_fall_among_many():
     assert some["a"].outcome == "replicates"
     assert many["a"].outcome == "undecided"
     assert many["a"].reason == "neither is told"
+    assert 0.0 < many["a"].power < some["a"].power < 1.0  # that of one test of so many
+    assert many["a"].needed > some["a"].needed
     exploring = {"a": claim(exploratory=True), **{f"{i}": claim() for i in range(20)}}
     assert among_all(exploring, alone)["a"].outcome == "replicates"
 

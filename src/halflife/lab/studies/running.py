@@ -221,8 +221,7 @@ def _measure(
             number += 1
         parts = [each.open / each.asked for each in begun if each.open]
         done = total - len(waiting) - sum(parts)
-        running = ", ".join(dict.fromkeys(each.design.name for each, _ in hand.values()))
-        display.progress(done, total, f"studies ({running})" if running else "studies")
+        display.progress(done, total, "studies")
         if not hand:
             if late or not waiting:
                 return
@@ -245,6 +244,8 @@ def _measure(
                     each.failed[call.key] = why
             if not each.open and not late:
                 _enqueue(each, queue)
+            if not each.open and total > 1:
+                display.say(f"{each.design.name}: {'failed' if each.failed else 'ended'}.")
 
 
 def _enqueue(each: _Running, queue: deque[tuple[_Running, Call]]) -> None:

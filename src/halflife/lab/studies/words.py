@@ -172,12 +172,14 @@ def _power_text(verdict: Verdict, effect: str, kind: str) -> str:
     if verdict.power is None:
         return ""
     what = "no difference to be none" if kind == "equivalent" else f"an effect of {effect}"
-    percent = f"{100 * verdict.power:.0f} %"
-    said = f"With this noise, a study of this size tells {what} with a probability of {percent}"
+    chance = "above 99 %" if verdict.power > 0.99 else f"{100 * verdict.power:.0f} %"
+    said = (
+        f"With this noise and correction, so many seeds tell {what} with a probability of {chance}"
+    )
     if verdict.power >= 0.8:
-        return f"{said}, without the correction."
+        return f"{said}."
     needed = f"{verdict.needed:,} seeds" if verdict.needed else "more than 1,024 seeds"
-    return f"{said}; 80 % would take {needed}, without the correction."
+    return f"{said}; 80 % would take {needed}."
 
 
 def scope_text(claim: ClaimResult) -> str:
