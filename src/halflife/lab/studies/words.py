@@ -173,9 +173,7 @@ def _power_text(verdict: Verdict, effect: str, kind: str) -> str:
         return ""
     what = "no difference to be none" if kind == "equivalent" else f"an effect of {effect}"
     chance = "above 99 %" if verdict.power > 0.99 else f"{100 * verdict.power:.0f} %"
-    said = (
-        f"With this noise and correction, so many seeds tell {what} with a probability of {chance}"
-    )
+    said = f"With this noise and correction, so many seeds tell {what} with probability {chance}"
     if verdict.power >= 0.8:
         return f"{said}."
     needed = f"{verdict.needed:,} seeds" if verdict.needed else "more than 1,024 seeds"
