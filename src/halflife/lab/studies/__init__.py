@@ -5,5 +5,6 @@ for measurements, which `running` has done by worker processes and a `ledger` ke
 what they say of the claim. The papers' studies are in a module each; `bench` is what they train.
 """
 
+from . import exact_loshchilov as exact_loshchilov
 from . import exact_xie as exact_xie
 from . import xie as xie

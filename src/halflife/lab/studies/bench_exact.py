@@ -21,8 +21,8 @@ from .bench_runs import findings
 from .calls import Call, Findings, Values, call, study
 
 __all__ = [
-    "adam_moments", "apart", "between", "changing_rates", "excess", "normal", "path",
-    "random_cases", "rotation",
+    "adam_moments", "apart", "between", "changing_rates", "excess", "no_gradient",
+    "noisy_sine", "normal", "path", "random_cases", "rotation",
 ]  # fmt: skip
 
 Random: TypeAlias = np.random.Generator
@@ -88,6 +88,18 @@ def changing_rates(random: Random, steps: int, peak: float) -> list[float]:
     )
     curve = curves[random.integers(len(curves))]
     return [peak * curve(step) for step in range(steps)]
+
+
+def noisy_sine(random: Random, dimension: int, steps: int) -> Gradient:
+    """The gradient of ``-sum c_j cos w_j`` and noise of its own at each step."""
+    curvatures = 0.5 + torch.from_numpy(random.uniform(size=dimension))
+    noise = normal(random, steps, dimension)
+    return lambda w, step: curvatures * w.sin() + noise[step]
+
+
+def no_gradient(w: Tensor, step: int) -> Tensor:
+    """Zero."""
+    return torch.zeros_like(w)
 
 
 def path(

@@ -19,6 +19,8 @@ from .bench_exact import (
     between,
     changing_rates,
     excess,
+    no_gradient,
+    noisy_sine,
     normal,
     path,
     random_cases,
@@ -77,21 +79,14 @@ def two_equations(random: Random) -> dict[str, float]:
     """Vanilla SGD with either decay, with L2, and with momentum."""
     dimension, steps, peak = 7, 15, between(random, 0.01, 0.1)
     start = normal(random, dimension)
-    curvatures = torch.rand(dimension, dtype=torch.float64) + 0.5
-    noise = normal(random, steps, dimension)
+    gradient = noisy_sine(random, dimension, steps)
     fraction = between(random, 1e-3, 0.05)
     rates, constant = changing_rates(random, steps, peak), [peak] * steps
-
-    def gradient(w: Tensor, step: int) -> Tensor:
-        return curvatures * w.sin() + noise[step]
-
-    def nothing(w: Tensor, step: int) -> Tensor:
-        return torch.zeros_like(w)
 
     run = functools.partial(path, start=start, gradient=gradient, weight_decay=fraction / peak)
     first = functools.partial(path, _uncoupled, start, gradient, weight_decay=fraction)
     second = run(_coupled, lrs=rates)
-    free = path(_coupled, start, nothing, rates, weight_decay=fraction / peak)[-1]
+    free = path(_coupled, start, no_gradient, rates, weight_decay=fraction / peak)[-1]
     kept = math.prod(1.0 - lr * fraction / peak for lr in rates)
     sgds = run("sgds", lrs=rates, momentum=0.9)
     momentum = functools.partial(run, SGD, lrs=rates, momentum=0.9)
