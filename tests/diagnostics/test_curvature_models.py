@@ -280,10 +280,10 @@ def model_first(model: nn.Module) -> torch.Tensor:
 
 
 def test_sharded_weights_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    from halflife.diagnostics.curvature import loss_hessian
+    from halflife.diagnostics.curvature import data_operator
 
     model, x, y = small()
-    monkeypatch.setattr(loss_hessian, "is_sharded", lambda p: p.shape == (2, 4))
+    monkeypatch.setattr(data_operator, "is_sharded", lambda p: p.shape == (2, 4))
     with pytest.raises(ValueError, match=r"params: '3.weight' is sharded over processes; gather"):
         curvature.hessian(model, cross_entropy, (x, y))
 

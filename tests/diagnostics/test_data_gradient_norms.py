@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import numpy as np
@@ -57,6 +58,86 @@ def test_scale_invariant_weights_hide_behind_the_product():
     after = gradient_norms(model, mse, data)
     assert after.full == pytest.approx(2.0 * before.full, rel=1e-9)
     assert after.product == pytest.approx(before.product, rel=1e-9)
+
+
+def regression():
+    """A net without chance, four batches of three rows, and its parameters by name."""
+    model = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)).double()
+    x, y = torch.randn(12, 4, dtype=torch.float64), torch.randn(12, 2, dtype=torch.float64)
+    data = [(x[i : i + 3], y[i : i + 3]) for i in range(0, 12, 3)]
+    return model, data, dict(model.named_parameters())
+
+
+def test_with_the_regularizer_they_are_those_of_the_regularised_loss():
+    """By autograd of ``L + c/2 |w|^2``, c of one parameter or of all."""
+    model, data, named = regression()
+    for decay in (0.3, {"0.weight": 0.3, "2.weight": 0.1}):
+        coefficients = decay if isinstance(decay, dict) else dict.fromkeys(named, decay)
+
+        def objective(batch, coefficients=coefficients):
+            penalty = sum(c / 2 * named[n].square().sum() for n, c in coefficients.items())
+            return mse(model(batch[0]), batch[1]) + penalty
+
+        found = gradient_norms(model, mse, data, weight_decay=decay)
+        params = list(named.values())
+        rows = [torch.autograd.grad(objective(batch), params) for batch in data]
+        flat = torch.stack([torch.cat([g.flatten() for g in row]) for row in rows])
+        assert found.full == pytest.approx(flat.mean(0).norm().item(), rel=1e-12)
+        assert found.minibatch == pytest.approx(flat.square().sum(1).mean().item(), rel=1e-12)
+        losses = [objective(batch).item() for batch in data]
+        assert found.loss == pytest.approx(sum(losses) / 4, rel=1e-12)
+        plain = gradient_norms(model, mse, data)
+        assert found.noise == pytest.approx(plain.noise, rel=1e-9)  # the regularizer has none
+        assert found.full != plain.full
+
+
+def test_implicit_loss_is_that_of_equation_6():
+    """``L + (lr / 4m) sum_i |grad L_i|^2`` over m batches, written out."""
+    model, data, named = regression()
+    rows = [torch.autograd.grad(mse(model(x), y), list(named.values())) for x, y in data]
+    squares = sum(float(g.square().sum()) for row in rows for g in row)
+    loss = sum(float(mse(model(x), y).detach()) for x, y in data) / 4
+    found = gradient_norms(model, mse, data)
+    for lr in (0.0, 0.1, 0.5):
+        wanted = loss + lr / (4 * 4) * squares
+        assert found.implicit_loss(lr) == pytest.approx(wanted, rel=1e-13)
+    with pytest.raises(ValueError, match="lr must be a finite number >= 0"):
+        found.implicit_loss(-0.1)
+
+
+def test_sgd_follows_the_flow_of_its_implicit_loss():
+    """Over an epoch, in the mean over the orders of its batches, with an error of third order in
+    the lr, where that of the plain loss is of second (Smith et al. 2021)."""
+    curves, centers, start = (1.0, 3.0), (0.5, -1.0), 2.0
+    model = nn.Linear(1, 1, bias=False, dtype=torch.float64)
+    data = [(torch.ones(1, 1, dtype=torch.float64), torch.tensor([i])) for i in range(2)]
+
+    def loss(outputs, i):
+        return 0.5 * curves[int(i)] * (outputs - centers[int(i)]).square().mean()
+
+    def at(w, lr):
+        nn.init.constant_(model.weight, w)
+        return gradient_norms(model, loss, data).implicit_loss(lr)
+
+    def flow(implicit_lr, lr):
+        """Where the gradient flow of the quadratic ends after two steps' time."""
+        low, middle, high = (at(w, implicit_lr) for w in (-1.0, 0.0, 1.0))
+        curve, slope = low + high - 2 * middle, (high - low) / 2
+        return (start + slope / curve) * math.exp(-2 * lr * curve) - slope / curve
+
+    def epoch(order, lr):
+        w = start
+        for i in order:
+            w -= lr * curves[i] * (w - centers[i])
+        return w
+
+    errors = []
+    for lr in (0.002, 0.001):
+        end = (epoch((0, 1), lr) + epoch((1, 0), lr)) / 2
+        errors.append((abs(end - flow(lr, lr)), abs(end - flow(0.0, lr))))
+    (corrected, plain), (corrected_half, plain_half) = errors
+    assert plain / plain_half == pytest.approx(4.0, rel=0.02)
+    assert corrected / corrected_half == pytest.approx(8.0, rel=0.02)
 
 
 def make() -> nn.Module:
@@ -122,5 +203,12 @@ def test_bad_arguments():
         gradient_norms(model, mse, [], mode="test")
     with pytest.raises(ValueError, match=r"data: holds no batch"):
         gradient_norms(model, mse, [])
+    pairs = (torch.ones(1, 1), torch.ones(1, 1))
+    with pytest.raises(ValueError, match=r"weight_decay must be a finite number >= 0, got -1"):
+        gradient_norms(model, mse, pairs, weight_decay=-1.0)
+    with pytest.raises(ValueError, match=r"weight_decay of bias must be a finite number >= 0"):
+        gradient_norms(model, mse, pairs, weight_decay={"bias": "x"})
+    with pytest.raises(ValueError, match=r"weight_decay: 'wieght' is no parameter of the model"):
+        gradient_norms(model, mse, pairs, weight_decay={"wieght": 0.1})
     with pytest.raises(ValueError, match=r"none of its parameters requires a gradient"):
         gradient_norms(model.requires_grad_(False), mse, [])

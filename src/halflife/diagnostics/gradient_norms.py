@@ -3,23 +3,30 @@ r"""Gradient norms over a whole data set, as Xie et al. (stable weight decay, 20
     G1 = || mean over batches of g_b ||       the gradient of the loss on the training set
     G2 = mean over batches of || g_b ||^2     what single minibatches see
 
-of the loss alone, without regularizer. The gradient of a network with normalization layers grows as
-``1/||w||`` when decay makes the weights smaller, so ``||w|| G1`` says whether anything else grew.
+of the loss alone, or with its regularizer ``(weight_decay / 2) ||w||^2``: the paper speaks of both.
+The gradient of a network with normalization layers grows as ``1/||w||`` when decay makes the
+weights smaller, so ``||w|| G1`` says whether anything else grew.
+
+G2 is also what small steps of SGD regularise by themselves, as if their loss were
+
+    L + (lr / 4) G2          G2 = (1/m) sum_i ||grad L_i||^2 over the m batches
+
+(Eq. (6) of the paper, after Smith et al., "On the origin of implicit regularization in stochastic
+gradient descent", ICLR 2021, who have it for the mean over an epoch, to first order in lr).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from ..checks import is_number, require_nonnegative
 from ..tensors.reduction import WholeModel
-from .curvature.batches import Batches, mapped, rows_of
-from .curvature.calling import as_it_was, call, inner_model, pair, recordable, recording
+from .batch_gradients import BatchGradients, Mode
 
 __all__ = ["GradientNorms", "gradient_norms"]
 
@@ -35,6 +42,7 @@ class GradientNorms:
         batches: that were used, all of the same size.
         dropped: rows of batches of another size, which were left out.
         mode: the model's, "train" or "eval".
+        loss: mean over the batches, with its regularizer if the gradients have it.
     """
 
     full: float
@@ -43,6 +51,7 @@ class GradientNorms:
     batches: int
     dropped: int
     mode: str
+    loss: float = math.nan
 
     @property
     def product(self) -> float:
@@ -54,6 +63,23 @@ class GradientNorms:
         """``G2 - G1^2``: the variance of a minibatch's gradient, summed over its entries."""
         return self.minibatch - self.full**2
 
+    def implicit_loss(self, lr: float) -> float:
+        """``L + (lr / 4) G2``: the loss that SGD minimises, to first order in lr (Eq. (6)).
+
+        Args:
+            lr: of SGD without momentum.
+
+        Raises:
+            ValueError: if lr is negative.
+
+        Example:
+            >>> found = GradientNorms(5.0, 34.0, 1.0, 2, 0, "train", loss=2.5)
+            >>> found.implicit_loss(lr=0.5)
+            6.75
+        """
+        require_nonnegative("implicit_loss: lr", lr, "pass a step size")
+        return self.loss + 0.25 * lr * self.minibatch
+
     def as_dict(self) -> dict[str, Any]:
         """Plain data."""
         return {**asdict(self), "product": self.product, "noise": self.noise}
@@ -64,7 +90,8 @@ def gradient_norms(
     loss: Callable[[Any, Any], Tensor],
     data: Iterable[Any],
     *,
-    mode: Literal["train", "eval"] = "train",
+    mode: Mode = "train",
+    weight_decay: float | Mapping[str, float] = 0.0,
 ) -> GradientNorms:
     """G1 and G2 of a model on a data set.
 
@@ -79,50 +106,73 @@ def gradient_norms(
             ``(inputs, targets)``, or dicts of the model's arguments.
         mode: "train" for the gradients that training sees, with the batch's own statistics in batch
             norm and with dropout; "eval" for running statistics and no dropout.
+        weight_decay: coefficient c of a regularizer ``(c / 2) ||w||^2`` to include: of L2, or the
+            one that `halflife.units.stationary.stationarity_of` finds of a rule. A number for all
+            parameters, or one by name for those that decay. Unit: loss / weight^2. Default: none.
 
     Raises:
-        ValueError: for another mode, without batches, if a batch is no pair, or if no parameter
-            requires a gradient.
+        ValueError: for another mode, without batches, if a batch is no pair, if no parameter
+            requires a gradient, or if a weight_decay is negative or of no parameter.
 
     Example:
+        >>> import torch
         >>> model = nn.Linear(1, 1, bias=False)
         >>> _ = nn.init.ones_(model.weight)
         >>> inputs, targets = torch.tensor([[1.0], [2.0]]), torch.zeros(2, 1)
         >>> batches = [(inputs[:1], targets[:1]), (inputs[1:], targets[1:])]
         >>> found = gradient_norms(model, nn.functional.mse_loss, batches)  # 2 w x^2: 2 and 8
-        >>> found.full, found.minibatch, found.noise
-        (5.0, 34.0, 9.0)
+        >>> found.full, found.minibatch, found.noise, found.loss
+        (5.0, 34.0, 9.0, 2.5)
+        >>> gradient_norms(model, nn.functional.mse_loss, batches, weight_decay=0.5).full
+        5.5
     """
-    if mode not in ("train", "eval"):
-        raise ValueError(f"mode={mode!r}: must be 'train' or 'eval'; choose one.")
-    model, _ = inner_model(model)
-    with torch.inference_mode(False):
-        held = {n: recordable(p).detach() for n, p in model.named_parameters()}
-        held |= {n: b.detach().clone() for n, b in model.named_buffers()}
-        params = {
-            n: held[n].requires_grad_() for n, p in model.named_parameters() if p.requires_grad
-        }
-    if not params:
-        raise ValueError("model: none of its parameters requires a gradient; pass one that trains.")
-    reduction, leaves = WholeModel(), list(params.values())
+    batches = BatchGradients(model, loss, data, mode)
+    leaves = list(batches.params.values())
+    decays = _coefficients(weight_decay, batches.params)
+    reduction = WholeModel()
     total: list[Tensor] = []
-    squares, count, size, dropped = 0.0, 0, 0, 0
-    with as_it_was(model, training=mode == "train"), recording():
-        for batch in Batches(data):
-            size = size or rows_of(batch)
-            if rows_of(batch) != size:
-                dropped += rows_of(batch)
-                continue
-            inputs, targets = pair(model, mapped(batch, recordable))
-            outputs = call(model, held, inputs)
-            grads = torch.autograd.grad(
-                loss(outputs, targets), leaves, allow_unused=True, materialize_grads=True
-            )
-            squares += float(sum(reduction.squares(list(grads)).tolist()))
-            total = [t + g for t, g in zip(total, grads, strict=True)] if total else list(grads)
-            count += 1
+    squares: list[float] = []
+    values: list[float] = []
+
+    def visit(value: Tensor, batch_grads: tuple[Tensor, ...]) -> None:
+        grads = [
+            g + c * p.detach() if c else g
+            for g, c, p in zip(batch_grads, decays, leaves, strict=True)
+        ]
+        squares.append(sum(reduction.squares(grads).tolist()))
+        total[:] = [t + g for t, g in zip(total, grads, strict=True)] if total else grads
+        values.append(float(value))
+
+    batches.visit(visit)
+    count = len(values)
     if not count:
         raise ValueError("data: holds no batch; pass the training set.")
     norm = math.sqrt(sum(reduction.squares(total).tolist())) / count
-    weights = math.sqrt(sum(reduction.squares([p.detach() for p in leaves]).tolist()))
-    return GradientNorms(norm, squares / count, weights, count, dropped, mode)
+    sizes = reduction.squares([p.detach() for p in leaves]).tolist()
+    penalty = 0.5 * sum(c * size for c, size in zip(decays, sizes, strict=True))
+    return GradientNorms(
+        norm,
+        sum(squares) / count,
+        math.sqrt(sum(sizes)),
+        count,
+        batches.dropped,
+        mode,
+        sum(values) / count + penalty,
+    )
+
+
+def _coefficients(
+    weight_decay: float | Mapping[str, float], params: Mapping[str, Tensor]
+) -> list[float]:
+    """The regularizer's coefficient of each parameter."""
+    if is_number(weight_decay) or not isinstance(weight_decay, Mapping):
+        require_nonnegative("gradient_norms: weight_decay", weight_decay, "pass 0 for none")
+        return [float(weight_decay)] * len(params)  # type: ignore[arg-type]
+    for name, value in weight_decay.items():
+        if name not in params:
+            raise ValueError(
+                f"weight_decay: {name!r} is no parameter of the model that requires a gradient; "
+                "use the names of model.named_parameters()."
+            )
+        require_nonnegative(f"gradient_norms: weight_decay of {name}", value, "leave it out")
+    return [float(weight_decay.get(name, 0.0)) for name in params]

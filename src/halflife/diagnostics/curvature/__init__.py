@@ -1,4 +1,4 @@
-"""Curvature of a loss: extreme Hessian eigenvalues, their density, the trace, stability limits.
+"""Curvature of a loss: its Hessian, Gauss-Newton and Fisher matrices; eigenvalues, density, trace.
 
     >>> import torch
     >>> from torch import nn
@@ -15,6 +15,7 @@ from .density import SpectralDensity, spectral_density
 from .eigenpairs import Eigenpairs, lanczos, power_iteration
 from .loss_hessian import Hessian, hessian
 from .operators import ConvergenceWarning, Matrix, Operator, dense
+from .outer_products import Fisher, GaussNewton, fisher, gauss_newton
 from .stability import PreconditionedHessian, preconditioner, stability_limit
 from .trace import Estimate, hutch_pp, hutchinson
 
@@ -22,12 +23,16 @@ __all__ = [
     "ConvergenceWarning",
     "Eigenpairs",
     "Estimate",
+    "Fisher",
+    "GaussNewton",
     "Hessian",
     "Matrix",
     "Operator",
     "PreconditionedHessian",
     "SpectralDensity",
     "dense",
+    "fisher",
+    "gauss_newton",
     "hessian",
     "hutch_pp",
     "hutchinson",
