@@ -110,6 +110,7 @@ def path(
     *,
     decays: Sequence[float] | None = None,
     groups: int = 2,
+    peak: float | None = None,
     **settings: Any,
 ) -> Tensor:
     """Weights before a run and after each of its steps; shape ``[steps + 1, d]``.
@@ -118,14 +119,15 @@ def path(
         optimizer: name of a published algorithm, or what builds one.
         start: initial weights, one vector; a tensor a group is made of it.
         gradient: at the weights, before a step.
-        lrs: of the steps; the largest is the peak.
+        lrs: of the steps.
         decays: weight decay of each step, if it changes.
         groups: how many the weights are in.
+        peak: highest lr of the schedule, if it is not among these.
         settings: of the optimizer.
     """
     build = functools.partial(create, optimizer) if isinstance(optimizer, str) else optimizer
     params = [part.clone().requires_grad_() for part in start.tensor_split(groups)]
-    own = build([{"params": [p]} for p in params], lr=max(lrs), **settings)
+    own = build([{"params": [p]} for p in params], lr=peak or max(lrs), **settings)
     weights = [start.clone()]
     for step, lr in enumerate(lrs):
         parts = gradient(weights[-1], step).tensor_split(groups)

@@ -16,6 +16,7 @@ from ...algorithms import algorithm
 from ...bases.noise import Base
 from ...optim import SGD
 from ...schedules import cosine_warm_restarts, normalized_decay
+from ...theory.filtering import Belief, bayesian_filter, settled_variance
 from ...units.strength import Normalized
 from .bench_exact import (
     Gradient,
@@ -263,6 +264,64 @@ def where_decay_enters(random: Random) -> dict[str, float]:
         "decoupled/null": apart(
             survivor("adamw", _PEAK, decay / _PEAK), survivor("adamw", other, decay / _PEAK)
         ),
+    }
+
+
+@random_cases("001/section-3")
+def filtered_weights(random: Random) -> dict[str, float]:
+    """The filter of section 3 on quadratic likelihoods, which it should treat exactly."""
+    dimension, steps, decay = 5, 10, between(random, 1e-3, 0.1)
+    precision = 0.5 + torch.from_numpy(random.uniform(size=dimension))
+    seen = normal(random, steps, dimension)
+    start = Belief(normal(random, dimension), 0.1 + 0.4 * normal(random, dimension).square())
+    settings: dict[str, Any] = {"steps": steps, "drift": 0.05, "precision": precision}
+
+    def run(shrinkage: float, penalty: float = 0.0) -> list[Belief]:
+        rows = iter(seen)
+        return list(
+            bayesian_filter(
+                lambda w: precision * (next(rows) - w) - penalty * w, start,
+                shrinkage=shrinkage, **settings,
+            )
+        )  # fmt: skip
+
+    beliefs = run(decay)
+    means = torch.stack([start.mean, *(b.mean for b in beliefs)])
+
+    def decayed(inside: float) -> Tensor:
+        """SGDW along the variances, with the gradient at the weights times 1 - inside."""
+
+        def gradient(w: Tensor, step: int) -> Tensor:
+            g = precision * ((1.0 - inside) * w - seen[step])
+            return beliefs[step].variance * g / _PEAK
+
+        return path("sgdw", start.mean, gradient, [_PEAK] * steps,
+                    weight_decay=decay, momentum=0.0)  # fmt: skip
+
+    # All of it at once: a Gaussian over the weights at every step, conditioned on what was seen.
+    exact = torch.empty(dimension, dtype=torch.float64)
+    for j in range(dimension):
+        inverse = torch.zeros(steps + 1, steps + 1, dtype=torch.float64)
+        pulled = torch.zeros(steps + 1, dtype=torch.float64)
+        inverse[0, 0] = 1.0 / start.variance[j]
+        pulled[0] = start.mean[j] / start.variance[j]
+        for t in range(steps):
+            link = torch.tensor([-(1.0 - decay), 1.0], dtype=torch.float64)
+            inverse[t : t + 2, t : t + 2] += torch.outer(link, link) / settings["drift"]
+            inverse[t + 1, t + 1] += precision[j]
+            pulled[t + 1] += precision[j] * seen[t, j]
+        exact[j] = torch.linalg.solve(inverse, pulled)[-1]
+    size, slope = 1e-6, between(random, 0.1, 10.0)
+    settled = settled_variance(drift=size**2, precision=slope**2)
+    return {
+        "bayes": apart(means[-1], exact),
+        "bayes/null": apart(run(0.0, penalty=decay)[-1].mean, exact),
+        "decay": apart(means, decayed(inside=decay)),
+        "decay/null": apart(means, torch.stack([start.mean, *(b.mean for b in run(0.0, decay))])),
+        "equation 1": apart(means, decayed(inside=0.0)),
+        "equation 1/null": apart(means, decayed(inside=0.5)),
+        "adam": apart(settled, size / slope),
+        "adam/null": apart(settled, size / slope**2),
     }
 
 

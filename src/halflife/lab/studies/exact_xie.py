@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...optim import SGD
 from ...theory.gradient_norms import sgd_gradient_bound, uncoupled_decay_gradient
+from ...units.stationary import stationarity_of
 from .bench_exact import (
     Random,
     adam_moments,
@@ -72,6 +73,36 @@ def stationary_point(random: Random) -> dict[str, float]:
         "coupled": moved(_coupled, rates, decay / lr) / (decay * size),
         "coupled/null": moved(_uncoupled, rates, decay) / (decay * size),
     }
+
+
+@random_cases("000/definition-1")
+def moved_by_a_schedule(random: Random) -> dict[str, float]:
+    """Every rule of one fraction, at the minimum of its first objective, under a schedule."""
+    dimension, peak = 4, between(random, 0.01, 0.1)
+    curvatures = 0.5 + torch.from_numpy(random.uniform(size=dimension))
+    target = normal(random, dimension)
+    lrs = changing_rates(random, 8, peak)
+
+    def loss_gradient(at: Tensor, step: int) -> Tensor:
+        return curvatures * (at - target)
+
+    found = dict.fromkeys(("prediction", "prediction/null", "kept", "kept/null"), 0.0)
+    for rule in ("constant", "decoupled", "independent", "corrected", "l2", "proximal"):
+        wd = between(random, 0.02, 0.5) * (peak if rule in ("constant", "independent") else 1.0)
+        told = stationarity_of(rule, lrs, wd)
+        coefficient = told.coefficients[0] or 0.0
+        w = curvatures * target / (curvatures + coefficient)
+        size, kept = float(w.norm()), told.kept_at(0)
+        build = functools.partial(SGD, decay=rule, momentum=0.0, weight_decay=wd)
+        for step, lr in enumerate(lrs):
+            end = path(build, w, loss_gradient, [lr], peak=peak)[-1]
+            moved = float((end - w).norm()) / (lr * coefficient * size)
+            wanted = told.gradient_norm(0, step, size) / (coefficient * size)
+            found["prediction"] = max(found["prediction"], abs(moved - wanted))
+            found["prediction/null"] = max(found["prediction/null"], moved)
+            found["kept"] += (moved < 1e-9) != (step in kept)
+            found["kept/null"] += moved >= 1e-9
+    return found
 
 
 @random_cases("000/equations-1-and-2")
