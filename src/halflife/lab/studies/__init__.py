@@ -6,5 +6,7 @@ what they say of the claim. The papers' studies are in a module each; `bench` is
 """
 
 from . import exact_loshchilov as exact_loshchilov
+from . import exact_schaipp as exact_schaipp
 from . import exact_xie as exact_xie
+from . import exact_zhuang as exact_zhuang
 from . import xie as xie

@@ -86,7 +86,9 @@ def moved_by_a_schedule(random: Random) -> dict[str, float]:
     def loss_gradient(at: Tensor, step: int) -> Tensor:
         return curvatures * (at - target)
 
-    found = dict.fromkeys(("prediction", "prediction/null", "kept", "kept/null"), 0.0)
+    found: dict[str, float] = dict.fromkeys(
+        ("prediction", "prediction/null", "kept", "kept/null"), 0.0
+    )
     for rule in ("constant", "decoupled", "independent", "corrected", "l2", "proximal"):
         wd = between(random, 0.02, 0.5) * (peak if rule in ("constant", "independent") else 1.0)
         told = stationarity_of(rule, lrs, wd)
