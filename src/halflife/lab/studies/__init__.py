@@ -10,5 +10,6 @@ from . import exact_loshchilov as exact_loshchilov
 from . import exact_schaipp as exact_schaipp
 from . import exact_xie as exact_xie
 from . import exact_zhou_convergence as exact_zhou_convergence
+from . import exact_zhou_generalization as exact_zhou_generalization
 from . import exact_zhuang as exact_zhuang
 from . import xie as xie
