@@ -21,7 +21,7 @@ from .bench_runs import findings
 from .calls import Call, Findings, Values, call, study
 
 __all__ = [
-    "adam_moments", "apart", "between", "changing_rates", "excess", "no_gradient",
+    "adam_moments", "apart", "between", "changing_rates", "excess", "largest", "no_gradient",
     "noisy_sine", "normal", "path", "random_cases", "rotation",
 ]  # fmt: skip
 
@@ -163,7 +163,7 @@ def apart(a: Tensor | float, b: Tensor | float) -> float:
         0.25
     """
     a, b = (torch.as_tensor(x, dtype=torch.float64) for x in (a, b))
-    size = max(float(a.abs().max()), float(b.abs().max()))
+    size = largest(float(a.abs().max()), float(b.abs().max()))
     return float((a - b).abs().max()) / size if size else 0.0
 
 
@@ -174,4 +174,14 @@ def excess(measured: float, bound: float) -> float:
         >>> excess(3.0, 2.0), excess(1.0, 2.0)
         (0.5, 0.0)
     """
-    return max(0.0, measured / bound - 1.0)
+    return largest(0.0, measured / bound - 1.0)
+
+
+def largest(*values: float) -> float:
+    """The largest of some numbers, and no number if one of them is none: `max` may lose it.
+
+    Example:
+        >>> largest(0.0, float("nan")), max(0.0, float("nan"))
+        (nan, 0.0)
+    """
+    return float(np.max(values))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...theory.adagrad import AdaGrad, Restarts, adagrad, adagrad_with_restarts, regret_bound
-from .bench_exact import Random, apart, between, excess, normal, random_cases, rotation
+from .bench_exact import Random, apart, between, excess, largest, normal, random_cases, rotation
 
 Slope = Callable[[Tensor], Tensor]
 
@@ -41,17 +41,20 @@ def regret_of_adagrad(random: Random) -> dict[str, float]:
     pushes = [-1e-6, -1e-3, *[1.0] * int(random.integers(3, 6))]
     game = between(random, 0.1, 10.0) * torch.tensor(pushes, dtype=torch.float64)[:, None]
     small = radius / math.sqrt(2.0)  # the published lr of a round: its half-width over sqrt 2
+    usual, reversed_ = (
+        excess(_regret(gradients, lr, radius, sign), published) for sign in (1.0, -1.0)
+    )
+    met, told = _regret(game, small, radius), regret_bound(game, radius)
+    at_other = regret_bound(gradients, diameter, other)
     return {
-        "published": excess(_regret(gradients, lr, radius), published),
-        "published/null": excess(_regret(gradients, lr, radius, sign=-1.0), published),
-        "any lr": excess(
-            _regret(gradients, other, radius), regret_bound(gradients, diameter, other)
-        ),
-        "any lr/null": excess(_regret(gradients, lr, radius, sign=-1.0), published),
-        "half-width": excess(_regret(game, small, radius), regret_bound(game, radius)),
-        "half-width/null": excess(_regret(game, small, radius, -1.0), regret_bound(game, radius)),
-        "diameter": excess(_regret(game, small, radius), regret_bound(game, diameter, small)),
-        "diameter/null": excess(_regret(game, small, radius), regret_bound(game, radius)),
+        "published": usual,
+        "published/null": reversed_,
+        "any lr": excess(_regret(gradients, other, radius), at_other),
+        "any lr/null": reversed_,
+        "half-width": excess(met, told),
+        "half-width/null": excess(_regret(game, small, radius, -1.0), told),
+        "diameter": excess(met, regret_bound(game, diameter, small)),
+        "diameter/null": excess(met, told),
     }
 
 
@@ -73,7 +76,9 @@ def restarted_adagrad(random: Random, *, rounds: int) -> dict[str, float]:
                 x = adagrad(slope, x, steps=steps, lr=constants.lr / 2**k, radius=radius / 2**k)
                 ends.append(x)
         errors = [float((x - minimum).abs().max()) for x in ends]
-        return max(excess(e, constants.error_bound(k)) for k, e in enumerate(errors, start=1))
+        return largest(
+            *(excess(e, constants.error_bound(k)) for k, e in enumerate(errors, start=1))
+        )
 
     h = torch.exp(torch.from_numpy(random.uniform(0.0, math.log(1e6), dimension)))
     even = Restarts(radius, dimension, 1.0)

@@ -25,6 +25,7 @@ from .bench_exact import (
     apart,
     between,
     changing_rates,
+    largest,
     no_gradient,
     noisy_sine,
     normal,
@@ -43,7 +44,7 @@ def _nearest(distance: Callable[[float], float], low: float, high: float) -> flo
     ends = (grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)])
     found = minimize_scalar(lambda x: distance(math.exp(x)), bounds=ends, method="bounded",
                             options={"xatol": 1e-5, "maxiter": 25})  # fmt: skip
-    return min(float(found.fun), *values)
+    return float(np.min([found.fun, *values]))
 
 
 @random_cases("001/proposition-1")
@@ -148,8 +149,8 @@ def no_coefficient(random: Random) -> dict[str, float]:
     least = math.sqrt(1.0 - cosine**2)  # the decay's part across M w, of which L2 has nothing
     even = torch.full_like(scales, between(random, 0.1, 10.0))
     return {
-        "gap": max(0.0, 1.0 - smallest_gap(scales) / least),
-        "gap/null": max(0.0, 1.0 - smallest_gap(even) / least),
+        "gap": largest(0.0, 1.0 - smallest_gap(scales) / least),
+        "gap/null": largest(0.0, 1.0 - smallest_gap(even) / least),
     }
 
 
@@ -386,7 +387,7 @@ def cycles_and_decay(random: Random) -> dict[str, float]:
         "cosine/null": apart(etas, by_epoch),
         "snapshots": apart(snapshots, torch.tensor(ends, dtype=torch.float64)),
         "snapshots/null": apart(snapshots, even),
-        "normalized": max(apart(decays, decay_of), apart(fraction, float(decay_of[0]))),
+        "normalized": largest(apart(decays, decay_of), apart(fraction, float(decay_of[0]))),
         "normalized/null": apart(decays, torch.full_like(decays, float(decay_of[0]))),
         "adamwr": apart(p.detach(), transcribed(wanted)),
         "adamwr/null": apart(p.detach(), transcribed(wrong)),

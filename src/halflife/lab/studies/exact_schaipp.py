@@ -21,6 +21,7 @@ from .bench_exact import (
     apart,
     between,
     changing_rates,
+    largest,
     noisy_sine,
     normal,
     path,
@@ -70,8 +71,8 @@ def printed_objectives(random: Random) -> dict[str, float]:
             objective = _printed(form, weight_decay, m, d, eta, before)
             made = proxadam_objective if form == "P1" else adamp_objective
             step = made(before, m, d, peak_lr=_PEAK, multiplier=eta, weight_decay=weight_decay)
-            slope = max(slope, slope_at(objective, after) / float(m.norm()))
-            distance = max(distance, apart(step.minimizer, after))
+            slope = largest(slope, slope_at(objective, after) / float(m.norm()))
+            distance = largest(distance, apart(step.minimizer, after))
         return slope, distance
 
     first, second = worst("proxadam", "P1", decay), worst("adamp_blog", "P2", decay)
@@ -84,7 +85,7 @@ def printed_objectives(random: Random) -> dict[str, float]:
         "P2/null": other[0],
         "adam": adam[0],
         "adam/null": worst("adam_l2", "P1", decay)[0],
-        "minimizer": max(first[1], second[1], adam[1]),
+        "minimizer": largest(first[1], second[1], adam[1]),
         "minimizer/null": crossed[1],
     }
 
@@ -106,7 +107,7 @@ def proximal_operators(random: Random) -> dict[str, float]:
             return float(penalty.value(y) + 0.5 * (y - x).square().sum())
 
         own = objective(at)
-        return max(0.0, *((own - objective(at + each)) / own for each in around))
+        return largest(0.0, *((own - objective(at + each)) / own for each in around))
 
     squared = squared_norm(coefficient)
     shrunk = squared(x)
@@ -117,9 +118,11 @@ def proximal_operators(random: Random) -> dict[str, float]:
     return {
         "squared norm": apart(shrunk, x / (1.0 + coefficient)),
         "squared norm/null": apart(shrunk, (1.0 - coefficient) * x),
-        "minimum": max(
-            beaten(p, p(x))
-            for p in (squared, absolute_values(coefficient), euclidean_norm(coefficient))
+        "minimum": largest(
+            *(
+                beaten(p, p(x))
+                for p in (squared, absolute_values(coefficient), euclidean_norm(coefficient))
+            )
         ),
         "minimum/null": beaten(squared, (1.0 - coefficient) * x),
         "equation 1": slope_at(equation_1, squared(w - lr * g, lr)) / float(g.norm()),

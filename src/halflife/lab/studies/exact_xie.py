@@ -20,6 +20,7 @@ from .bench_exact import (
     between,
     changing_rates,
     excess,
+    largest,
     no_gradient,
     noisy_sine,
     normal,
@@ -100,8 +101,8 @@ def moved_by_a_schedule(random: Random) -> dict[str, float]:
             end = path(build, w, loss_gradient, [lr], peak=peak)[-1]
             moved = float((end - w).norm()) / (lr * coefficient * size)
             wanted = told.gradient_norm(0, step, size) / (coefficient * size)
-            found["prediction"] = max(found["prediction"], abs(moved - wanted))
-            found["prediction/null"] = max(found["prediction/null"], moved)
+            found["prediction"] = largest(found["prediction"], abs(moved - wanted))
+            found["prediction/null"] = largest(found["prediction/null"], moved)
             found["kept"] += (moved < 1e-9) != (step in kept)
             found["kept/null"] += moved >= 1e-9
     return found

@@ -28,6 +28,7 @@ from .bench_exact import (
     apart,
     between,
     excess,
+    largest,
     noisy_sine,
     normal,
     random_cases,
@@ -46,7 +47,7 @@ def least_squares_problem(
     found: dict[str, float] = {}
 
     def keep(name: str, value: float) -> None:
-        found[name] = max(found.get(name, 0.0), value)
+        found[name] = largest(found.get(name, 0.0), value)
 
     for horizon in horizons:
         own, other = (LeastSquares(horizon, mean=mean, a=a) for mean in (0.0, 1.0))
@@ -175,17 +176,17 @@ def falling_settings(random: Random, *, replicas: int) -> dict[str, float]:
         squares.append(_squared(s.x.tanh() + s.weight_decay * s.scale * s.x))
         if len(squares) in (10, 30, 100, 300):
             bound = schedules.bound(len(squares))
-            found["bound"] = max(found["bound"], excess(float(np.mean(squares)), bound))
+            found["bound"] = largest(found["bound"], excess(float(np.mean(squares)), bound))
             fine = excess(float(np.mean(squares)), bound / 1000.0)
-            found["bound/null"] = max(found["bound/null"], fine)
+            found["bound/null"] = largest(found["bound/null"], fine)
     g, c2 = schedules.gamma, math.sqrt(problem.gradient_bound**2 + 1.0)
     late = math.ceil(16.0 * g**2 * c2 * (1.0 + problem.weight_decay) ** 2)
     printed = g / (2.0 * math.sqrt(c2) * math.sqrt(late + 1.0))  # delta = L = 1
     return found | {
         "schedule": apart(schedules.lr(late), printed),
         "schedule/null": apart(schedules.lr(0), printed),
-        "printed beta": max(0.0, g - 1.0),
-        "printed beta/null": max(0.0, 2.0 * g - 1.0),
+        "printed beta": largest(0.0, g - 1.0),
+        "printed beta/null": largest(0.0, 2.0 * g - 1.0),
     }
 
 
@@ -222,12 +223,12 @@ def stage_by_stage(random: Random, *, replicas: int, draws: int, stages: int) ->
         for moments in ("carried", "fresh")
     )
     return {
-        "stages": max(excess(e, 1.0) for e in own),
-        "stages/null": max(excess(e, 0.001) for e in own),
-        "carried": max(excess(e, 0.2) for e in carried),
-        "carried/null": max(excess(e, 0.2) for e in fresh),
-        "fresh": max(excess(e, 0.2) for e in fresh),
-        "fresh/null": max(excess(e, 0.002) for e in fresh),
+        "stages": largest(*(excess(e, 1.0) for e in own)),
+        "stages/null": largest(*(excess(e, 0.001) for e in own)),
+        "carried": largest(*(excess(e, 0.2) for e in carried)),
+        "carried/null": largest(*(excess(e, 0.2) for e in fresh)),
+        "fresh": largest(*(excess(e, 0.2) for e in fresh)),
+        "fresh/null": largest(*(excess(e, 0.002) for e in fresh)),
     }
 
 
@@ -249,7 +250,8 @@ def regularised_by_scale(random: Random) -> dict[str, float]:
             loss = DynamicLoss(s.scale, s.weight_decay)
             wanted = s.x - s.lr * loss.gradient(s.momentum, s.x) / s.scale
             plain = s.x - s.lr * (s.momentum + decay * s.x) / s.scale
-            step, l2 = max(step, apart(s.next_x, wanted)), max(l2, apart(s.next_x, plain))
+            step = largest(step, apart(s.next_x, wanted))
+            l2 = largest(l2, apart(s.next_x, plain))
         x, v = s.next_x, s.scale
     settled = DynamicLoss(v, decay)
     end = settled.gradient_bound(gradient(x), x)
@@ -261,8 +263,8 @@ def regularised_by_scale(random: Random) -> dict[str, float]:
         normal(random, dimension).exp(),
     )
     premise = random.uniform(0.05, 0.95)
-    largest = float(scale.norm() * at.abs().max() / g.norm())
-    there = DynamicLoss(scale, premise / largest).gradient_bound(g, at)
+    most = float(scale.norm() * at.abs().max() / g.norm())
+    there = DynamicLoss(scale, premise / most).gradient_bound(g, at)
     tight = DynamicLoss(g.abs(), premise).gradient_bound(g, -g.sign())
     loose = DynamicLoss(g.abs(), premise).gradient_bound(g, g.sign())
     return {
@@ -290,7 +292,7 @@ def falling_decay(random: Random) -> dict[str, float]:
     for k in range(60):
         n = (1.0 - beta2) * n + beta2 * (bound**2 if k >= 5 else 0.0)
         scales.append(math.sqrt(n + delta))
-    growth = max(b / a for a, b in itertools.pairwise(scales))
+    growth = largest(*(b / a for a, b in itertools.pairwise(scales)))
     steepest = math.sqrt(1.0 + mu)
     torchs = 0.001 * 1.0**2 / 1e-4  # beta_2 of 0.999, gradients of at most 1, the paper's delta
 

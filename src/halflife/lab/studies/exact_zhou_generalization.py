@@ -19,7 +19,7 @@ from ...theory.posterior import (
     l2_covariance,
     mean_weights,
 )
-from .bench_exact import Random, apart, between, excess, normal, random_cases, rotation
+from .bench_exact import Random, apart, between, excess, largest, normal, random_cases, rotation
 
 Method = Literal["adamw", "l2"]
 _ZEROS = torch.zeros(5, dtype=torch.float64)
@@ -143,7 +143,7 @@ def divergence_from_prior(random: Random) -> dict[str, float]:
     catoni = 4.0 * math.sqrt((whole + chance) / samples)
     half = size / (2.0 * rho) - dimension / 2.0 + 2.0 * chance
     c0_printed = math.sqrt(8.0 / samples * max(err + half, 0.0))
-    crossed = max(
+    crossed = largest(
         apart(told["adamw"], by_directions("l2")), apart(told["l2"], by_directions("adamw"))
     )
     return {
@@ -157,7 +157,7 @@ def divergence_from_prior(random: Random) -> dict[str, float]:
         "theorem 7/null": apart(printed(m, m_l2), err_l2),
         "theorem 7 mended": apart(printed(scale * m_l2, scale * m_l2), err_l2),
         "theorem 7 mended/null": apart(printed(scale * m, scale * m_l2), err_l2),
-        "corollary 3": max(
+        "corollary 3": largest(
             apart(told["adamw"], by_directions("adamw")), apart(told["l2"], by_directions("l2"))
         ),
         "corollary 3/null": crossed,

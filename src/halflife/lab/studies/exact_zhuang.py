@@ -19,6 +19,7 @@ from .bench_exact import (
     between,
     changing_rates,
     excess,
+    largest,
     noisy_sine,
     normal,
     path,
@@ -78,13 +79,15 @@ def multiplied_loss(random: Random) -> dict[str, float]:
     l2, l2_practice = run("adam_l2", 1.0), run("adam_l2", 1.0, eps=1e-8)
     l2_changed = apart(run("adam_l2", 10.0), l2)
     return {
-        "adamw": max(apart(run("adamw_paper", c), plain) for c in (10.0, 100.0)),
+        "adamw": largest(*(apart(run("adamw_paper", c), plain) for c in (10.0, 100.0))),
         "adamw/null": l2_changed,
-        "epsilon": max(apart(run("adamw_paper", c, eps=1e-8), practice) for c in (10.0, 100.0)),
+        "epsilon": largest(
+            *(apart(run("adamw_paper", c, eps=1e-8), practice) for c in (10.0, 100.0))
+        ),
         "epsilon/null": apart(run("adam_l2", 10.0, eps=1e-8), l2_practice),
         "vanishing": apart(run("adamw_paper", 1e-8, eps=1e-8), practice),
         "vanishing/null": apart(run("adam_l2", 1e-8, eps=1e-8), l2_practice),
-        "l2": max(apart(run("adam_l2", c, c * decay), l2) for c in (10.0, 100.0)),
+        "l2": largest(*(apart(run("adam_l2", c, c * decay), l2) for c in (10.0, 100.0))),
         "l2/null": l2_changed,
     }
 
@@ -220,7 +223,7 @@ def proximal_and_plain(random: Random) -> dict[str, float]:
             )
             made = linearized_objective if linear else proximal_objective
             objective = made(before, p, eta, weight_decay=decay)
-            most = max(most, _slope(objective, after) / float(p.norm()))
+            most = largest(most, _slope(objective, after) / float(p.norm()))
         return most
 
     # One step of each from the same weights, at multipliers that fall.
@@ -242,7 +245,7 @@ def proximal_and_plain(random: Random) -> dict[str, float]:
         "equation 2/null": worst("adam_l2", linear=False),
         "equation 3": worst("adamprox", linear=False),
         "equation 3/null": worst("adamw_paper", linear=False),
-        "remainder": max(excess(g, b) for g, b in zip(gaps, bounds, strict=True)),
+        "remainder": largest(*(excess(g, b) for g, b in zip(gaps, bounds, strict=True))),
         "remainder/null": excess(moved[0], bounds[0]),
         "order": order(gaps) - 2.0,
         "order/null": order(moved) - 2.0,
