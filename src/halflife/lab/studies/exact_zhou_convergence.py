@@ -237,14 +237,14 @@ def regularised_by_scale(random: Random) -> dict[str, float]:
     """F_k, which a step of AdamW descends; Corollary 1, where it is tight and where it is void."""
     dimension = 5
     h = 0.5 + torch.from_numpy(random.uniform(size=dimension))
-    minimum, decay = 3.0 * normal(random, dimension), between(random, 0.05, 0.5)
+    minimum, decay = 3.0 * normal(random, dimension), between(random, 0.1, 0.5)
 
     def gradient(x: Tensor) -> Tensor:
         return h * (x - minimum)
 
     step = l2 = 0.0
     x, v = minimum, h
-    for k, s in enumerate(adamw(gradient, minimum, steps=1500, lr=0.02, beta1=0.2, beta2=0.05,
+    for k, s in enumerate(adamw(gradient, minimum, steps=2000, lr=0.05, beta1=0.2, beta2=0.05,
                                 delta=1e-4, weight_decay=decay)):  # fmt: skip
         if k < 50:
             loss = DynamicLoss(s.scale, s.weight_decay)
