@@ -44,6 +44,7 @@ FALSE = {
 
 # Settings with which a study is quick and its claims are told all the same.
 QUICK: dict[str, dict[str, Any]] = {
+    "000/equation-6": {"cases": 3},
     "000/theorem-2": {"cases": 15},
     "001/proposition-2-adam": {"cases": 3},
     "003/corollary-3": {"cases": 15},
@@ -124,7 +125,9 @@ def test_paths_are_those_of_one_optimizer_whatever_the_groups() -> None:
         w.grad = gradient(w.detach().clone(), step)
         optimizer.step()
     for groups in (1, 2, 5):
-        weights = bench_exact.path("adamw", start, gradient, lrs, groups=groups, weight_decay=0.3)
+        weights = bench_exact.trajectory(
+            "adamw", start, gradient, lrs, groups=groups, weight_decay=0.3
+        )
         assert weights.shape == (5, 5)
         assert torch.equal(weights[0], start)
         torch.testing.assert_close(weights[-1], w.detach(), rtol=1e-14, atol=1e-15)

@@ -22,7 +22,7 @@ from .calls import Call, Findings, Values, call, study
 
 __all__ = [
     "adam_moments", "apart", "between", "changing_rates", "excess", "largest", "no_gradient",
-    "noisy_sine", "normal", "path", "random_cases", "rotation",
+    "noisy_sine", "normal", "random_axes", "random_cases", "trajectory",
 ]  # fmt: skip
 
 Random: TypeAlias = np.random.Generator
@@ -74,7 +74,7 @@ def between(random: Random, low: float, high: float) -> float:
     return float(np.exp(random.uniform(np.log(low), np.log(high))))
 
 
-def rotation(random: Random, dimension: int) -> Tensor:
+def random_axes(random: Random, dimension: int) -> Tensor:
     """A random orthogonal matrix."""
     return torch.linalg.qr(normal(random, dimension, dimension))[0]
 
@@ -102,7 +102,7 @@ def no_gradient(w: Tensor, step: int) -> Tensor:
     return torch.zeros_like(w)
 
 
-def path(
+def trajectory(
     optimizer: str | Callable[..., Any],
     start: Tensor,
     gradient: Gradient,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...theory.adagrad import AdaGrad, Restarts, adagrad, adagrad_with_restarts, regret_bound
-from .bench_exact import Random, apart, between, excess, largest, normal, random_cases, rotation
+from .bench_exact import Random, apart, between, excess, largest, normal, random_axes, random_cases
 
 Slope = Callable[[Tensor], Tensor]
 
@@ -83,12 +83,12 @@ def restarted_adagrad(random: Random, *, rounds: int) -> dict[str, float]:
     h = torch.exp(torch.from_numpy(random.uniform(0.0, math.log(1e6), dimension)))
     even = Restarts(radius, dimension, 1.0)
     condition = between(random, 1.5, 4.0)
-    basis = rotation(random, dimension)
+    basis = random_axes(random, dimension)
     spectrum = torch.tensor([1.0, between(random, 1.0, condition), condition]).double()
     full = basis @ torch.diag(spectrum) @ basis.T
     # Curvature 1, and one more beyond each of some planes, so that it jumps there; along the
     # normals of all of them at once it is at most the condition number.
-    normals = rotation(random, dimension) * math.sqrt(condition - 1.0)
+    normals = random_axes(random, dimension) * math.sqrt(condition - 1.0)
     offsets = radius * normal(random, dimension)
 
     def kinked(x: Tensor) -> Tensor:

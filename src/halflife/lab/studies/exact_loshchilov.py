@@ -29,8 +29,8 @@ from .bench_exact import (
     no_gradient,
     noisy_sine,
     normal,
-    path,
     random_cases,
+    trajectory,
 )
 
 _PEAK = 0.05
@@ -55,10 +55,12 @@ def decay_as_l2(random: Random) -> dict[str, float]:
     lrs = changing_rates(random, steps, _PEAK)
 
     def l2(coefficient: float, momentum: float) -> Tensor:
-        return path("sgd_l2", start, gradient, lrs, weight_decay=coefficient, momentum=momentum)
+        return trajectory(
+            "sgd_l2", start, gradient, lrs, weight_decay=coefficient, momentum=momentum
+        )
 
     def sgdw(momentum: float) -> Tensor:
-        return path("sgdw", start, gradient, lrs, weight_decay=decay, momentum=momentum)
+        return trajectory("sgdw", start, gradient, lrs, weight_decay=decay, momentum=momentum)
 
     plain, heavy = sgdw(0.0), sgdw(0.9)
     same = decay / _PEAK
@@ -85,31 +87,31 @@ def decay_and_momentum(random: Random) -> dict[str, float]:
     start, gradient = normal(random, dimension), noisy_sine(random, dimension, steps)
     lrs, constant = changing_rates(random, steps, _PEAK), [_PEAK] * steps
     settings: dict[str, Any] = {"weight_decay": decay, "momentum": 0.9}
-    in_buffer = path("sgdw_paper", start, gradient, lrs, **settings)
+    in_buffer = trajectory("sgdw_paper", start, gradient, lrs, **settings)
     w, m, by_hand = start, torch.zeros_like(start), [start]
     for step, lr in enumerate(lrs):
         m = 0.9 * m + lr * gradient(w, step)
         w = w - m - lr / _PEAK * decay * w
         by_hand.append(w)
-    after = path("sgdw", start, gradient, lrs, **settings)
+    after = trajectory("sgdw", start, gradient, lrs, **settings)
 
     # Without a gradient w' = (1 + b - lr lambda) w - b w_before, which ends at its larger root.
     momentum, penalty = random.uniform(0.3, 0.6), between(random, 0.05, 0.5)
-    free = path("sgd_l2", start[:2], no_gradient, [_PEAK] * 100,
+    free = trajectory("sgd_l2", start[:2], no_gradient, [_PEAK] * 100,
                 weight_decay=penalty, momentum=momentum)  # fmt: skip
     half = 0.5 * (1.0 + momentum - _PEAK * penalty)
     root = half + math.sqrt(half * half - momentum)
     removed = 1.0 - float(free[-1, 0] / free[-2, 0])
-    own = path("sgdw", start[:2], no_gradient, [_PEAK] * 20,
+    own = trajectory("sgdw", start[:2], no_gradient, [_PEAK] * 20,
                weight_decay=_PEAK * penalty, momentum=momentum)  # fmt: skip
     return {
         "line 8": apart(in_buffer, torch.stack(by_hand)),
         "line 8/null": apart(after, torch.stack(by_hand)),
         "outside": apart(after, in_buffer),
-        "outside/null": apart(after, path("sgd_l2", start, gradient, lrs, **settings)),
+        "outside/null": apart(after, trajectory("sgd_l2", start, gradient, lrs, **settings)),
         "outside at constant lr": apart(
-            path("sgdw", start, gradient, constant, **settings),
-            path("sgdw_paper", start, gradient, constant, **settings),
+            trajectory("sgdw", start, gradient, constant, **settings),
+            trajectory("sgdw_paper", start, gradient, constant, **settings),
         ),
         "outside at constant lr/null": apart(after, in_buffer),
         "accumulates": apart(removed, 1.0 - root),
@@ -131,14 +133,14 @@ def no_coefficient(random: Random) -> dict[str, float]:
     scales = torch.exp(normal(random, dimension))
 
     def smallest_gap(scales: Tensor) -> float:
-        wanted = path("sgdw", start, lambda w, t: scales * gradient, [_PEAK],
+        wanted = trajectory("sgdw", start, lambda w, t: scales * gradient, [_PEAK],
                       weight_decay=decay, momentum=0.0)[-1]  # fmt: skip
 
         def gap(coefficient: float) -> float:
             def penalised(w: Tensor, step: int) -> Tensor:
                 return scales * (gradient + coefficient * w)
 
-            w = path(SGD, start, penalised, [_PEAK], weight_decay=0.0, groups=1)[-1]
+            w = trajectory(SGD, start, penalised, [_PEAK], weight_decay=0.0, groups=1)[-1]
             return float((w - wanted).norm()) / (decay * float(start.norm()))
 
         same = decay / _PEAK
@@ -170,7 +172,7 @@ def no_coefficient_for_adam(random: Random) -> dict[str, float]:
 
         def ends(name: str, weight_decay: float) -> Tensor:
             momentum: dict[str, Any] = {"momentum": 0.0} if name.startswith("sgd") else {}
-            return path(
+            return trajectory(
                 name, start, gradient, lrs, groups=1, weight_decay=weight_decay, **momentum
             )[-1]
 
@@ -202,13 +204,13 @@ def scale_adjusted(random: Random) -> dict[str, float]:
         def regularised(w: Tensor, step: int) -> Tensor:
             return (gradient(w, step) + coefficient * s**power * w) / s
 
-        return path(SGD, start, regularised, lrs, weight_decay=0.0, momentum=0.0)
+        return trajectory(SGD, start, regularised, lrs, weight_decay=0.0, momentum=0.0)
 
-    wanted = path("sgdw", start, lambda w, t: gradient(w, t) / s, lrs,
+    wanted = trajectory("sgdw", start, lambda w, t: gradient(w, t) / s, lrs,
                   weight_decay=decay, momentum=0.0)  # fmt: skip
 
     # Adam's s changes with every step. With the s of each step the loss of that step is this one.
-    adamw = path("adamw_paper", start, gradient, lrs, weight_decay=decay, betas=(0.0, 0.999))
+    adamw = trajectory("adamw_paper", start, gradient, lrs, weight_decay=decay, betas=(0.0, 0.999))
     moments = adam_moments([gradient(w, t) for t, w in enumerate(adamw[:-1])], (0.0, 0.999))
     roots = [v.sqrt() + 1e-8 for _, v in moments]
 
@@ -243,13 +245,13 @@ def where_decay_enters(random: Random) -> dict[str, float]:
             found.append(w)
         return torch.stack(found)
 
-    run = functools.partial(path, start=start, gradient=gradient, lrs=lrs)
+    run = functools.partial(trajectory, start=start, gradient=gradient, lrs=lrs)
     paper = run("adamw_paper", weight_decay=decay)
     l2 = run("adam_l2", weight_decay=decay / _PEAK)
 
     def survivor(name: str, peak: float, weight_decay: float) -> Tensor:
         own = [lr * peak / _PEAK for lr in lrs]
-        return path(name, start, no_gradient, own, weight_decay=weight_decay)[-1]
+        return trajectory(name, start, no_gradient, own, weight_decay=weight_decay)[-1]
 
     other = between(random, 2.0, 10.0) * _PEAK
     return {
@@ -296,7 +298,7 @@ def filtered_weights(random: Random) -> dict[str, float]:
             g = precision * ((1.0 - inside) * w - seen[step])
             return beliefs[step].variance * g / _PEAK
 
-        return path("sgdw", start.mean, gradient, [_PEAK] * steps,
+        return trajectory("sgdw", start.mean, gradient, [_PEAK] * steps,
                     weight_decay=decay, momentum=0.0)  # fmt: skip
 
     # All of it at once: a Gaussian over the weights at every step, conditioned on what was seen.

@@ -24,8 +24,8 @@ from .bench_exact import (
     largest,
     noisy_sine,
     normal,
-    path,
     random_cases,
+    trajectory,
 )
 
 _PEAK = 0.05
@@ -63,7 +63,7 @@ def printed_objectives(random: Random) -> dict[str, float]:
 
     def worst(name: str, form: str, weight_decay: float) -> tuple[float, float]:
         """The slope of the objective, over that of its first term; distance to its minimizer."""
-        weights = path(name, start, gradient, lrs, weight_decay=weight_decay)
+        weights = trajectory(name, start, gradient, lrs, weight_decay=weight_decay)
         seen = [gradient(w, t) for t, w in enumerate(weights[:-1])]
         slope = distance = 0.0
         for t, (m, v) in enumerate(adam_moments(seen)):
@@ -139,7 +139,7 @@ def loss_times_constant(random: Random) -> dict[str, float]:
     factor = 2.0 ** float(random.choice([-9, -5, -2, 3, 7, 11]))
 
     def run(name: str, c: float, weight_decay: float = decay) -> Tensor:
-        return path(name, start, lambda w, t: c * gradient(w, t), lrs,
+        return trajectory(name, start, lambda w, t: c * gradient(w, t), lrs,
                     weight_decay=weight_decay, eps=0.0)  # fmt: skip
 
     adamp = run("adamp_blog", 1.0)
@@ -162,9 +162,9 @@ def adamw_in_disguise(random: Random) -> dict[str, float]:
     dimension, steps, decay = 6, 12, between(random, 1e-2, 0.5)
     start, gradient = normal(random, dimension), noisy_sine(random, dimension, steps)
     lrs = changing_rates(random, steps, _PEAK)
-    proximal = path("proxadam", start, gradient, lrs, weight_decay=decay)
+    proximal = trajectory("proxadam", start, gradient, lrs, weight_decay=decay)
     smaller = [lr / (1.0 + lr / _PEAK * decay) for lr in lrs]
-    same = path("adamw", start, gradient, smaller, weight_decay=decay / _PEAK)
+    same = trajectory("adamw", start, gradient, smaller, weight_decay=decay / _PEAK)
     printed, w, seen = [start], start, []
     for step, lr in enumerate(lrs):
         eta = lr / _PEAK
@@ -173,7 +173,7 @@ def adamw_in_disguise(random: Random) -> dict[str, float]:
         share = decay * eta / (1.0 + decay * eta)
         w = (1.0 - share) * w - eta * _PEAK / (1.0 + decay * eta) * m / (1e-8 + v.sqrt())
         printed.append(w)
-    adamw = path("adamw_paper", start, gradient, lrs, weight_decay=decay)
+    adamw = trajectory("adamw_paper", start, gradient, lrs, weight_decay=decay)
     return {
         "printed": apart(proximal, torch.stack(printed)),
         "printed/null": apart(adamw, torch.stack(printed)),

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ...optim import SGD
+from ...rules import Stable
 from ...theory.gradient_norms import sgd_gradient_bound, uncoupled_decay_gradient
 from ...units.stationary import stationarity_of
 from .bench_exact import (
@@ -24,9 +27,9 @@ from .bench_exact import (
     no_gradient,
     noisy_sine,
     normal,
-    path,
+    random_axes,
     random_cases,
-    rotation,
+    trajectory,
 )
 
 _coupled = functools.partial(SGD, decay="decoupled", momentum=0.0)
@@ -37,7 +40,7 @@ _uncoupled = functools.partial(SGD, decay="constant", momentum=0.0)
 def stationary_point(random: Random) -> dict[str, float]:
     """A quadratic at the minimum of f_t, where decay does not follow the learning rate."""
     dimension = 4
-    basis = rotation(random, dimension)
+    basis = random_axes(random, dimension)
     curvatures = torch.tensor([between(random, 0.1, 10.0) for _ in range(dimension)])
     hessian = basis @ torch.diag(curvatures.double()) @ basis.T
     target = normal(random, dimension)
@@ -57,7 +60,7 @@ def stationary_point(random: Random) -> dict[str, float]:
         return float(torch.autograd.grad(f, at)[0].norm())
 
     def moved(build: Any, lrs: Sequence[float], weight_decay: float) -> float:
-        steps = path(build, w, loss_gradient, lrs, weight_decay=weight_decay)
+        steps = trajectory(build, w, loss_gradient, lrs, weight_decay=weight_decay)
         return float((steps[1:] - w).norm(dim=1).max())
 
     size = float(w.norm())
@@ -98,7 +101,7 @@ def moved_by_a_schedule(random: Random) -> dict[str, float]:
         size, kept = float(w.norm()), told.kept_at(0)
         build = functools.partial(SGD, decay=rule, momentum=0.0, weight_decay=wd)
         for step, lr in enumerate(lrs):
-            end = path(build, w, loss_gradient, [lr], peak=peak)[-1]
+            end = trajectory(build, w, loss_gradient, [lr], peak=peak)[-1]
             moved = float((end - w).norm()) / (lr * coefficient * size)
             wanted = told.gradient_norm(0, step, size) / (coefficient * size)
             found["prediction"] = largest(found["prediction"], abs(moved - wanted))
@@ -117,10 +120,12 @@ def two_equations(random: Random) -> dict[str, float]:
     fraction = between(random, 1e-3, 0.05)
     rates, constant = changing_rates(random, steps, peak), [peak] * steps
 
-    run = functools.partial(path, start=start, gradient=gradient, weight_decay=fraction / peak)
-    first = functools.partial(path, _uncoupled, start, gradient, weight_decay=fraction)
+    run = functools.partial(
+        trajectory, start=start, gradient=gradient, weight_decay=fraction / peak
+    )
+    first = functools.partial(trajectory, _uncoupled, start, gradient, weight_decay=fraction)
     second = run(_coupled, lrs=rates)
-    free = path(_coupled, start, no_gradient, rates, weight_decay=fraction / peak)[-1]
+    free = trajectory(_coupled, start, no_gradient, rates, weight_decay=fraction / peak)[-1]
     kept = math.prod(1.0 - lr * fraction / peak for lr in rates)
     sgds = run("sgds", lrs=rates, momentum=0.9)
     momentum = functools.partial(run, SGD, lrs=rates, momentum=0.9)
@@ -185,6 +190,56 @@ def smallest_gradient(random: Random, *, replicas: int) -> dict[str, float]:
     }
 
 
+@random_cases("000/equation-6")
+def regularised_by_noise(random: Random) -> dict[str, float]:
+    """The mean over all orders of an epoch's three batches, against a flow of the gradient."""
+    dimension, batches = 3, 3
+    start = normal(random, dimension)
+    minima = normal(random, batches, dimension)
+    hessians = []
+    for _ in range(batches):
+        root = normal(random, dimension, dimension)
+        hessians.append(root @ root.T / dimension)
+    lrs = [2.0**-k / float(sum(hessians).norm()) for k in range(5, 9)]  # type: ignore[union-attr]
+
+    def gradients(w: Tensor) -> Tensor:
+        return torch.stack([h @ (w - m) for h, m in zip(hessians, minima, strict=True)])
+
+    def epoch(lr: float) -> Tensor:
+        ends = []
+        for order in itertools.permutations(range(batches)):
+            w = start
+            for i in order:
+                w = w - lr * hessians[i] @ (w - minima[i])
+            ends.append(w)
+        return torch.stack(ends).mean(0)
+
+    def slope(w: Tensor, lr: float, factor: float) -> Tensor:
+        """Of L + factor lr / 4 times the mean squared norm of the batches' gradients."""
+        g = gradients(w)
+        own = torch.stack([h @ each for h, each in zip(hessians, g, strict=True)])
+        return g.mean(0) + 0.5 * factor * lr * own.mean(0)
+
+    def order(factor: float) -> float:
+        gaps = []
+        for lr in lrs:
+            w, step = start, batches * lr / 40
+            for _ in range(40):  # Runge and Kutta's: off by far less than what is measured
+                a = slope(w, lr, factor)
+                b = slope(w - 0.5 * step * a, lr, factor)
+                c = slope(w - 0.5 * step * b, lr, factor)
+                d = slope(w - step * c, lr, factor)
+                w = w - step / 6.0 * (a + 2.0 * b + 2.0 * c + d)
+            gaps.append(float((epoch(lr) - w).norm()))
+        return float(np.polyfit(np.log(lrs), np.log(gaps), 1)[0])
+
+    return {
+        "order": order(1.0) - 3.0,
+        "order/null": order(0.0) - 3.0,
+        "order/planted": math.log(8.0) / math.log(2.0) - 3.0,
+    }
+
+
 @random_cases("000/adams")
 def decay_by_the_mean(random: Random) -> dict[str, float]:
     """AdamS on given gradients, whose coordinates differ in size, under a schedule."""
@@ -214,9 +269,9 @@ def decay_by_the_mean(random: Random) -> dict[str, float]:
             mean = 0.999 * mean + 0.001 * float(g.square().sum()) / dimension
             now = mean / (1.0 - 0.999**step)
             decays.append(decay / math.sqrt(now if current or before is None else before))
-        return path("adamw", start, given, lrs, decays=decays)
+        return trajectory("adamw", start, given, lrs, decays=decays)
 
-    adams = path("adams", start, given, lrs, weight_decay=decay)
+    adams = trajectory("adams", start, given, lrs, weight_decay=decay)
     own_mean = [torch.cat([part.mean().rsqrt().expand(half) for part in v.split(half)])
                 for _, v in moments]  # fmt: skip
     size = between(random, 0.1, 10.0)
@@ -224,14 +279,24 @@ def decay_by_the_mean(random: Random) -> dict[str, float]:
     def one_size(w: Tensor, step: int) -> Tensor:
         return size * gradients[step].sign()
 
-    equal = path("adams", start, one_size, lrs, weight_decay=decay)
+    equal = trajectory("adams", start, one_size, lrs, weight_decay=decay)
+    small = between(random, 0.01, 1.0)
+    added = trajectory("adams", start, given, lrs, weight_decay=decay, decay=Stable(eps=small))
     return {
         "mean": apart(adams, by_hand([v.mean().rsqrt() for _, v in moments])),
         "mean/null": apart(adams, by_hand(own_mean)),
         "norms": apart(adams, with_norms(current=True)),
         "norms/null": apart(adams, with_norms(current=False)),
-        "one size": apart(equal, path("adamw", start, one_size, lrs, weight_decay=decay / size)),
-        "one size/null": apart(equal, path("adamw", start, one_size, lrs, weight_decay=decay)),
-        "groups": apart(adams, path("adams", start, given, lrs, weight_decay=decay, groups=1)),
+        "one size": apart(
+            equal, trajectory("adamw", start, one_size, lrs, weight_decay=decay / size)
+        ),
+        "one size/null": apart(
+            equal, trajectory("adamw", start, one_size, lrs, weight_decay=decay)
+        ),
+        "small value": apart(added, by_hand([(v.mean() + small).rsqrt() for _, v in moments])),
+        "small value/null": apart(adams, by_hand([(v.mean() + small).rsqrt() for _, v in moments])),
+        "groups": apart(
+            adams, trajectory("adams", start, given, lrs, weight_decay=decay, groups=1)
+        ),
         "groups/null": apart(adams, by_hand(own_mean)),
     }

@@ -19,7 +19,7 @@ from ...theory.posterior import (
     l2_covariance,
     mean_weights,
 )
-from .bench_exact import Random, apart, between, excess, largest, normal, random_cases, rotation
+from .bench_exact import Random, apart, between, excess, largest, normal, random_axes, random_cases
 
 Method = Literal["adamw", "l2"]
 _ZEROS = torch.zeros(5, dtype=torch.float64)
@@ -28,7 +28,7 @@ _ZEROS = torch.zeros(5, dtype=torch.float64)
 def _hessian(random: Random, dimension: int = 5, turned: bool = True) -> Tensor:
     """Symmetric, positive definite, eigenvalues from 0.1 to 10."""
     values = torch.exp(torch.from_numpy(random.uniform(math.log(0.1), math.log(10.0), dimension)))
-    basis = rotation(random, dimension) if turned else torch.eye(dimension, dtype=torch.float64)
+    basis = random_axes(random, dimension) if turned else torch.eye(dimension, dtype=torch.float64)
     matrix = basis @ torch.diag(values) @ basis.T
     return 0.5 * (matrix + matrix.T)
 

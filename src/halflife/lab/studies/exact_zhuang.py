@@ -22,9 +22,9 @@ from .bench_exact import (
     largest,
     noisy_sine,
     normal,
-    path,
+    random_axes,
     random_cases,
-    rotation,
+    trajectory,
 )
 
 _PEAK = 0.05
@@ -44,7 +44,7 @@ def rescaled_gradients(random: Random) -> dict[str, float]:
     factors[0], factors[1] = 2.0**-9, 2.0**9  # some that differ, whatever was drawn
 
     def moved(name: str, weight_decay: float = decay) -> float:
-        runs = [path(name, start, g, lrs, weight_decay=weight_decay, eps=0.0)
+        runs = [trajectory(name, start, g, lrs, weight_decay=weight_decay, eps=0.0)
                 for g in (gradient, _scaled(factors, gradient))]  # fmt: skip
         return apart(*runs)
 
@@ -73,7 +73,9 @@ def multiplied_loss(random: Random) -> dict[str, float]:
     lrs = changing_rates(random, steps, _PEAK)
 
     def run(name: str, c: float, weight_decay: float = decay, eps: float = 0.0) -> Tensor:
-        return path(name, start, _scaled(c, gradient), lrs, weight_decay=weight_decay, eps=eps)
+        return trajectory(
+            name, start, _scaled(c, gradient), lrs, weight_decay=weight_decay, eps=eps
+        )
 
     plain, practice = run("adamw_paper", 1.0), run("adamw_paper", 1.0, eps=1e-8)
     l2, l2_practice = run("adam_l2", 1.0), run("adam_l2", 1.0, eps=1e-8)
@@ -101,12 +103,14 @@ def conditioned_quadratics(random: Random, *, steps: int) -> dict[str, float]:
     h = h[torch.from_numpy(random.permutation(dimension))]
     minimum, start = normal(random, dimension), normal(random, dimension)
     lrs = changing_rates(random, steps, _PEAK)
-    basis = rotation(random, dimension)
+    basis = random_axes(random, dimension)
     stretched = torch.logspace(0.0, 5.0, dimension, dtype=torch.float64)
     full = basis @ torch.diag(stretched) @ basis.T
 
     def gap(name: str, gradient: Gradient, twin: Gradient) -> float:
-        runs = [path(name, start, g, lrs, weight_decay=0.02, eps=0.0) for g in (gradient, twin)]
+        runs = [
+            trajectory(name, start, g, lrs, weight_decay=0.02, eps=0.0) for g in (gradient, twin)
+        ]
         return float((runs[0] - runs[1]).abs().max() / (start - minimum).abs().max())
 
     b = -h * minimum
@@ -153,7 +157,7 @@ def rescaled_functions(random: Random) -> dict[str, float]:
         return low * (w - minimum) + high * (w - minimum).tanh()
 
     def unchanged(name: str) -> float:
-        runs = [path(name, start, g, lrs, weight_decay=0.1, eps=0.0)
+        runs = [trajectory(name, start, g, lrs, weight_decay=0.1, eps=0.0)
                 for g in (gradient, _scaled(factors, gradient))]  # fmt: skip
         return apart(*runs)
 
@@ -167,7 +171,7 @@ def rescaled_functions(random: Random) -> dict[str, float]:
     def condition(scaled: Tensor) -> float:
         return float((scaled.max(1).values / scaled.min(1).values).max())
 
-    basis = rotation(random, 3)
+    basis = random_axes(random, 3)
     spread = torch.diag(torch.exp(2.0 * normal(random, 3)))
     hessian = basis @ spread @ basis.T
     scales = torch.exp(normal(random, 3))
@@ -212,7 +216,7 @@ def proximal_and_plain(random: Random) -> dict[str, float]:
     def worst(name: str, linear: bool) -> float:
         """Slope of the argmin's objective at the weights of each step, over that of its p."""
         l2 = name == "adam_l2"
-        weights = path(name, start, gradient, lrs, weight_decay=decay)
+        weights = trajectory(name, start, gradient, lrs, weight_decay=decay)
         seen = [gradient(w, t) + (decay * w if l2 else 0.0) for t, w in enumerate(weights[:-1])]
         most = 0.0
         for t, (m, v) in enumerate(adam_moments(seen)):
@@ -231,7 +235,7 @@ def proximal_and_plain(random: Random) -> dict[str, float]:
     etas = [2.0**-k for k in range(3, 10)]
 
     def end(name: str, eta: float) -> Tensor:
-        return path(name, start, lambda w, t: update, [eta * _PEAK], peak=_PEAK, eps=0.0,
+        return trajectory(name, start, lambda w, t: update, [eta * _PEAK], peak=_PEAK, eps=0.0,
                     weight_decay=decay)[-1]  # fmt: skip
 
     def order(sizes: list[float]) -> float:
