@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -98,8 +98,12 @@ def _fashion() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def task_of(kind: str, **settings: Any) -> Net:
-    """The digits (``"digits"``) or Fashion-MNIST (``"fashion"``) with settings of `Net`."""
+    """The digits, Fashion-MNIST (``"fashion"``) or characters (``"text"``), with their settings."""
     settings = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+    if kind == "text":
+        from .bench_text import Characters
+
+        return Characters(kind, **settings)
     return {"digits": Net, "fashion": Fashion}[kind](kind, **settings)
 
 
@@ -183,7 +187,7 @@ class Bench:
         squares = [_norm(self.gradients(*part)) ** 2 for part in parts]
         return self._own(torch.stack(squares).mean(0))
 
-    def sharpness(self, rows: int = 500, iterations: int = 60) -> Tensor:
+    def sharpness(self, rows: int = 500, iterations: int = 40) -> Tensor:
         """Largest eigenvalue, by size, of the Hessian on some rows: power iteration."""
         params = list(self.ensemble.params.values())
         gradients = self.gradients(*self.rows(rows), graph=True)
@@ -198,13 +202,13 @@ class Bench:
             v = [part.detach() for part in product]
         return self._own(value.detach())
 
-    def scale(self, factors: Tensor) -> None:
-        """Multiply all weights of each member by a factor."""
+    def only(self, index: int, factors: Tensor) -> None:
+        """Give every member the weights of one of them, times a factor of its own."""
         padded = torch.ones(len(next(iter(self.ensemble.params.values()))))
         padded[: len(factors)] = factors
         with torch.no_grad():
             for p in self.ensemble.params.values():
-                p.mul_(padded.view(-1, *[1] * (p.dim() - 1)))
+                p.copy_(p[index] * padded.view(-1, *[1] * (p.dim() - 1)))
 
     def network(self, index: int) -> nn.Module:
         """The network of one member, in training mode, in double precision."""
@@ -224,7 +228,7 @@ def trained(
     schedule: str = "cosine",
     epochs: int | None = None,
     observe: Mapping[int, Callable[[Bench], None]] | None = None,
-    before: Callable[[int], None] | None = None,
+    before: Callable[[int, Ensemble], None] | None = None,
 ) -> Bench:
     """Train members of one seed to the end.
 
@@ -236,7 +240,7 @@ def trained(
         schedule: of the learning rate, by name.
         epochs: passes; by default the task's.
         observe: called when so many steps are done.
-        before: called with the number of each step before it is taken.
+        before: called before each step with its number and the ensemble.
     """
     training = Training(
         task, optimizer, task.epochs if epochs is None else epochs, task.batch_size, schedule
@@ -247,7 +251,7 @@ def trained(
     rates: list[tuple[Tensor, Tensor]] = []
     for step, rows in enumerate(training.batches(members[0].seed)):
         if before is not None:
-            before(step)
+            before(step, ensemble)
         batch = bench.data.train_inputs[rows], bench.data.train_targets[rows]
         rates.append(ensemble.step(*batch, training.curve(step)))
         if step + 1 == training.steps or (observe and step + 1 in observe):
@@ -256,11 +260,6 @@ def trained(
             if observe and step + 1 in observe:
                 observe[step + 1](bench)
     return bench
-
-
-def with_factor(task: Net, factor: float) -> Net:
-    """The task with its loss multiplied."""
-    return replace(task, factor=factor)
 
 
 def _norm(parts: Sequence[Tensor]) -> Tensor:

@@ -19,8 +19,8 @@ from .bench import PLAIN_SGD, Bench, task_of, trained
 from .calls import Call, Curve, Findings, Values, call
 
 __all__ = [
-    "FRESH", "OTHER", "Arms", "Choice", "cells_of", "chosen", "findings", "mean_line", "rule_of",
-    "run", "scores",
+    "FRESH", "OTHER", "Arms", "Choice", "cells_of", "chosen", "findings", "jackknife", "mean_line",
+    "rule_of", "run", "scores", "slopes",
 ]  # fmt: skip
 
 FRESH = 100  # the first of the seeds that judge; those that choose begin at 0
@@ -31,6 +31,7 @@ NATIVE: Mapping[str, tuple[str, Any]] = {
     "adamw": ("adamw", None),
     "sgd": ("sgd", None),
     "sgd-plain": ("sgd", PLAIN_SGD),
+    "adagrad": ("adamw", (torch.optim.Adagrad, {})),
     "amsgrad": ("adamw", (torch.optim.Adam, {**_ADAM, "amsgrad": True})),
     "padam": ("adamw", (Padam, {})),
     "radam": ("adamw", (RAdam, {})),
@@ -201,6 +202,39 @@ def chosen(cells: Sequence[Sequence[Any]], found: Sequence[Values], by: str = "v
         if len(axis) > 2 and value in (axis[0], axis[-1]) and value != 0.0:
             border.append(f"{what} {value:g}")
     return Choice(index, lr, wd, float(means[index]), " and ".join(border))
+
+
+def slopes(x: Sequence[float], y: FloatArray) -> FloatArray:
+    """Slope of the least-squares line through each row.
+
+    Args:
+        x: shape (n,).
+        y: shape (rows, n).
+
+    Example:
+        >>> slopes([0.0, 1.0, 2.0], np.array([[0.0, 2.0, 4.0]])).tolist()
+        [2.0]
+    """
+    centred = np.asarray(x) - np.mean(x)
+    return np.asarray(y @ centred / (centred @ centred))
+
+
+def jackknife(values: FloatArray, statistic: Callable[[FloatArray], float]) -> FloatArray:
+    """Pseudo-values of a statistic of all seeds: their mean and deviation tell it and its error.
+
+    ``n t - (n - 1) t_without_i`` of seed i (Tukey).
+
+    Args:
+        values: first axis: seeds.
+        statistic: of such values, of any number of seeds.
+
+    Example:
+        >>> jackknife(np.array([1.0, 2.0, 6.0]), lambda v: float(v.mean())).tolist()
+        [1.0, 2.0, 6.0]
+    """
+    n, whole = len(values), statistic(values)
+    without = [statistic(np.delete(values, seed, axis=0)) for seed in range(n)]
+    return n * whole - (n - 1) * np.array(without)
 
 
 def mean_line(x: Sequence[float], values: FloatArray) -> list[tuple[float, ...]]:

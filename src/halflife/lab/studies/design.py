@@ -53,7 +53,7 @@ class Claim:
         planted: what is asked that must.
 
     Raises:
-        DesignError: for a kind that is none.
+        DesignError: for a kind that is none, or a size that is negative or no number.
     """
 
     name: str
@@ -74,8 +74,13 @@ class Claim:
         if self.kind not in KINDS:
             raise DesignError(f"{self.name}: kind={self.kind!r}: must be one of {', '.join(KINDS)}"
                               f"{near(self.kind, KINDS)}")  # fmt: skip
-        require_nonnegative(f"{self.name}: effect", self.effect, "pass the smallest of interest")
-        require_nonnegative(f"{self.name}: floor", self.floor, "pass 0 for none")
+        try:
+            require_nonnegative(
+                f"{self.name}: effect", self.effect, "pass the smallest of interest"
+            )
+            require_nonnegative(f"{self.name}: floor", self.floor, "pass 0 for none")
+        except ValueError as error:
+            raise DesignError(str(error)) from None
 
 
 @dataclass(frozen=True)

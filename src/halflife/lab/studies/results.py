@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from .calls import Findings, advance, studies
 from .design import Claim, Design, designs
@@ -46,6 +47,17 @@ class ClaimResult:
         lost = [m for m in self.claim.matched if self.controls[m].outcome != "replicates"]
         return f"not at {' or '.join(lost)}" if lost else ""
 
+    def as_dict(self) -> dict[str, Any]:
+        """The claim, its verdict, its values and the verdicts of its controls, as plain data."""
+        return {
+            **asdict(self.claim),
+            **asdict(self.verdict),
+            "trusted": self.trusted,
+            "scope": self.scope,
+            "values": list(self.values),
+            "controls": {key: asdict(control) for key, control in self.controls.items()},
+        }
+
 
 @dataclass(frozen=True)
 class StudyResult:
@@ -62,6 +74,21 @@ class StudyResult:
     recorded: Recorded | None
     findings: Findings | None
     claims: tuple[ClaimResult, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """What is registered and what became of it, as plain data; ``ended`` is whether it has."""
+        design = {k: v for k, v in asdict(self.design).items() if k != "claims"}
+        recorded = self.recorded
+        return {
+            **design,
+            "budget": recorded.budget if recorded else None,
+            "seconds": recorded.seconds if recorded else None,
+            "measurements": len(recorded.values) if recorded else 0,
+            "sessions": recorded.sessions if recorded else [],
+            "ended": self.findings is not None,
+            "notes": list(self.findings.notes) if self.findings else [],
+            "claims": [claim.as_dict() for claim in self.claims],
+        }
 
 
 def read_results(folder: Path) -> list[StudyResult]:

@@ -128,6 +128,17 @@ class Ensemble:
         anchored = any(isinstance(segment.rule, Anchored) for segment in self._segments)
         self._initial = [p.detach().clone() for p in self.params.values()] if anchored else []
 
+    @property
+    def native(self) -> Optimizer:
+        """What moves the members: its state is of the stacks, in the order of `params`."""
+        return self._native
+
+    def set_weight_decay(self, member: int, value: float) -> None:
+        """Give a member another coefficient from here on."""
+        for segment in self._segments:
+            if segment.rows.start <= member < segment.rows.stop:
+                segment.weight_decay[member - segment.rows.start] = value
+
     def step(self, inputs: Tensor, targets: Tensor, multiplier: float) -> tuple[Tensor, Tensor]:
         """One step at this multiple of each member's peak lr.
 
