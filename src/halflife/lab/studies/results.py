@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ class ClaimResult:
         claim: as registered.
         verdict: after Holm's correction over all registered primaries.
         values: of the endpoint, one a seed.
-        controls: verdicts by themselves of ``"null"``, ``"planted"`` and each matching.
+        controls: verdicts of ``"null"``, after Holm's correction over all nulls, and by themselves
+            of ``"planted"`` and each matching.
     """
 
     claim: Claim
@@ -100,6 +101,7 @@ def read_results(folder: Path) -> list[StudyResult]:
     """
     found: dict[str, tuple[Recorded | None, Findings | None]] = {}
     alone: dict[str, Verdict] = {}
+    nulls: dict[str, Verdict] = {}
     every = {f"{d.name}/{c.name}": c for d in designs().values() for c in d.claims}
     for design in designs().values():
         path = folder / f"{design.slug}.jsonl"
@@ -117,27 +119,39 @@ def read_results(folder: Path) -> list[StudyResult]:
         if findings is not None:
             for claim in design.claims:
                 _require_promised(design, claim, findings)
-                alone[f"{design.name}/{claim.name}"] = judged(claim, findings.values[claim.name])
+                key = f"{design.name}/{claim.name}"
+                alone[key] = judged(claim, findings.values[claim.name])
+                nulls[key] = judged(claim, findings.values[f"{claim.name}/null"])
     corrected = among_all(every, alone)
+    # Of a hundred nulls, two or three would be taken for their claim by chance.
+    as_primaries = {key: replace(claim, exploratory=False) for key, claim in every.items()}
+    corrected_nulls = among_all(as_primaries, nulls)
     results = []
     for design in designs().values():
         recorded, findings = found[design.name]
-        claims = tuple(_result(design, claim, findings, corrected) for claim in design.claims)
+        claims = tuple(
+            _result(design, claim, findings, corrected, corrected_nulls) for claim in design.claims
+        )
         results.append(StudyResult(design, recorded, findings, claims))
     return results
 
 
 def _result(
-    design: Design, claim: Claim, findings: Findings | None, corrected: Mapping[str, Verdict]
+    design: Design,
+    claim: Claim,
+    findings: Findings | None,
+    corrected: Mapping[str, Verdict],
+    nulls: Mapping[str, Verdict],
 ) -> ClaimResult:
     if findings is None:
         return ClaimResult(claim, Verdict("undecided", "has not been run to its end"))
+    full = f"{design.name}/{claim.name}"
     controls = {
-        key: judged(claim, findings.values[f"{claim.name}/{key}"])
+        key: nulls[full] if key == "null" else judged(claim, findings.values[f"{claim.name}/{key}"])
         for key in ("null", "planted", *claim.matched)
         if f"{claim.name}/{key}" in findings.values
     }
-    verdict = corrected[f"{design.name}/{claim.name}"]
+    verdict = corrected[full]
     return ClaimResult(claim, verdict, findings.values[claim.name], controls)
 
 
