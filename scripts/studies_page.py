@@ -48,7 +48,7 @@ def row(study: StudyResult, result: ClaimResult) -> str:
         verdict += f", {result.scope}"
     if run and not result.trusted:
         verdict += "; **a control failed**"
-    said = claim.words + (" (exploratory)" if claim.exploratory else "")
+    said = claim.words + (f" ({claim.label})" if claim.label else "")
     cells = (
         f"[{plain(said)}](assets/studies.html#{page_id(name, claim.name)})",
         f"`{name}`",

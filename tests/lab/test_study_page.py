@@ -115,11 +115,12 @@ def test_verdicts_contrast_with_their_ground(html, mode):
 # --- what it says ---------------------------------------------------------------------------------
 
 
-def test_the_lead_counts_primaries_and_names_what_is_not_to_be_trusted(results, html):
+def test_the_lead_counts_each_standing_and_names_what_is_not_to_be_trusted(results, html):
     said = words.lead(results)
     assert said == (
         "Of 9 published claims, 5 replicate, 2 are contradicted, 1 stays undecided and 1 has not "
-        "been run. 1 of these verdicts is not to be trusted, as a control failed."
+        "been run. Of 1 exploratory one, 1 replicates, none is contradicted and none stays "
+        "undecided. 1 of these verdicts is not to be trusted, as a control failed."
     )
     assert said in text_of(html)
     assert words.lead(results[3:]) == (

@@ -339,7 +339,7 @@ def _one(each: StudyResult) -> None:
         about = [
             ("claim", own.words),
             ("must be measured", own.statement),
-            ("kind", own.kind + (", exploratory" if own.exploratory else "")),
+            ("kind", own.kind + (f", {own.label}" if own.label else "")),
             ("smallest effect", f"{own.effect:g} {own.unit}"),
             ("floor of the deviation", f"{own.floor:g} {own.unit}" if own.floor else ""),
             ("matched at", ", ".join(own.matched)),

@@ -49,6 +49,7 @@ class Claim:
         matched: further endpoints, at which the rules are compared with something else held equal.
         floor: least standard deviation of a value, such as that of a share of so many test rows.
         exploratory: whether it is told without being a primary: no correction, no weight.
+        reading: whether it goes beyond what the paper says, as people read it.
         null: what the claim is asked of that must not replicate it.
         planted: what is asked that must.
 
@@ -66,8 +67,16 @@ class Claim:
     matched: tuple[str, ...] = ()
     floor: float = 0.0
     exploratory: bool = False
+    reading: bool = False
     null: str = ""
     planted: str = ""
+
+    @property
+    def label(self) -> str:
+        """What to know of its standing; empty for a primary claim of the source."""
+        if self.reading:
+            return "a reading that goes beyond the source"
+        return "exploratory" if self.exploratory else ""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be judged."""

@@ -48,28 +48,44 @@ def family_of() -> int:
 
 
 def lead(results: Sequence[StudyResult]) -> str:
-    """How many claims came out how, in a sentence or two."""
-    pairs = [(study, c) for study in results for c in study.claims if not c.claim.exploratory]
-    counts = Counter(outcome_of(study, c) for study, c in pairs)
+    """How many claims came out how, in a sentence for each standing that claims have."""
+    standings = {
+        "": ("published claim", "published claims"),
+        "exploratory": ("exploratory one", "exploratory ones"),
+        "a reading that goes beyond the source": (
+            "reading that goes beyond its source", "readings that go beyond their source"
+        ),
+    }  # fmt: skip
+    pairs = [(study, c) for study in results for c in study.claims]
+    said = []
+    for label, names in standings.items():
+        own = [outcome_of(study, c) for study, c in pairs if c.claim.label == label]
+        if own:
+            said.append(f"Of {len(own)} {names[len(own) > 1]}, {_outcomes(own)}.")
+    lost = sum(not c.trusted for study, c in pairs if study.findings is not None)
+    if lost:
+        said.append(
+            f"{lost} of these verdicts {'is' if lost == 1 else 'are'} not to be trusted, as a "
+            "control failed."
+        )
+    return " ".join(said)
+
+
+def _outcomes(found: Sequence[str]) -> str:
     words = {
         "replicates": ("replicates", "replicate"),
         "contradicts": ("is contradicted", "are contradicted"),
         "undecided": ("stays undecided", "stay undecided"),
         "not run": ("has not been run", "have not been run"),
     }
-    parts = [
-        f"{counts[state] or 'none'} {words[state][counts[state] > 1]}"
-        for state in STATES
-        if counts[state] or state != "not run"
-    ]
-    said = f"Of {counted(len(pairs), 'published claim')}, {listed(parts)}."
-    lost = sum(not c.trusted for study, c in pairs if study.findings is not None)
-    if lost:
-        said += (
-            f" {lost} of these verdicts {'is' if lost == 1 else 'are'} not to be trusted, as a "
-            "control failed."
-        )
-    return said
+    counts = Counter(found)
+    return listed(
+        [
+            f"{counts[state] or 'none'} {words[state][counts[state] > 1]}"
+            for state in STATES
+            if counts[state] or state != "not run"
+        ]
+    )
 
 
 def p_text(p: float) -> str:

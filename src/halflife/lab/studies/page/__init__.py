@@ -148,7 +148,7 @@ def _claim(
         "kind": claim.kind,
         "unit": claim.unit,
         "effect": f"{claim.effect:g}",
-        "exploratory": claim.exploratory,
+        "label": claim.label,
         "published": claim.published,
         "measured": words.measured_text(claim, verdict, unit=False) if run else "",
         "sentence": words.verdict_text(study, result, family),
