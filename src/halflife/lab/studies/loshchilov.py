@@ -31,19 +31,15 @@ def figure_2(settings: Mapping[str, Any]) -> Generator[list[Call], list[Values],
     found = yield from measured_cells(arms, range(FRESH, FRESH + n), **shared)
     slope = {name: ridge_slopes(arm, found[name]["test"]) for name, arm in arms.items()}
     ours, theirs = found["adamw"], found["adam-l2"]
-    values = {
-        **{name: slope[name] for name in ("sgdw", "sgd-l2", "adamw", "adam-l2")},
-        "torch-unit": slope["torch-unit"] + 1.0,
-        "sgdw/null": slope["sgd-l2"],
-        "sgdw/planted": slope["torch-unit"] + 1.0,
-        "sgd-l2/null": slope["sgdw"],
-        "sgd-l2/planted": slope["sgdw"] - 1.0,
-        "adamw/null": slope["sgd-l2"],
-        "adamw/planted": slope["torch-unit"] + 1.0,
-        "adam-l2/null": slope["sgdw"],
-        "adam-l2/planted": slope["sgdw"] - 1.0,
-        "torch-unit/null": slope["sgdw"] + 1.0,
-        "torch-unit/planted": slope["adamw"],
+    values: dict[str, Any] = {}
+    for claim, coupled in (("sgdw", False), ("sgd-l2", True), ("adamw", False), ("adam-l2", True),
+                           ("torch-unit", False)):  # fmt: skip
+        own = slope[claim] + (1.0 if claim == "torch-unit" else 0.0)
+        still = own - own.mean()
+        values[claim] = own
+        values[f"{claim}/null"] = still if coupled else still - 1.0
+        values[f"{claim}/planted"] = still - 1.5 if coupled else still
+    values |= {
         "equal-training-loss": at_equal_loss(ours, theirs),
         "equal-training-loss/null": at_equal_loss(
             ours, {k: np.roll(v, 1, axis=0) for k, v in ours.items()}
