@@ -18,6 +18,7 @@ import re
 import statistics
 import sys
 import tempfile
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -145,9 +146,8 @@ def values_table(found: dict[str, Any]) -> str:
 
 def sentence(task: str, found: dict[str, Any]) -> str:
     """What the sweep says."""
-    import textwrap
-
-    return f"```text\n{textwrap.fill(found[task]['sentence'], 84)}\n```"
+    text = found[task]["sentence"].replace("_", "\\_").replace("[", "\\[")
+    return "\n".join(f"> {line}" for line in textwrap.wrap(text, 110))
 
 
 def points(sweep: dict[str, Any]) -> list[tuple[float, float]]:
@@ -159,8 +159,8 @@ def points(sweep: dict[str, Any]) -> list[tuple[float, float]]:
 
 def figure(found: dict[str, Any]) -> str:
     """Gain over no decay at each value: dots are seeds, lines their means."""
-    width, height, left, top = 700, 300, 60, 34
-    inner, bottom = 270, height - 60
+    width, height, left, top = 460, 270, 34, 34
+    inner, gap, bottom = 170, 48, height - 60
     low, high = -8.0, 4.0
 
     def y(gain: float) -> float:
@@ -168,10 +168,10 @@ def figure(found: dict[str, Any]) -> str:
 
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
-        'font-family="sans-serif" font-size="13" fill="#777">'
+        f'width="{width}" height="{height}" font-family="sans-serif" font-size="13" fill="#777">'
     ]
     for number, (task, title) in enumerate(TASKS.items()):
-        start = left + number * (inner + 60)
+        start = left + number * (inner + gap)
         parts.append(f'<text x="{start}" y="18" font-weight="bold">{title}</text>')
         for gain in (-8, -4, 0, 4):
             dash = "" if gain == 0 else ' stroke-dasharray="2 4"'
@@ -203,7 +203,7 @@ def figure(found: dict[str, Any]) -> str:
                 )
             else:
                 parts.append(
-                    f'<text x="{x:.1f}" y="{y(low) - 12:.1f}" text-anchor="middle" '
+                    f'<text x="{x:.1f}" y="{y(low) - 14:.1f}" text-anchor="middle" '
                     f'fill="#d55e00">{mean:.0f}</text>'
                 )
             parts.append(

@@ -3,7 +3,7 @@
     python scripts/recipe_pages.py
 
 Tables stand between markers such as <!-- table: conventions --> and <!-- end -->. In console
-blocks, what follows a line that begins with "$ halflife" is replaced by what the command prints, in the
+blocks, what follows a line that begins with "$ halflife" is replaced by what it prints, run in the
 folder examples/. A block that begins otherwise is left alone: its commands take minutes.
 """
 
@@ -25,7 +25,7 @@ PAGES = tuple(
     DOCS / f"{name}.md"
     for name in (
         *("units", "moving_a_recipe", "monday_morning", "fine_tuning", "precision"),
-        *("coming_from", "faq"),
+        "coming_from",
     )
 )
 # Where the commands run: what they name, such as `train:build`, is there.

@@ -141,7 +141,9 @@ def test_an_answer_says_what_its_command_prints(question: str, answer: str, here
         if not command.startswith(SLOW_COMMANDS):
             printed += " ".join(RECIPES["output_of"](command).split()) + " "
     claimed = re.findall(r"\*\*(.+?)\*\*", answer, flags=re.S)
-    missing = [c for c in claimed if not re.search(rf"(?<![\d.]){re.escape(c)}(?![\d.]*\d)", printed)]
+    missing = [
+        c for c in claimed if not re.search(rf"(?<![\d.]){re.escape(c)}(?![\d.]*\d)", printed)
+    ]
     assert [" ".join(c.split()) for c in missing if " ".join(c.split()) not in printed] == []
     sentences = len(re.findall(r"[.:?!)](?:\s|$)", re.sub(r"\*\*|`[^`]*`", "x", answer)))
     assert 2 <= sentences <= 9, question
