@@ -113,7 +113,15 @@ WITH_CODE = [
 ]
 
 
-@pytest.mark.parametrize("path", WITH_CODE, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        # It asks the catalogue for all of its optimizers, as test_algorithms_catalogue.py does.
+        pytest.param(path, marks=[pytest.mark.slow] if path.stem == "algorithms" else [])
+        for path in WITH_CODE
+    ],
+    ids=[path.stem for path in WITH_CODE],
+)
 def test_its_code_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(EXAMPLES)
@@ -132,6 +140,7 @@ def answers() -> list[tuple[str, str]]:
 
 
 SLOW_COMMANDS = ("sweep", "landscape")
+PRINTED: dict[str, str] = {}
 
 
 @pytest.mark.parametrize(("question", "answer"), answers(), ids=lambda text: text[:40].strip())
@@ -139,7 +148,9 @@ def test_an_answer_says_what_its_command_prints(question: str, answer: str, here
     printed = ""
     for command in commands(answer):
         if not command.startswith(SLOW_COMMANDS):
-            printed += " ".join(RECIPES["output_of"](command).split()) + " "
+            if command not in PRINTED:
+                PRINTED[command] = " ".join(RECIPES["output_of"](command).split()) + " "
+            printed += PRINTED[command]
     claimed = re.findall(r"\*\*(.+?)\*\*", answer, flags=re.S)
     missing = [
         c for c in claimed if not re.search(rf"(?<![\d.]){re.escape(c)}(?![\d.]*\d)", printed)
