@@ -69,9 +69,9 @@ def swept(task: str, out: str, **changed: Any) -> Any:
     )
 
 
-def kept(result: Any) -> dict[str, Any]:
-    """What is kept of a sweep."""
-    trainings = [
+def trainings(result: Any) -> list[dict[str, Any]]:
+    """What its trainings came to."""
+    return [
         {
             "weight_decay": round(cell["weight_decay"], 6),
             "seed": cell["seed"],
@@ -81,13 +81,17 @@ def kept(result: Any) -> dict[str, Any]:
         for cell in result.cells()
         if cell["status"] == "done"
     ]
+
+
+def kept(result: Any) -> dict[str, Any]:
+    """What is kept of a sweep."""
     return {
         "sentence": result.sentence,
         "verdict": result.verdict,
         "chosen": round(result.best.weight_decay, 6),
         "gain": result.confirmed.gain,
         "interval": list(result.confirmed.gain_interval),
-        "trainings": sorted(trainings, key=lambda row: (row["weight_decay"], row["seed"])),
+        "trainings": sorted(trainings(result), key=lambda row: (row["weight_decay"], row["seed"])),
     }
 
 
