@@ -186,6 +186,40 @@ def test_an_answer_says_what_its_command_prints(question: str, answer: str, here
     assert re.search(r"\]\([\w/#.:-]+", answer), "somewhere to read on"
 
 
+STEPS = {
+    "lr*wd": ("decoupled", "decoupled_after"),
+    "wd": ("constant",),
+    "(lr/max_lr)*wd": ("independent",),
+    "(lr/peak)*wd": ("independent",),
+    "(lr^2/peak)*wd": ("corrected",),
+    "lr*wd/(1+lr*wd)": ("proximal",),
+    "lr*wd/(1-momentum)": ("l2",),
+}
+
+
+def test_the_table_of_libraries_says_what_convert_knows() -> None:
+    """The names and what they remove; defaults of what is installed."""
+    import inspect
+
+    from halflife.units.convert import NAMES, REFUSED
+
+    page = (DOCS / "coming_from.md").read_text("utf-8")
+    table = page[page.index("| there |") : page.index("torch, optimi, lion-pytorch")]
+    rows = [[c.strip() for c in row.strip("|").split("|")] for row in table.split("\n")[2:] if row]
+    assert len(rows) > 15
+    for there, removed, _, names, _ in rows:
+        for name in re.findall(r"`([\w.]+)`", names):
+            if "refused" in names:
+                assert name in REFUSED, there
+            else:
+                (step,) = re.findall(r"`([^`]+)`", removed)
+                assert NAMES[name].convention in STEPS[step], there
+    defaults = {row[0]: row[4] for row in rows}
+    for there, make in (("torch `SGD`", torch.optim.SGD), ("torch `Muon`", torch.optim.Muon)):
+        found = inspect.signature(make).parameters["weight_decay"].default
+        assert f"{found:g}" == defaults[there]
+
+
 def test_monday_says_what_was_trained() -> None:
     found = json.loads(MONDAY["KEPT"].read_text("utf-8"))
     page = MONDAY["PAGE"].read_text("utf-8")
