@@ -72,9 +72,9 @@ def all_kernels(device: str = DEVICE) -> Iterator[None]:
         "_get_capturable_supported_devices": [device],
     }
     with contextlib.ExitStack() as patched:
-        for name, devices in known.items():
-            for module in modules_with(name):
-                patched.enter_context(mock.patch.object(module, name, _lister(devices)))
+        for module in modules_with(*known):
+            for name in known.keys() & vars(module).keys():
+                patched.enter_context(mock.patch.object(module, name, _lister(known[name])))
         yield
 
 
@@ -83,11 +83,11 @@ def _lister(devices: list[str]) -> Callable[..., list[str]]:
     return lambda *_, **__: [*devices]
 
 
-def modules_with(name: str) -> list[Any]:
-    """Modules of torch's optimizers and ours that have a name."""
-    found = [m for n, m in sys.modules.items() if n.startswith(("torch.optim", "torch.utils"))]
-    found += [m for n, m in sys.modules.items() if n.startswith("halflife")]
-    return [m for m in found if name in vars(m)]
+def modules_with(*names: str) -> list[Any]:
+    """Modules of torch's optimizers and ours that have one of some names."""
+    places = ("torch.optim", "torch.utils", "halflife")
+    found = [m for n, m in sys.modules.items() if n.startswith(places)]
+    return [m for m in found if not vars(m).keys().isdisjoint(names)]
 
 
 def stepped(

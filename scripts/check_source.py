@@ -30,7 +30,7 @@ VERSIONS = "versions.py"
 _BY_NAME = {"getattr", "hasattr", "setattr", "delattr"}
 # Private names of others: of Python, and what models mark their tensors with.
 NOT_OF_TORCH = {
-    *("_exit", "_fields", "_getframe"),
+    *("_exit", "_fields", "_getframe", "_replace"),
     *("_fingerprint", "_n_gpu", "_no_weight_decay", "_optim"),
 }
 

@@ -7,7 +7,7 @@ is left in a test is its own, keyed by the names here. `test_coverage` says what
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -337,6 +337,19 @@ def schedules() -> dict[str, list[float]]:
         "warmup_from_zero": schedule("warmup_from_zero"),
         "one_cycle": one_cycle(),
     }
+
+
+def ways(implementations: Iterable[str]) -> list[tuple[str, str]]:
+    """A schedule and an implementation: each with each other's first.
+
+    An implementation is handed the numbers that a rule makes of a schedule's and sees none of it;
+    the schedule that all go with begins at 0, where decay stops.
+    """
+    first, *others = implementations
+    return [
+        *(("warmup_from_zero", i) for i in (first, *others)),
+        *((s, first) for s in ("cosine", "one_cycle")),
+    ]
 
 
 def stepped(optimizer: Any, params: list[Tensor], steps: int) -> None:

@@ -360,10 +360,31 @@ def test_without_arguments_every_benchmark_is_run(monkeypatch: pytest.MonkeyPatc
     for module in (step, rules, operations, curvature, monitor, imports):
         name = module.__name__.rpartition(".")[2]
         monkeypatch.setattr(module, "main", lambda *_, name=name: run.append(name) or [])
-    of_lab = SimpleNamespace(main=lambda: run.append("lab"), __spec__=True)
-    monkeypatch.setitem(sys.modules, "benchmarks.lab", of_lab)  # type: ignore[arg-type]
+    for name in ("lab", "recipes"):
+        late = SimpleNamespace(main=lambda *_, name=name: run.append(name), __spec__=True)
+        monkeypatch.setitem(sys.modules, f"benchmarks.{name}", late)  # type: ignore[arg-type]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: True)  # what these two need
     assert main([]) == 0
-    assert run == ["step", "rules", "operations", "lab", "curvature", "monitor", "imports"]
+    assert run == [
+        *("step", "rules", "operations", "lab", "recipes", "curvature", "monitor", "imports"),
+    ]
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_recipes_rehearsed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its networks and data; a step of a few rows, once."""
+    pytest.importorskip("lightning", reason="needs the extra lightning")
+    recipes = importlib.import_module("benchmarks.recipes")
+    few = {n: (recipe, data, (2, 2), (1, 1)) for n, (recipe, data, *_) in recipes.CASES.items()}
+    monkeypatch.setattr(recipes, "CASES", few)
+    found = recipes.main(1, "cpu")["cases"]
+    assert found.keys() == few.keys()
+    shown = capsys.readouterr().out
+    for name, row in found.items():
+        assert row["ratio"]["median"] == pytest.approx(row["ours"] / row["plain"]), name
+        assert f"{row['ratio']['median']:.3f}" in shown
 
 
 def test_rules_are_measured_with_each_number_of_threads(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,18 @@ def test_initialising_the_state_changes_no_weight(rule: RuleCase, optimizer: Opt
     assert torch.equal(weights(model), before)
 
 
-@pytest.mark.parametrize("flat", [False, True], ids=["nested", "flattened"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("optimizer", CHOSEN, **by_id)
+# Flattening renames keys, and half precision has some of its own: both with both on one optimizer.
+KINDS = [
+    pytest.param(
+        optimizer, dtype, flat, id=f"{optimizer.id}-{dtype}-{'flat' if flat else 'nested'}"
+    )
+    for optimizer in CHOSEN
+    for dtype, flat in itertools.product((torch.float32, torch.bfloat16), (False, True))
+    if optimizer.id == "AdamW" or flat == (dtype is torch.bfloat16)
+]
+
+
+@pytest.mark.parametrize(("optimizer", "dtype", "flat"), KINDS)
 @pytest.mark.parametrize("rule", RULES, **by_id)
 def test_resume(
     rule: RuleCase, optimizer: OptimizerCase, dtype: torch.dtype, flat: bool, tmp_path: Path

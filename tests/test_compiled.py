@@ -20,7 +20,7 @@ from cases import CORE, MAPS, PEAK, RULES, MapCase, OptimizerCase, RuleCase
 from compiled_runs import COMPILED, LOOP, assert_same_state, paired
 from oracles import MAP_BASES, map_optimizer, map_weights, run_ours, run_reference
 
-SCHEDULES = cases.schedules()
+WARM_UP = cases.schedule("warmup_from_zero")
 ELEMENTWISE = [case for case in MAPS if case.rule.elementwise]
 MAPPED = [
     pytest.param(case, base, id=f"{case.id}-{base}")
@@ -32,11 +32,11 @@ by_id = {"ids": lambda case: getattr(case, "id", None)}
 
 
 @pytest.mark.usefixtures("uncompiled")
-@pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("optimizer", CORE, **by_id)
 @pytest.mark.parametrize("rule", RULES, **by_id)
-def test_float64_oracle(rule: RuleCase, optimizer: OptimizerCase, schedule: str) -> None:
-    lrs = [SCHEDULES[schedule], [lr / 2 for lr in SCHEDULES[schedule]]]
+def test_float64_oracle(rule: RuleCase, optimizer: OptimizerCase) -> None:
+    """One implementation more of tests/test_rules.py, under the schedule that all have there."""
+    lrs = [WARM_UP, [lr / 2 for lr in WARM_UP]]
     ours = run_ours(optimizer, rule, lrs, **COMPILED)
     expected = run_reference(optimizer, rule, lrs)
     for p, weights in zip(ours, expected, strict=True):
@@ -44,10 +44,10 @@ def test_float64_oracle(rule: RuleCase, optimizer: OptimizerCase, schedule: str)
 
 
 @pytest.mark.usefixtures("uncompiled")
-@pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize(("case", "base"), MAPPED)
-def test_maps_against_the_formula(case: MapCase, base: str, schedule: str) -> None:
-    lrs, gradients = SCHEDULES[schedule], cases.make_gradients()
+def test_maps_against_the_formula(case: MapCase, base: str) -> None:
+    """As tests/test_maps.py, which has the other schedules."""
+    lrs, gradients = WARM_UP, cases.make_gradients()
     if "direction" in case.rule.needs and lrs[0] == 0.0:
         gradients, lrs = gradients[1:], lrs[1:]  # the oracle reads the direction off the update
     optimizer, params = map_optimizer(case, base, **COMPILED)
@@ -183,7 +183,7 @@ def test_a_map_may_read_the_gradient(cls: Any, maximize: bool) -> None:
         params = cases.make_params()
         settings = {"lr": PEAK, "weight_decay": 2.0, "decay": WhereTheGradientAgrees()}
         optimizer = cls(params, maximize=maximize, **settings, **flags)
-        cases.train(optimizer, params, cases.make_gradients(6), [SCHEDULES["cosine"]])
+        cases.train(optimizer, params, cases.make_gradients(6), [cases.schedule("cosine")])
         runs.append(params)
     for others in runs[1:]:
         for p, q in zip(runs[0], others, strict=True):

@@ -20,9 +20,17 @@ by_id: Any = {"ids": lambda case: getattr(case, "id", None)}
 LRS = cases.schedule("cosine")
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+# What half precision keeps is a group's, whatever the optimizer has of its own: of each family one.
+IN_HALF = [cases.optimizer(name) for name in ("SGD-momentum", "AdamW")]
+RESUMED = [
+    pytest.param(optimizer, dtype, id=f"{optimizer.id}-{dtype}")
+    for dtype, optimizers in ((torch.float64, CORE), (torch.bfloat16, IN_HALF))
+    for optimizer in optimizers
+]
+
+
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("optimizer", CORE, **by_id)
+@pytest.mark.parametrize(("optimizer", "dtype"), RESUMED)
 @pytest.mark.parametrize("rule", RULES, **by_id)
 def test_resuming_equals_not_stopping(
     rule: RuleCase, optimizer: OptimizerCase, way: Any, dtype: torch.dtype

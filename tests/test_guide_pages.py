@@ -117,7 +117,8 @@ def scope_of(page: str) -> dict[str, Any]:
         )
     if page == "curvature":
         network = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8))
-        scope |= {"model": network, "lr": 1e-3, "weight_decay": 0.1}
+        scope |= {"model": network, "loss": nn.functional.cross_entropy}
+        scope |= {"lr": 1e-3, "weight_decay": 0.1}
         scope["loader"] = [(torch.randn(16, 4), torch.arange(16) % 8)]
         scope["optimizer"] = torch.optim.AdamW(network.parameters())
         network(torch.randn(2, 4)).sum().backward()

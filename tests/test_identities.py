@@ -6,6 +6,7 @@ published cycle ends are in test_schedules, AdaGrad's scale-freeness in theory/t
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -228,9 +229,14 @@ def landscape(name: str, lambdas: Callable[[float], list[float]], c: float = 1.0
     return np.array([[score(name, a, lam, c) for lam in lambdas(a)] for a in ALPHAS])
 
 
+@functools.cache
+def plain(name: str) -> np.ndarray:
+    return landscape(name, lambda a: LAMBDAS)
+
+
 def test_the_ridge_in_the_papers_lambda_is_one_steeper_than_in_torchs() -> None:
     """Over the same cells: lambda of the paper is alpha times torch's."""
-    torchs = landscape("adamw", lambda a: LAMBDAS)
+    torchs = plain("adamw")
     papers = landscape("adamw_paper", lambda a: [a * lam for lam in LAMBDAS])
     np.testing.assert_allclose(papers, torchs, rtol=1e-10)
     best = torchs.argmin(axis=1)
@@ -245,13 +251,12 @@ def test_the_ridge_in_the_papers_lambda_is_one_steeper_than_in_torchs() -> None:
 @pytest.mark.parametrize("c", [8.0, 128.0])
 def test_the_best_lambda_goes_with_the_loss_under_l2_and_stays_under_decay(c: float) -> None:
     """004, Figure 4, with factors that do not round."""
-    l2 = landscape("adam_l2", lambda a: LAMBDAS)
+    l2 = plain("adam_l2")
     assert np.array_equal(landscape("adam_l2", lambda a: [c * lam for lam in LAMBDAS], c), l2)
     assert not np.array_equal(landscape("adam_l2", lambda a: LAMBDAS, c), l2)
     best = int(l2.min(axis=0).argmin())
     assert 0 < best < len(LAMBDAS) - 1
-    decay = landscape("adamw", lambda a: LAMBDAS)
-    assert np.array_equal(landscape("adamw", lambda a: LAMBDAS, c), decay)
+    assert np.array_equal(landscape("adamw", lambda a: LAMBDAS, c), plain("adamw"))
 
 
 # --- 10: groups ----------------------------------------------------------------------------------

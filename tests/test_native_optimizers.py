@@ -55,8 +55,7 @@ def run_reference(
     return [*groups[0].weights, *groups[1].weights], state
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize(("schedule", "implementation"), cases.ways(IMPLEMENTATIONS))
 @pytest.mark.parametrize("name", OURS)
 @pytest.mark.parametrize("rule", RULES, ids=lambda r: r.id)
 def test_float64_oracle(rule: RuleCase, name: str, schedule: str, implementation: str) -> None:

@@ -55,6 +55,15 @@ def implementations(case: OptimizerCase) -> list[dict[str, Any]]:
 
 
 QUICK = {"SGD-momentum-foreach", "AdamW-fused", "Lion-foreach"}
+# What else a base has for its other settings is in its native step, whose count is taken off; the
+# second moment that AMSGrad's and AMSBound's rates are of is another tensor.
+NATIVE_ONLY = {
+    "SGD-nesterov",
+    "RMSprop-centered",
+    "Padam-no-amsgrad",
+    "AdamDelta-zero",
+    "HeavyBall-plain",
+}
 # On the other bases: a number, a norm, a pass of its own; and maps with what they look at.
 OF_ALL_KINDS = [
     rule
@@ -67,7 +76,7 @@ def bases() -> list[Any]:
     """Each optimizer in two precisions; bfloat16 takes the way of float16, in fewer operations."""
     found = []
     for case in cases.OPTIMIZERS:
-        if "maximize" in case.id:  # negates all gradients, as torch does
+        if "maximize" in case.id or case.id in NATIVE_ONLY:  # the first negates all gradients
             continue
         ways = implementations(case)
         for how in ways:

@@ -66,6 +66,16 @@ PAIRS = [
 ]
 
 
+# Without a state there is nothing of the native step's to bring back: one rule of each kind.
+AT_FIRST = ("decoupled", "stable", "adaptive", "cautious", "anchored", "norm")
+STOPPED = [
+    pytest.param(*pair.values, steps, id=f"{pair.id}-{steps}")
+    for pair in PAIRS
+    for steps in (0, 2)
+    if steps or pair.values[1].id in AT_FIRST
+]
+
+
 def snapshot(optimizer: Any, params: list[Tensor]) -> tuple[Any, Any]:
     return copy.deepcopy((optimizer.state_dict(), params))
 
@@ -89,8 +99,7 @@ def test_the_pairs_are_many() -> None:
     assert len(PAIRS) > 100
 
 
-@pytest.mark.parametrize("steps", [0, 2])
-@pytest.mark.parametrize(("base", "case"), PAIRS)
+@pytest.mark.parametrize(("base", "case", "steps"), STOPPED)
 def test_a_sparse_gradient(base: OptimizerCase, case: RuleCase | MapCase, steps: int) -> None:
     """In the second group; the native step has taken the first one by then, which comes back."""
     params = make_params()

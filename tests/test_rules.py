@@ -23,8 +23,7 @@ MOMENTUM, ADAMW = cases.optimizer("SGD-momentum"), cases.optimizer("AdamW")
 by_id = {"ids": lambda case: getattr(case, "id", None)}
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize(("schedule", "implementation"), cases.ways(IMPLEMENTATIONS))
 @pytest.mark.parametrize("optimizer", CORE, **by_id)
 @pytest.mark.parametrize("rule", RULES, **by_id)
 def test_float64_oracle(

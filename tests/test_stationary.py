@@ -20,7 +20,7 @@ F64 = torch.float64
 LRS = [PEAK, PEAK, 0.7 * PEAK, 0.25 * PEAK]
 CURVATURE = torch.tensor([1.0, 5.0, 0.2], dtype=F64)
 TARGET = torch.tensor([1.0, -2.0, 3.0], dtype=F64)
-# SGD's effective rate is 1; a rule that divides norms is asked elsewhere, as they move.
+# SGD's effective rate is 1. Of a rule that divides norms see below: they are another at each point.
 KNOWN = {"effective_rate": 1.0, "mean_square": 1.0}
 ASKED = [case for case in cases.RULES if "gradient_norm" not in case.rule.needs]
 STRONG = {"l2", "decoupled", "independent", "stable", "stable_eps", "proximal"}
@@ -97,6 +97,15 @@ def test_what_a_rule_follows_must_be_given_and_may_move() -> None:
     assert not found.strong  # AdamS too: its objective follows the gradients
     with pytest.raises(ValueError, match=r"follows effective_rate, known in a training step only"):
         stationarity_of("stable", LRS, 0.5)
+
+
+def test_a_rule_that_divides_norms_is_asked_for_those_given() -> None:
+    """``c = wd |g| / |w|``; at a stationary point ``|g| = c |w|``, so a wd of 1 alone keeps one."""
+    norms = {"gradient_norm": [2.0, 2.0, 3.0, 1.0], "weight_norm": 4.0}
+    found = stationarity_of("adaptive", LRS, 0.5, measured=norms)
+    assert found.coefficients == pytest.approx([0.25, 0.25, 0.375, 0.125])
+    with pytest.raises(ValueError, match="follows weight_norm, known in a training step only"):
+        stationarity_of("adaptive", LRS, 0.5, measured={"gradient_norm": 2.0})
 
 
 class Joined(DecayRule):

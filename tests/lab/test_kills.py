@@ -46,14 +46,14 @@ def harmful(lr, weight_decay, seed):
 
 
 def test_whatever_a_training_does_to_its_worker_is_its_own_failure(tmp_path):
-    executor = lab.Local(2, timeout=5)
+    executor = lab.Local(2, timeout=3)
     result = lab.sweep(harmful, out=tmp_path, executor=executor, **GRID)
     failed = {r["lr"]: r["error"] for r in result.cells() if r["status"] == "failed"}
     assert sorted(failed) == [0.005, 0.01, 0.02, 0.04]
     assert "exit code 3" in failed[0.005]
     assert "SIGKILL, as the system does when memory runs out" in failed[0.01]
     assert "MemoryError" in failed[0.02]
-    assert failed[0.04] == "took longer than timeout=5 seconds"
+    assert failed[0.04] == "took longer than timeout=3 seconds"
     assert [r["status"] for r in result.cells()].count("done") == 12
 
 

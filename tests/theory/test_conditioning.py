@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from halflife.theory import conditioning
 from halflife.theory.conditioning import best_condition, block_condition
 
 F64 = torch.float64
@@ -85,6 +86,33 @@ def test_the_bound_is_met_below_the_unit_diagonal_and_does_not_depend_on_the_sca
         for size in (1e-3, 0.1, 1.0):
             other = found.scale * (size * torch.randn(d, dtype=F64)).exp()
             assert kappa(other[:, None] * h) >= found.lower * (1 - 1e-9)
+
+
+@pytest.mark.parametrize("power", [1.0, 10.0, 1e4])
+def test_the_bound_holds_wherever_it_is_taken(power: float) -> None:
+    """Far from the optimum too, where its two matrices have to be made to agree."""
+    for d in (2, 5):
+        h = random_matrix(d)
+        best = best_condition(h, tol=1e-8).condition
+        for _ in range(30):
+            logs = 2 * torch.randn(d, dtype=F64)
+            found = conditioning._bound(conditioning._point(h, logs, power))
+            assert found <= best * (1 + 1e-7)
+            # The same in the coordinates of H: two matrices whose diagonals are equal.
+            root = torch.diag((0.5 * (logs - logs.mean())).exp())
+            values, vectors = torch.linalg.eigh(root @ h @ root)
+            large, small = (
+                root @ vectors @ torch.diag(weights) @ vectors.T @ root
+                for weights in (
+                    torch.softmax(power * values.log(), 0),
+                    torch.softmax(-power * values.log(), 0),
+                )
+            )
+            equal = torch.diag((large.diagonal() / small.diagonal()).sqrt())
+            small = equal @ small @ equal
+            torch.testing.assert_close(small.diagonal(), large.diagonal())
+            ratio = float((large * h).sum() / (small * h).sum())
+            assert found == pytest.approx(ratio, rel=1e-6)
 
 
 def test_only_blocks_can_be_rescaled_by_a_function() -> None:

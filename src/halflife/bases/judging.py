@@ -49,6 +49,7 @@ Kind: TypeAlias = Literal[
 # updates differ by 1e-2 or more.
 TOLERANCE = 1e-4
 _PATIENCE = 64  # steps that an optimizer may do nothing at first
+_AT_ONCE = 4  # steps in which most of those do something that do not in the first
 STILL = f"its weights did not move in {_PATIENCE} steps"
 _RULES: dict[str, DecayRule] = {
     "l2": L2Regularization(),
@@ -113,10 +114,13 @@ def _acts(found: NativeDecay) -> bool:
 
 
 def acting_from(bench: Bench) -> tuple[int | None, bool]:
-    """The first step in which the decay acts, None if none does; and whether the weights move."""
-    decayed, plain = bench.walk(bench.weight_decay, _PATIENCE), bench.walk(0.0, _PATIENCE)
-    acting = [not _equal(a, b) for a, b in zip(decayed[1:], plain[1:], strict=True)]
-    return acting.index(True) if any(acting) else None, not _equal(plain[0], plain[-1])
+    """The first step in which the decay acts; if none does, None, and whether the weights move."""
+    for steps in (_AT_ONCE, _PATIENCE):  # a longer walk begins with the shorter one
+        decayed, plain = bench.walk(bench.weight_decay, steps), bench.walk(0.0, steps)
+        acting = [not _equal(a, b) for a, b in zip(decayed[1:], plain[1:], strict=True)]
+        if any(acting):
+            return acting.index(True), True
+    return None, not _equal(plain[0], plain[-1])
 
 
 def _judge_later(bench: Bench, found: NativeDecay) -> NativeDecay:

@@ -16,6 +16,7 @@ from . import (
     probe,
     recipes,
     recommend,
+    study,
     sweep,
     sweeping,
     train,
@@ -65,3 +66,4 @@ for command in (
     train.train,
 ):
     app.command()(explained(command))
+app.add_typer(study.study, name="study")

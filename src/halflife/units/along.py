@@ -61,8 +61,8 @@ def steps_along(
         weight_decay = float(weight_decay.coefficient(rule, base))
     if isinstance(weight_decay, Iterable) and not isinstance(weight_decay, str):
         coefficients = _each("weight_decay", weight_decay, len(rates))
-    elif is_number(weight_decay) and 0.0 <= weight_decay < math.inf:  # type: ignore[operator]
-        coefficients = [weight_decay] * len(rates)  # type: ignore[list-item]
+    elif is_number(weight_decay) and 0.0 <= weight_decay < math.inf:
+        coefficients = [weight_decay] * len(rates)
     else:
         raise ValueError(
             f"weight_decay={weight_decay!r}: must be a finite number >= 0, or a strength; pass the "

@@ -39,7 +39,7 @@ __all__ = ["Fisher", "GaussNewton", "fisher", "gauss_newton"]
 class Linearized(NamedTuple):
     """A batch's outputs and what is linear in a cotangent of theirs, with graphs.
 
-    Args:
+    Attributes:
         outputs: z, with the graph to the parameters.
         cotangent: u, of z's shape, that may be differentiated by.
         pulled: ``J' u``, a tensor for each parameter.

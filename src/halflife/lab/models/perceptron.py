@@ -11,7 +11,7 @@ __all__ = ["mlp"]
 
 
 def mlp(widths: Sequence[int], *, batch_norm: bool = False, slope: float = 0.0) -> nn.Sequential:
-    """Linear layers with (leaky) ReLU between them, and with batch norm before each ReLU if asked for.
+    """Linear layers with (leaky) ReLU between them, and batch norm before each ReLU if asked for.
 
     Batch norm has no affine parameters, and the layers before it no bias: what it would cancel
     has a gradient of pure rounding noise, which Adam would scale up to full-sized steps. Its

@@ -7,18 +7,12 @@ a screen reader.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from ...checks import finite
@@ -30,6 +24,7 @@ from ..statistics.surface import Record
 from ..wording import listed
 from . import failures, legend, summary, svg, tables, weights
 from .curves import Curves, examples, learning_curves
+from .document import part_of, policy_of, replaced_file, template_of
 from .heatmap import scattered
 from .maps import heading, maps_of, picture
 
@@ -37,7 +32,6 @@ __all__ = ["Page", "build", "write_report"]
 
 _VERDICTS = {"separable": "they can", "coupled": "they cannot", "undecided": "not told"}
 _CELLS = 4000  # of all maps that are shown as tables too
-_LONG = 24  # characters of a table's cell, from which on its whole text is a tooltip
 
 
 @dataclass(frozen=True)
@@ -69,10 +63,10 @@ def write_report(records: Sequence[Record], meta: Meta, directory: Path) -> Path
     """
     directory.mkdir(parents=True, exist_ok=True)
     report = build(records, meta)
-    _replace(directory / "landscape.svg", report.picture)
-    _replace(directory / "summary.json", json.dumps(report.numbers, indent=1, allow_nan=False))
+    replaced_file(directory / "landscape.svg", report.picture)
+    replaced_file(directory / "summary.json", json.dumps(report.numbers, indent=1, allow_nan=False))
     page = directory / "report.html"
-    _replace(page, report.html)
+    replaced_file(page, report.html)
     return page
 
 
@@ -90,12 +84,12 @@ def build(records: Sequence[Record], meta: Meta) -> Page:
     failed, more_failed = failures.failures(records)
     curves = learning_curves(analysis, records, meta)
     tabled, left_out = _tabled(analysis.rules)
-    script = _resource("page.js")
-    page = _template().render(
+    script = part_of(__name__, "page.js")
+    page = template_of(__name__, "template.html").render(
         title=heading(meta),
         full=meta.name or "",
-        policy=_policy(script),
-        style=Markup(_resource("style.css") + svg.STYLE),
+        policy=policy_of(script),
+        style=Markup(part_of(__name__, "style.css") + svg.STYLE),
         script=Markup(script),
         what_ran=summary.what_ran(analysis, meta),
         description=(meta.description or "").rstrip("."),
@@ -146,53 +140,5 @@ def _tabled(rules: Sequence[RuleAnalysis]) -> tuple[list[RuleAnalysis], list[str
     return kept, left_out
 
 
-def _policy(script: str) -> str:
-    """What the page may do: no network, its own style, and this script alone."""
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return (
-        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
-
-
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_safe,
-    )
-    environment.globals.update(titled=_titled, brief=svg.brief)
-    return environment.from_string(_resource("template.html"))
-
-
-def _safe(value: Any) -> Any:
-    """A value as the page may hold it; what is markup has been cleaned before."""
-    return svg.clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _titled(content: str) -> Markup:
-    """A tooltip for what may be cut for its length."""
-    return Markup(' title="{}"').format(svg.clean(content)) if len(content) > _LONG else Markup("")
-
-
-def _resource(name: str) -> str:
-    return resources.files(__name__).joinpath(name).read_text(encoding="utf-8")
-
-
 def _markup(drawing: str | None) -> Markup | None:
     return Markup(drawing) if drawing else None
-
-
-def _replace(path: Path, content: str) -> None:
-    """Write a file beside the target and move it there: readers see the old one or the new."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(content)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

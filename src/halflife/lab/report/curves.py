@@ -16,10 +16,10 @@ from .colour import rule_colour
 from .scales import LinearAxis, LogAxis, Ruler, axis_for, tick
 from .svg import brief, label, path, svg_figure, text, width_of
 
-__all__ = ["Curves", "examples", "learning_curves"]
+__all__ = ["DASHES", "Curves", "examples", "learning_curves"]
 
 WIDTH, HEIGHT = 420.0, 340.0
-_DASHES = ("", "7 3", "2 3", "9 3 2 3", "5 5", "1 2", "12 4", "4 2 1 2")
+DASHES = ("", "7 3", "2 3", "9 3 2 3", "5 5", "1 2", "12 4", "4 2 1 2")
 _GAP = 14.0  # least distance between two labels
 _METRICS, _POINTS = 4, 200  # at most drawn
 
@@ -210,7 +210,7 @@ def _end(line: _Line) -> tuple[float, float]:
 
 def _drawn(line: _Line, x: Ruler, y: Ruler) -> list[str]:
     """Bands and lines of the stretches without a gap."""
-    dash = "" if line.index is None else _DASHES[line.index % len(_DASHES)]
+    dash = "" if line.index is None else DASHES[line.index % len(DASHES)]
     style = {"stroke_dasharray": dash} if dash else {}
     colour, mean, out = rule_colour(line.index), line.whole, []
     fine = np.flatnonzero(np.isfinite(mean))

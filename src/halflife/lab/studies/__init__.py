@@ -5,6 +5,13 @@ for measurements, which `running` has done by worker processes and a `ledger` ke
 what they say of the claim. The papers' studies are in a module each; `bench` is what they train.
 """
 
+from . import exact_adagrad as exact_adagrad
+from . import exact_loshchilov as exact_loshchilov
+from . import exact_schaipp as exact_schaipp
+from . import exact_xie as exact_xie
+from . import exact_zhou_convergence as exact_zhou_convergence
+from . import exact_zhou_generalization as exact_zhou_generalization
+from . import exact_zhuang as exact_zhuang
 from . import loshchilov as loshchilov
 from . import loshchilov_anytime as loshchilov_anytime
 from . import practice as practice

@@ -43,6 +43,10 @@ class Arm:
         """The chosen cell alone, or with multiples of its weight decay and lr."""
         return replace(self, lrs=[lr * choice.lr], weight_decays=[factor * choice.weight_decay])
 
+    def far(self, choice: Choice) -> Arm:
+        """A hundredth of the chosen lr: as far from the best as any control must see."""
+        return self.at(choice, lr=0.01)
+
     def none(self, choice: Choice) -> Arm:
         """The chosen lr, without decay."""
         return replace(self, lrs=[choice.lr], weight_decays=[0.0])

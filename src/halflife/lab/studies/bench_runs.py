@@ -23,8 +23,9 @@ __all__ = [
     "rule_of", "run", "scores", "slopes",
 ]  # fmt: skip
 
-FRESH = 100  # the first of the seeds that judge; those that choose begin at 0
-OTHER = 500  # the first of the seeds of a null
+# The first of the seeds that judge, and of those of a null; those that choose begin at 0. Grids and
+# controls were laid out with pilots of other seeds (from 100 and 500).
+FRESH, OTHER = 1000, 5000
 
 _ADAM = {"betas": (0.9, 0.999), "eps": 1e-8}
 NATIVE: Mapping[str, tuple[str, Any]] = {

@@ -96,7 +96,7 @@ _PLANS: dict[str, Plan] = {}
 
 
 def study(name: str) -> Callable[[Plan], Plan]:
-    """Make a plan that of the registered design of this name."""
+    """The decorator that makes a plan that of the registered design of this name."""
 
     def registered(plan: Plan) -> Plan:
         if name in _PLANS and _PLANS[name].__module__ != plan.__module__:

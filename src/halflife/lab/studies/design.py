@@ -49,11 +49,12 @@ class Claim:
         matched: further endpoints, at which the rules are compared with something else held equal.
         floor: least standard deviation of a value, such as that of a share of so many test rows.
         exploratory: whether it is told without being a primary: no correction, no weight.
+        reading: whether it goes beyond what the paper says, as people read it.
         null: what the claim is asked of that must not replicate it.
         planted: what is asked that must.
 
     Raises:
-        DesignError: for a kind that is none.
+        DesignError: for a kind that is none, or a size that is negative or no number.
     """
 
     name: str
@@ -66,16 +67,29 @@ class Claim:
     matched: tuple[str, ...] = ()
     floor: float = 0.0
     exploratory: bool = False
+    reading: bool = False
     null: str = ""
     planted: str = ""
+
+    @property
+    def label(self) -> str:
+        """What to know of its standing; empty for a primary claim of the source."""
+        if self.reading:
+            return "a reading that goes beyond the source"
+        return "exploratory" if self.exploratory else ""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be judged."""
         if self.kind not in KINDS:
             raise DesignError(f"{self.name}: kind={self.kind!r}: must be one of {', '.join(KINDS)}"
                               f"{near(self.kind, KINDS)}")  # fmt: skip
-        require_nonnegative(f"{self.name}: effect", self.effect, "pass the smallest of interest")
-        require_nonnegative(f"{self.name}: floor", self.floor, "pass 0 for none")
+        try:
+            require_nonnegative(
+                f"{self.name}: effect", self.effect, "pass the smallest of interest"
+            )
+            require_nonnegative(f"{self.name}: floor", self.floor, "pass 0 for none")
+        except ValueError as error:
+            raise DesignError(str(error)) from None
 
 
 @dataclass(frozen=True)

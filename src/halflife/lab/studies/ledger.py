@@ -97,6 +97,11 @@ class StudyLedger:
         code: digest of the code that measures.
         about: of this process: versions, machine, when it began.
 
+    Attributes:
+        path: the file.
+        notes: what was mended when it was opened.
+        recorded: what it holds by now.
+
     Raises:
         StudyError: if it began with another design, at another budget, or with other code.
     """
@@ -105,6 +110,7 @@ class StudyLedger:
         self, path: Path, design: Design, budget: str, code: str, about: Mapping[str, Any]
     ) -> None:
         self.notes: list[str] = []
+        self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._journal = Written(path, self.notes)
         self._journal.mend()

@@ -116,7 +116,7 @@ def figure_1(settings: Mapping[str, Any]) -> Generator[list[Call], list[Values],
     }
     best = yield from tuned(arms, range(settings["tuning"]), **shared)
     at = {name: arm.at(best[name]) for name, arm in arms.items()}
-    at["far"] = arms["adamw cosine"].at(best["adamw cosine"], 20.0)
+    at["far"] = arms["adamw cosine"].far(best["adamw cosine"])
     found = yield from measured_cells(at, range(FRESH, FRESH + n), **shared)
     others = yield from measured_cells(
         {"null": at["adamw cosine"]}, range(OTHER, OTHER + n), **shared
@@ -151,7 +151,7 @@ def supplement_2(settings: Mapping[str, Any]) -> Generator[list[Call], list[Valu
     }  # fmt: skip
     best = yield from tuned(arms, range(settings["tuning"]), **shared)
     at = {name: arm.at(best[name]) for name, arm in arms.items()}
-    at["far"] = arms["adamw"].at(best["adamw"], 20.0)
+    at["far"] = arms["adamw"].far(best["adamw"])
     at["near"] = arms["adamw"].at(best["adamw"], 1.01)
     found = yield from measured_cells(at, range(FRESH, FRESH + n), **shared)
     others = yield from measured_cells({"null": at["adamw"]}, range(OTHER, OTHER + n), **shared)
@@ -176,7 +176,8 @@ def supplement_3(settings: Mapping[str, Any]) -> Generator[list[Call], list[Valu
     n, wds = settings["seeds"], settings["weight_decay"]
     tasks = {
         "memorising": ({"kind": "digits", "batch_norm": True}, settings["digits"]),
-        "few-passes": ({"kind": "fashion", "batch_norm": True, "images": settings["images"]},
+        "few-passes": ({"kind": "fashion", "batch_norm": True, "label_noise": 0.2,
+                         "images": settings["images"]},
                        settings["fashion"]),
     }  # fmt: skip
     arms = {
@@ -219,7 +220,7 @@ def other_optimizers(settings: Mapping[str, Any]) -> Generator[list[Call], list[
     best = yield from tuned(arms, range(settings["tuning"]), **shared)
     at = {name: arm.at(best[name]) for name, arm in arms.items()}
     ours = {name: f"{name} independent" for name in ("amsgrad", "adagrad")}
-    at |= {f"far {name}": arms[own].at(best[own], 20.0) for name, own in ours.items()}
+    at |= {f"far {name}": arms[own].far(best[own]) for name, own in ours.items()}
     found = yield from measured_cells(at, range(FRESH, FRESH + n), **shared)
     null = {name: at[own] for name, own in ours.items()}
     others = yield from measured_cells(null, range(OTHER, OTHER + n), **shared)

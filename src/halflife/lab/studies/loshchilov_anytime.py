@@ -61,8 +61,12 @@ def figure_4(settings: Mapping[str, Any]) -> Generator[list[Call], list[Values],
     """Errors of AdamWR and AdamW on the way, and losses of AdamS and AdamW under restarts."""
     n, lr, end = settings["seeds"], settings["lr"], settings["epochs"]
     looks, wd = settings["looks"], settings["independent"]
-    adamw = [("independent", lr, wd), ("independent", lr, 20 * wd), ("independent", lr, 1.01 * wd),
-             ("decoupled", lr, 0.0), ("stable", lr, settings["stable"])]  # fmt: skip
+    adamw = [
+        ("independent", lr, wd),
+        ("independent", 0.01 * lr, wd),
+        ("independent", lr, 1.01 * wd),
+        ("stable", lr, settings["stable"]),
+    ]
     every = [*looks, end]
     ways = {
         "restarts": {"schedule": "restarts:1*2", "epochs": end, "looks": every},
@@ -103,9 +107,9 @@ def figure_4(settings: Mapping[str, Any]) -> Generator[list[Call], list[Values],
         "end": at("restarts", [end])[:, 0] - last,
         "end/null": at("cosine", [end], 1)[:, 0] - last,
         "end/planted": at("cosine", [end], 2)[:, 0] - last,
-        "adams-adamw": loss(4) - loss(0),
+        "adams-adamw": loss(3) - loss(0),
         "adams-adamw/null": loss(0, "restarts other") - loss(0),
-        "adams-adamw/planted": loss(3) - loss(1),
+        "adams-adamw/planted": loss(0) - loss(1),
     }
     lines = {
         name: [(float(e), float(at(name, [e]).mean())) for e in every]

@@ -44,7 +44,10 @@ def adamc(settings: Mapping[str, Any]) -> Generator[list[Call], list[Values], Fi
     steep = settings["steep"]
     own, theirs = best["adamw"].weight_decay, best["adamc"].weight_decay
     cells = [
-        *cells_of("decoupled", [lr], [steep, own, 30.0 * own, 0.75 * theirs]),
+        ("decoupled", lr, steep),
+        ("decoupled", lr, own),
+        ("decoupled", 0.01 * lr, own),
+        ("decoupled", lr, 0.75 * theirs),
         *cells_of("corrected", [lr], [steep, theirs]),
         *cells_of("decoupled", [lr], [10.0 * steep]),
     ]
@@ -92,7 +95,7 @@ def cautious(settings: Mapping[str, Any]) -> Generator[list[Call], list[Values],
     at = {name: arm.at(best[name]) for name, arm in arms.items()}
     theirs = best["adamw"]
     at |= {
-        "far": arms["adamw"].at(theirs, 30.0),
+        "far": arms["adamw"].far(theirs),
         "half": arms["adamw"].at(theirs, 0.5),
         "twice": arms["cautious"].at(theirs, 2.0),
         "same": arms["cautious"].at(theirs),
@@ -125,7 +128,7 @@ def schedules(settings: Mapping[str, Any]) -> Generator[list[Call], list[Values]
     }
     best = yield from tuned(arms, range(settings["tuning"]), **shared)
     at = {name: arm.at(best[name]) for name, arm in arms.items()}
-    at["far"] = arms["linear"].at(best["linear"], 30.0)
+    at["far"] = arms["linear"].far(best["linear"])
     at["near"] = arms["linear"].at(best["linear"], 1.01)
     found = yield from measured_cells(at, range(FRESH, FRESH + n), **shared)
     others = yield from measured_cells({"null": at["linear"]}, range(OTHER, OTHER + n), **shared)

@@ -17,7 +17,7 @@ from .calls import Call, Curve, Findings, Values, study
 def timescale(settings: Mapping[str, Any]) -> Generator[list[Call], list[Values], Findings]:
     """Slopes of the best weight decay on size, batch and repetitions."""
     n, lrs, wds = settings["seeds"], settings["lr"], settings["weight_decay"]
-    base = {"kind": "fashion", "batch_norm": True}
+    base = {"kind": "fashion", "batch_norm": True, "label_noise": 0.2}
     batch = {"images": settings["batch_images"], "epochs": settings["batch_epochs"]}
     rows: dict[str, dict[float, dict[str, Any]]] = {
         "data": {size: {"images": size, "epochs": settings["data_epochs"]}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from .calls import Findings, advance, studies
 from .design import Claim, Design, designs
@@ -22,7 +23,8 @@ class ClaimResult:
         claim: as registered.
         verdict: after Holm's correction over all registered primaries.
         values: of the endpoint, one a seed.
-        controls: verdicts by themselves of ``"null"``, ``"planted"`` and each matching.
+        controls: verdicts of ``"null"``, after Holm's correction over all nulls, and by themselves
+            of ``"planted"`` and each matching.
     """
 
     claim: Claim
@@ -46,6 +48,17 @@ class ClaimResult:
         lost = [m for m in self.claim.matched if self.controls[m].outcome != "replicates"]
         return f"not at {' or '.join(lost)}" if lost else ""
 
+    def as_dict(self) -> dict[str, Any]:
+        """The claim, its verdict, its values and the verdicts of its controls, as plain data."""
+        return {
+            **asdict(self.claim),
+            **asdict(self.verdict),
+            "trusted": self.trusted,
+            "scope": self.scope,
+            "values": list(self.values),
+            "controls": {key: asdict(control) for key, control in self.controls.items()},
+        }
+
 
 @dataclass(frozen=True)
 class StudyResult:
@@ -63,6 +76,21 @@ class StudyResult:
     findings: Findings | None
     claims: tuple[ClaimResult, ...]
 
+    def as_dict(self) -> dict[str, Any]:
+        """What is registered and what became of it, as plain data; ``ended`` is whether it has."""
+        design = {k: v for k, v in asdict(self.design).items() if k != "claims"}
+        recorded = self.recorded
+        return {
+            **design,
+            "budget": recorded.budget if recorded else None,
+            "seconds": recorded.seconds if recorded else None,
+            "measurements": len(recorded.values) if recorded else 0,
+            "sessions": recorded.sessions if recorded else [],
+            "ended": self.findings is not None,
+            "notes": list(self.findings.notes) if self.findings else [],
+            "claims": [claim.as_dict() for claim in self.claims],
+        }
+
 
 def read_results(folder: Path) -> list[StudyResult]:
     """Every registered study, with what a folder of ledgers says of it.
@@ -73,6 +101,7 @@ def read_results(folder: Path) -> list[StudyResult]:
     """
     found: dict[str, tuple[Recorded | None, Findings | None]] = {}
     alone: dict[str, Verdict] = {}
+    nulls: dict[str, Verdict] = {}
     every = {f"{d.name}/{c.name}": c for d in designs().values() for c in d.claims}
     for design in designs().values():
         path = folder / f"{design.slug}.jsonl"
@@ -90,27 +119,39 @@ def read_results(folder: Path) -> list[StudyResult]:
         if findings is not None:
             for claim in design.claims:
                 _require_promised(design, claim, findings)
-                alone[f"{design.name}/{claim.name}"] = judged(claim, findings.values[claim.name])
+                key = f"{design.name}/{claim.name}"
+                alone[key] = judged(claim, findings.values[claim.name])
+                nulls[key] = judged(claim, findings.values[f"{claim.name}/null"])
     corrected = among_all(every, alone)
+    # Of a hundred nulls, two or three would be taken for their claim by chance.
+    as_primaries = {key: replace(claim, exploratory=False) for key, claim in every.items()}
+    corrected_nulls = among_all(as_primaries, nulls)
     results = []
     for design in designs().values():
         recorded, findings = found[design.name]
-        claims = tuple(_result(design, claim, findings, corrected) for claim in design.claims)
+        claims = tuple(
+            _result(design, claim, findings, corrected, corrected_nulls) for claim in design.claims
+        )
         results.append(StudyResult(design, recorded, findings, claims))
     return results
 
 
 def _result(
-    design: Design, claim: Claim, findings: Findings | None, corrected: Mapping[str, Verdict]
+    design: Design,
+    claim: Claim,
+    findings: Findings | None,
+    corrected: Mapping[str, Verdict],
+    nulls: Mapping[str, Verdict],
 ) -> ClaimResult:
     if findings is None:
         return ClaimResult(claim, Verdict("undecided", "has not been run to its end"))
+    full = f"{design.name}/{claim.name}"
     controls = {
-        key: judged(claim, findings.values[f"{claim.name}/{key}"])
+        key: nulls[full] if key == "null" else judged(claim, findings.values[f"{claim.name}/{key}"])
         for key in ("null", "planted", *claim.matched)
         if f"{claim.name}/{key}" in findings.values
     }
-    verdict = corrected[f"{design.name}/{claim.name}"]
+    verdict = corrected[full]
     return ClaimResult(claim, verdict, findings.values[claim.name], controls)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import json
@@ -20,6 +21,9 @@ import scipy
 import torch
 
 from ... import __version__
+from ...checks import near
+from ...units.writing import counted
+from ..data import DataError, load
 from ..executors import Executor
 from ..sweeping.display import Display
 from ..sweeping.signals import terminable, undisturbed
@@ -30,7 +34,7 @@ from .calls import Call, Findings, advance, studies
 from .design import Design, designs
 from .ledger import StudyError, StudyLedger
 
-__all__ = ["code_of", "measured", "require_study", "run_studies"]
+__all__ = ["code_of", "lacking", "measured", "require_study", "run_studies", "studies_named"]
 
 _WAIT = 1.0
 _TRIES = 2
@@ -40,13 +44,54 @@ def require_study(name: str) -> Design:
     """The registered design of a name.
 
     Raises:
-        StudyError: for another, with those that begin like it.
+        StudyError: for another, with those that there are.
     """
     known = designs()
     if name in known:
         return known[name]
-    begun = [each for each in known if each.startswith(name)] or list(known)
-    raise StudyError(f"study={name!r}: is none; there are {', '.join(begun)}.")
+    raise StudyError(
+        f"study={name!r}: is no study, and none begins so; there are "
+        f"{', '.join(known)}{near(name, known)}"
+    )
+
+
+def studies_named(words: Sequence[str]) -> list[Design]:
+    """The registered designs that words mean: a name, what names begin with, or ``"all"``.
+
+    Args:
+        words: such as ``["000", "004/figure-2"]``. A whole name means that study alone.
+
+    Raises:
+        StudyError: for a word that means none, with those that there are.
+
+    Example:
+        >>> studies_named(["000/figure-1"])[0].paper
+        '000'
+    """
+    known = designs()
+    found: dict[str, Design] = {}
+    for word in words:
+        if word in known:
+            found[word] = known[word]
+            continue
+        begun = {k: d for k, d in known.items() if word == "all" or k.startswith(word)}
+        found |= begun or {word: require_study(word)}
+    return [design for name, design in known.items() if name in found]
+
+
+@functools.cache
+def lacking(data: str) -> str:
+    """Why a data set is not to be had here; empty if it is.
+
+    Args:
+        data: a name of `halflife.lab.data`, as a design has it; empty for none.
+    """
+    try:
+        if data:
+            load(data)
+    except DataError as error:
+        return f"{data}: {error}"
+    return ""
 
 
 def measured(trial: Any) -> Outcome:
@@ -59,9 +104,8 @@ def measured(trial: Any) -> Outcome:
 
 def code_of(name: str) -> str:
     """Digest of the code that a study's plan and measurements are in, and of what they share."""
-    module = studies()[name].__module__
-    folder = Path(__file__).parent
-    files = {folder / f"{module.rpartition('.')[2]}.py", *folder.glob("bench*.py")}
+    own = importlib.import_module(studies()[name].__module__).__file__
+    files = {Path(str(own)), *Path(__file__).parent.glob("bench*.py")}
     digest = hashlib.sha256()
     for file in sorted(files):
         digest.update(file.read_bytes())
@@ -76,6 +120,7 @@ class _Running:
     ledger: StudyLedger
     settings: Mapping[str, Any]
     open: int = 0  # calls that are queued or in hand
+    asked: int = 0  # calls that this run has to do or has done
     failed: dict[str, str] = field(default_factory=dict)
 
     def next(self) -> list[Call]:
@@ -127,6 +172,9 @@ def run_studies(
     for each in every:
         for note in each.ledger.notes:
             display.say(note)
+        if there := len(each.ledger.recorded.values):
+            done = counted(there, "measurement")
+            display.say(f"{each.design.name}: goes on from {done} in {each.ledger.path}.")
     deadline = None if time_limit is None else time.monotonic() + time_limit
     job = Job(measured, OptimizerKind("adamw"), ())
     with terminable(), display, executor:
@@ -135,7 +183,8 @@ def run_studies(
     failed = {key: why for each in every for key, why in each.failed.items()}
     if failed:
         key, why = next(iter(failed.items()))
-        raise StudyError(f"{len(failed)} measurements failed twice; the first is {key}:\n{why}")
+        many = counted(len(failed), "measurement")
+        raise StudyError(f"{many} failed twice; the first is {key}:\n{why}")
     found = {}
     for each in every:
         plan = studies()[each.design.name]
@@ -170,9 +219,9 @@ def _measure(
             cell = Cell(BASELINE, 1.0, 0.0, seed, (("call", call.key),))
             executor.submit(number, Portion((cell,)))
             number += 1
-        done = total - len(waiting) - sum(1 for each in begun if each.open)
-        running = ", ".join(dict.fromkeys(each.design.name for each, _ in hand.values()))
-        display.progress(done, total, f"studies ({running})" if running else "studies")
+        parts = [each.open / each.asked for each in begun if each.open]
+        done = total - len(waiting) - sum(parts)
+        display.progress(done, total, "studies")
         if not hand:
             if late or not waiting:
                 return
@@ -195,11 +244,14 @@ def _measure(
                     each.failed[call.key] = why
             if not each.open and not late:
                 _enqueue(each, queue)
+            if not each.open and total > 1:
+                display.say(f"{each.design.name}: {'failed' if each.failed else 'ended'}.")
 
 
 def _enqueue(each: _Running, queue: deque[tuple[_Running, Call]]) -> None:
     wanted = each.next()
     each.open += len(wanted)
+    each.asked += len(wanted)
     # First what was begun first.
     queue.extendleft((each, call) for call in reversed(wanted))
 

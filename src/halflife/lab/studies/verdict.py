@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from ..statistics.intervals import Interval, holm, mean_and_error
-from ..statistics.quantiles import t_power, t_quantile, t_tail
+from ..statistics.quantiles import chi_square_quantile, t_power, t_quantile, t_tail
 from .design import Claim
 
 __all__ = ["LEVEL", "Verdict", "among_all", "judged"]
@@ -32,6 +32,7 @@ __all__ = ["LEVEL", "Verdict", "among_all", "judged"]
 LEVEL = 0.025  # of each one-sided test
 LEAST_SEEDS = 3
 _POWER = 0.8
+_NODES = 200
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,10 @@ class Verdict:
         seeds: values.
         p_replicates: one-sided, as corrected; None where there is no test.
         p_contradicts: likewise.
-        power: probability to tell an effect of the smallest size of interest from none, given the
-            deviation that was measured and no correction; of an equivalence, to tell it where there
-            is no difference.
+        deviation: standard deviation of the values, or its floor; None where there is no test.
+        power: probability to tell an effect of the smallest size of interest from none, given that
+            deviation; of an equivalence, to tell it where there is no difference. Among others it
+            is that of Holm's strictest step.
         needed: seeds at which that is 80 %.
     """
 
@@ -59,6 +61,7 @@ class Verdict:
     seeds: int = 0
     p_replicates: float | None = None
     p_contradicts: float | None = None
+    deviation: float | None = None
     power: float | None = None
     needed: int | None = None
 
@@ -111,6 +114,10 @@ def among_all(claims: Mapping[str, Claim], alone: Mapping[str, Verdict]) -> dict
             if before is not None:
                 changed: dict[str, Any] = {which: after}
                 corrected[key] = replace(corrected[key], **changed)
+    strictest = LEVEL / max(len(tested), 1)
+    for key in tested:
+        if key in alone and alone[key].deviation is not None:
+            corrected[key] = _with_power(claims[key], corrected[key], strictest)
     return {
         key: _decided(claims[key], verdict) if key in tested else verdict
         for key, verdict in corrected.items()
@@ -143,10 +150,9 @@ def _tested(claim: Claim, found: np.ndarray) -> Verdict:
     low, high = sign * mean - half, sign * mean + half
     deviation = error * math.sqrt(n)
     verdict = Verdict(
-        "undecided", "", sign * mean, (low, high), n, replicates, contradicts,
-        power=_power(claim, deviation, n), needed=_needed(claim, deviation),
+        "undecided", "", sign * mean, (low, high), n, replicates, contradicts, deviation
     )  # fmt: skip
-    return _decided(claim, verdict)
+    return _decided(claim, _with_power(claim, verdict, LEVEL))
 
 
 def _decided(claim: Claim, verdict: Verdict) -> Verdict:
@@ -168,17 +174,40 @@ def _decided(claim: Claim, verdict: Verdict) -> Verdict:
     return replace(verdict, outcome="undecided", reason=why)
 
 
-def _power(claim: Claim, deviation: float, n: int) -> float | None:
+def _with_power(claim: Claim, verdict: Verdict, level: float) -> Verdict:
+    assert verdict.deviation is not None
+    power = _power(claim, verdict.deviation, verdict.seeds, level)
+    return replace(verdict, power=power, needed=_needed(claim, verdict.deviation, level))
+
+
+def _power(claim: Claim, deviation: float, n: int, level: float) -> float | None:
     if claim.effect <= 0.0 or deviation <= 0.0:
         return None
-    one = t_power(claim.effect * math.sqrt(n) / deviation, n - 1, LEVEL)
-    # Both one-sided tests must succeed: at no difference, each does with this probability.
-    return max(2.0 * one - 1.0, 0.0) if claim.kind == "equivalent" else one
+    if claim.kind == "equivalent":
+        return _equivalence_power(claim.effect * math.sqrt(n) / deviation, n - 1, level)
+    return t_power(claim.effect * math.sqrt(n) / deviation, n - 1, level)
 
 
-def _needed(claim: Claim, deviation: float) -> int | None:
+def _equivalence_power(margin: float, freedom: int, level: float) -> float:
+    """Probability that both one-sided tests tell it, where there is no difference.
+
+    The mean must lie nearer to 0 than the margin by t times the error that is drawn; so the normal
+    probability of that is averaged over the errors' distribution.
+
+    Args:
+        margin: over the true standard error.
+        freedom: degrees of freedom.
+        level: of each test.
+    """
+    levels = (np.arange(_NODES) + 0.5) / _NODES
+    errors = np.sqrt(chi_square_quantile(levels, freedom) / freedom)
+    room = np.maximum(margin - t_quantile(1.0 - level, freedom) * errors, 0.0)
+    return sum(math.erf(each / math.sqrt(2.0)) for each in room.tolist()) / _NODES
+
+
+def _needed(claim: Claim, deviation: float, level: float) -> int | None:
     for n in (*range(LEAST_SEEDS, 64), *range(64, 1025, 16)):
-        power = _power(claim, deviation, n)
+        power = _power(claim, deviation, n, level)
         if power is None or power >= _POWER:
             return None if power is None else n
     return None

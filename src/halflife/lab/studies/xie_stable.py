@@ -35,7 +35,7 @@ def yoked(
     replay: int | None = None,
     best: int = 0,
 ) -> Values:
-    """AdamS, AdamW, and AdamW with the factors that AdamS had for another seed.
+    """AdamS, AdamW, AdamW at a hundredth of the lr, and with another seed's factors of AdamS.
 
     Args:
         seed: of data, weights and order.
@@ -48,6 +48,7 @@ def yoked(
         best: which weight decay of AdamS is replayed.
     """
     own = [*cells_of("stable", [lr], stable), *cells_of("decoupled", [lr], decoupled)]
+    own.append(("decoupled", 0.01 * lr, decoupled[0]))
     members = [Member(rule_of(rule), lr, wd, seed) for rule, lr, wd in own]
     options: dict[str, Any] = {"schedule": schedule}
     if replay is not None:
@@ -82,11 +83,11 @@ def figure_4(settings: Mapping[str, Any]) -> Generator[list[Call], list[Values],
     halves = [[{"val": each["val"][part]} for each in tuned]
               for part in (slice(0, first), slice(first, None))]  # fmt: skip
     best = chosen(cells[:first], halves[0]), chosen(cells[first:], halves[1])
-    # AdamW at its best, at a third of it, far beyond it, and with as much in all as AdamS.
+    # AdamW at its best, at a third of it, and with as much in all as AdamS.
     total = np.mean([each["K"][best[0].place] for each in tuned])
     per_unit = np.mean([each["K"][first + best[1].place] for each in tuned]) / best[1].weight_decay
     theirs_at = best[1].weight_decay
-    own = [theirs_at, theirs_at / 3, 30 * theirs_at, float(total / per_unit)]
+    own = [theirs_at, theirs_at / 3, float(total / per_unit)]
     options = {"decoupled": own, "best": best[0].place, **shared}
     found = yield [call(yoked, seed=FRESH + s, replay=OTHER + s, **options) for s in range(n)]
     others = yield [call(yoked, seed=OTHER + s, **options) for s in range(n + len(stable) - 1)]
@@ -94,7 +95,7 @@ def figure_4(settings: Mapping[str, Any]) -> Generator[list[Call], list[Values],
     def of(name: str, place: int, where: list[Values] = found) -> FloatArray:
         return np.array([each[name][place] for each in where[:n]])
 
-    ours, theirs, third, far, matched, replay = (
+    ours, theirs, third, matched, far, replay = (
         best[0].place, first, first + 1, first + 2, first + 3, first + 4
     )  # fmt: skip
     log = {i: np.log(of("G", i)) for i in (ours, theirs, third, matched, replay)}

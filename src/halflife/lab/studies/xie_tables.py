@@ -36,7 +36,7 @@ def table_1(settings: Mapping[str, Any]) -> Generator[list[Call], list[Values], 
     at = {name: arm.at(best[name]) for name, arm in arms.items()}
     adamw = best["adamw"]
     at |= {
-        "far": arms["adamw"].at(adamw, 20.0),
+        "far": arms["adamw"].far(adamw),
         "near": arms["adamw"].at(adamw, 1.01),
     }
     grids = {f"{name} grid": arms[name] for name in ("adams", "adamw")}

@@ -69,11 +69,10 @@ def figure_2(settings: Mapping[str, Any]) -> Generator[list[Call], list[Values],
     progress = (np.arange(1000) + 0.5) / 1000
     cosine = 0.5 * (1.0 + np.cos(np.pi * progress))
     share = float((cosine * np.exp(-rate * progress)).sum() / cosine.sum())
-    far = own_decay._replace(weight_decay=30.0 * max(own_decay.weight_decay, 0.1))
     at = {
         **{name: choice.cell(name.removesuffix("-d")) for name, choice in best.items()},
         "matched": theirs.cell("decoupled", share),
-        "far": far.cell("decoupled"),
+        "far": [("decoupled", 0.01 * own_decay.lr, own_decay.weight_decay)],
         "near": own_decay.cell("decoupled", 1.01),
     }
     found = yield [_falling(at, FRESH + s, **shared) for s in range(n)]

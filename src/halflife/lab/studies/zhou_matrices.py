@@ -73,7 +73,7 @@ def assumption_4(settings: Mapping[str, Any]) -> Generator[list[Call], list[Valu
         "fisher-hessian-trace/planted": np.log(table["gauss trace"]),
         "fisher-hessian-shape": table["fisher hessian"] - 0.9,
         "fisher-hessian-shape/null": table["other hessian"] - 0.9,
-        "fisher-hessian-shape/planted": table["gauss hessian"] - 0.9,
+        "fisher-hessian-shape/planted": table["half fisher"] - 0.9,
         "noise-fisher": table["noise fisher"] - 0.9,
         "noise-fisher/null": table["other noise"] - 0.9,
         "noise-fisher/planted": table["half fisher"] - 0.9,

@@ -33,7 +33,7 @@ class Display:
     def __exit__(self, *exception: Any) -> None:
         """Be done."""
 
-    def progress(self, done: int, total: int, what: str) -> None:
+    def progress(self, done: float, total: int, what: str) -> None:
         """So many of so many are done."""
 
     def say(self, text: str) -> None:
@@ -66,7 +66,7 @@ class Bar(Display):
         """Leave it as it is."""
         self._progress.stop()
 
-    def progress(self, done: int, total: int, what: str) -> None:
+    def progress(self, done: float, total: int, what: str) -> None:
         """So many of so many are done."""
         if what != self._what:
             # Another task, as rich keeps the total of one whose total is not known any more.
