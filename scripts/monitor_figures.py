@@ -1,5 +1,5 @@
 """Train on the digits with a monitor: docs/images/monitor_*.svg and monitor_*.txt of the page
-"Is my weight decay doing anything?".
+"The audit and the monitor".
 
 Takes about half a minute. Run from the repository's root: python scripts/monitor_figures.py
 """

@@ -1,9 +1,10 @@
-"""The pages on units and on moving a recipe: every command runs and prints what they show."""
+"""Pages that show what commands print: every command runs and prints that."""
 
 from __future__ import annotations
 
 import re
 import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ SCRIPT = runpy.run_path(str(ROOT / "scripts" / "recipe_pages.py"))
 
 @pytest.mark.parametrize("path", SCRIPT["PAGES"], ids=lambda path: path.stem)
 def test_page_shows_what_the_commands_print(path, monkeypatch):
+    monkeypatch.chdir(SCRIPT["FOLDER"])
+    monkeypatch.delitem(sys.modules, "monday_morning", raising=False)
     rules = DecayRule._registry  # without those that other tests have defined
     own = {name: rule for name, rule in rules.items() if rule.__module__.startswith("halflife.")}
     monkeypatch.setattr(DecayRule, "_registry", own)
@@ -27,7 +30,7 @@ def test_page_shows_what_the_commands_print(path, monkeypatch):
 @pytest.mark.parametrize("path", SCRIPT["PAGES"], ids=lambda path: path.stem)
 def test_pages_have_commands_and_no_failures_but_the_one_they_mean(path):
     page = path.read_text("utf-8")
-    assert len(re.findall(r"^\$ halflife ", page, flags=re.M)) >= 3
+    assert re.search(r"^\$ halflife ", page, flags=re.M)
     errors = re.findall(r"^Error: .*", page, flags=re.M)
     assert all("has no conversion" in error for error in errors)
 
