@@ -24,6 +24,13 @@ from halflife.lab.recipes.running import train
 
 pytest.importorskip("lightning.fabric")
 HERE = Path(__file__).parent
+FAMILIES = [  # recurrent, convolutional without and with batch norm, transformers of both kinds
+    "000/lstm-ptb/adam",
+    "002/resnet20-nobn-cifar10/adamp",
+    "000/vgg16-cifar10/adabound",
+    "003/vit-s16-imagenet-100/adamw",
+    "own/gpt-text/adamprox",
+]
 
 
 @pytest.mark.parametrize(
@@ -58,10 +65,12 @@ def by_two(strategy: str, folder: Path, *names: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("strategy", "kinds"), [("ddp", ()), ("fsdp2", ("model",))])
-def test_two_processes_train_as_one_and_go_on_bit_for_bit(strategy, kinds, one_process, tmp_path):
-    """Of each kind of recipe one; under FSDP2 the algorithms are tests/test_fsdp2's."""
-    names = covering(*kinds)
+@pytest.mark.parametrize(("strategy", "names"), [("ddp", covering()), ("fsdp2", FAMILIES)])
+def test_two_processes_train_as_one_and_go_on_bit_for_bit(strategy, names, one_process, tmp_path):
+    """Of each kind of recipe one; under FSDP2, which shards by layers, of each family of models.
+
+    The algorithms under it are tests/test_fsdp2's, and `make test-recipes` has every recipe.
+    """
     require_alike(by_two(strategy, tmp_path, *names), names, one_process)
 
 
